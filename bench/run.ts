@@ -1,0 +1,294 @@
+/**
+ * npm run bench: ratios and CPU microseconds a message from one interleaved run, against references measured in the same
+ * rounds (rates on shared machines mean nothing by themselves). node bench/run.ts [rounds, default 5] [seconds a burst, default 2]
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync,
+  fdatasyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Accept } from '../src/domain/rows.ts';
+import { connectSqlite, openSqlite } from '../src/store/sqlite/sqlite.ts';
+import { freePorts, KEY } from '../test/torture/server.ts';
+import type { Load, LoadResult } from './load.ts';
+
+const ROUNDS = Number(process.argv[2] ?? '5');
+const MS = Number(process.argv[3] ?? '2') * 1000;
+const root = fileURLToPath(new URL('..', import.meta.url));
+const dir = mkdtempSync(join(root, 'data-bench-'));
+const children: ChildProcess[] = [];
+
+// ------------------------------------------------------------------------------------------------------------- processes
+
+async function startLine(script: string, ...args: string[]): Promise<{ child: ChildProcess; line: string }> {
+  const child = spawn(process.execPath, [join(root, 'bench', script), ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  const [line] = (await once(createInterface({ input: child.stdout as NodeJS.ReadableStream }), 'line')) as [string];
+  return { child, line };
+}
+
+async function startServer(
+  name: string,
+  sinkPort: number,
+  carrierPort: number,
+  apiPort: number,
+): Promise<ChildProcess> {
+  const dataDir = join(dir, name);
+  const config = join(dir, `${name}.yaml`);
+  writeFileSync(
+    config,
+    `carriers:\n  - name: bench\n    type: mm7\n    url: http://127.0.0.1:${sinkPort}/mm7\n    concurrency: 64\n    onUnknown: retry\n`,
+  );
+  mkdirSync(dataDir, { recursive: true });
+  const child = spawn(process.execPath, [join(root, 'src/cli/postcard.ts'), 'serve'], {
+    env: {
+      PATH: process.env.PATH,
+      POSTCARD_DATA_DIR: dataDir,
+      POSTCARD_CONFIG: config,
+      POSTCARD_PORT: String(apiPort),
+      POSTCARD_CARRIER_PORT: String(carrierPort),
+      POSTCARD_SANDBOX: 'false',
+      POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
+      POSTCARD_API_KEY: KEY,
+      POSTCARD_LOG_LEVEL: 'warn',
+    },
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  children.push(child);
+  for (let tries = 0; tries < 200; tries++) {
+    const ready = await fetch(`http://127.0.0.1:${apiPort}/readyz`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (ready) return child;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error('the server did not become ready');
+}
+
+async function burst(load: Load): Promise<LoadResult> {
+  const { line } = await startLine('load.ts', JSON.stringify(load));
+  const result = JSON.parse(line) as LoadResult;
+  if (result.bad > 0) console.error(`${result.bad} bad answers from ${load.path}`);
+  return result;
+}
+
+/** CPU microseconds that a process (all its threads) has used so far. */
+function cpu(child: ChildProcess): number {
+  const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+async function counts(port: number): Promise<{ submits: number; reports: number; events: number }> {
+  return (await (await fetch(`http://127.0.0.1:${port}/count`)).json()) as never;
+}
+
+// ----------------------------------------------------------------------------------------------------------- references
+
+/** One fdatasync of a small append after another: the disk's own pace. */
+function fdatasync(ms: number): { perSecond: number; p50: number } {
+  const fd = openSync(join(dir, 'fdatasync.log'), 'a');
+  const block = Buffer.alloc(1024, 0x61);
+  const times: number[] = [];
+  const end = performance.now() + ms;
+  while (performance.now() < end) {
+    const begin = performance.now();
+    writeSync(fd, block);
+    fdatasyncSync(fd);
+    times.push(performance.now() - begin);
+  }
+  closeSync(fd);
+  times.sort((a, b) => a - b);
+  return { perSecond: times.length / (ms / 1000), p50: times[Math.floor(times.length / 2)] ?? 0 };
+}
+
+/** 64 closed-loop writers over one append log, natural group commit: what the store is compared with. */
+async function appendLog(ms: number): Promise<number> {
+  const { line } = await startLine('append.ts', join(dir, 'append.log'), String(ms));
+  return Number(line);
+}
+
+async function storeAlone(ms: number): Promise<number> {
+  const dataDir = join(dir, `store-${Math.random()}`);
+  mkdirSync(dataDir);
+  const host = await openSqlite({ dataDir, retentionMs: 1e12, onCrash: (message) => console.error(message) });
+  const store = connectSqlite(host.connect());
+  const lane = await store.lane('bench', { onUnknown: 'hold', reports: true });
+  let next = await store.reserve(10_000_000);
+  let done = 0;
+  const end = performance.now() + ms;
+  const writer = async (): Promise<void> => {
+    while (performance.now() < end) {
+      const first = next;
+      next += 3;
+      await store.accept(one(first, lane));
+      done++;
+    }
+  };
+  await Promise.all(Array.from({ length: 64 }, writer));
+  await store.close();
+  await host.close();
+  return done / (ms / 1000);
+}
+
+function one(first: number, lane: number): Accept {
+  return {
+    account: 1,
+    first,
+    bulkId: null,
+    sendAt: null,
+    intervalUs: null,
+    specs: [
+      {
+        first: first + 2,
+        end: first + 3,
+        sender: 'Bench',
+        campaign: null,
+        entity: null,
+        application: null,
+        endpoint: null,
+        intermediate: false,
+        notify: true,
+        body: JSON.stringify({
+          sender: 'Bench',
+          content: { messageSegments: [{ type: 'TEXT', text: 'x'.repeat(700) }] },
+        }),
+        uploads: [],
+        links: [],
+      },
+    ],
+    runs: [
+      { first: first + 2, end: first + 3, spec: first + 1, lane, group: false, window: null, validityMs: 172_800_000 },
+    ],
+    to: ['441134960001'],
+    refused: [],
+    keys: [],
+    idem: null,
+  };
+}
+
+// --------------------------------------------------------------------------------------------------------------- bodies
+
+function body(destinations: number, options: object | null, hook: string | null): string {
+  return JSON.stringify({
+    messages: [
+      {
+        sender: '441134960000',
+        destinations: Array.from({ length: destinations }, (_, i) => ({ to: String(441134960001 + i) })),
+        content: {
+          title: 'Some title',
+          messageSegments: [
+            { type: 'TEXT', text: 'Some text, long enough to look like a real alert of a real customer.' },
+          ],
+        },
+        options: { campaignReferenceId: 'bench' },
+        webhooks: { ...(hook ? { delivery: { url: hook } } : {}), callbackData: 'order 4711' },
+      },
+    ],
+    ...(options ? { options } : {}),
+  });
+}
+
+const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const show = (values: number[], digits = 2): string =>
+  `${median(values).toFixed(digits)} [${Math.min(...values).toFixed(digits)}..${Math.max(...values).toFixed(digits)}]`;
+
+// ------------------------------------------------------------------------------------------------------------------ run
+
+async function main(): Promise<void> {
+  const ports = await freePorts();
+  const echo = await startLine('echo.ts');
+  const echoPort = Number(echo.line);
+  const sink = await startLine('sink.ts', String(ports.carrier));
+  const sinkPort = Number(sink.line);
+  const server = await startServer('main', sinkPort, ports.carrier, ports.api);
+  const headers = { authorization: `App ${KEY}` };
+  const later = { schedule: { bulkId: 'later', sendAt: new Date(Date.now() + 30 * 86_400_000).toISOString() } };
+  const hook = `http://127.0.0.1:${sinkPort}/hook`;
+  const base = { path: '/mms/2/messages', headers, connections: 64, ms: MS };
+
+  const figures: Record<string, number[]> = {};
+  const put = (name: string, value: number): void => {
+    const list = figures[name] ?? [];
+    figures[name] = list;
+    list.push(value);
+  };
+
+  for (let round = 0; round < ROUNDS; round++) {
+    const sync = fdatasync(500);
+    put('fdatasync p50, ms', sync.p50);
+
+    let before = cpu(echo.child);
+    const reference = await burst({ ...base, port: echoPort, body: body(1, null, hook) });
+    const echoCpu = (cpu(echo.child) - before) / (reference.requests / 0.9);
+    put('echo: requests/s', reference.perSecond);
+    put('echo: CPU us a request', echoCpu);
+
+    before = cpu(server);
+    const accept = await burst({ ...base, port: ports.api, body: body(1, later, null) });
+    const acceptCpu = (cpu(server) - before) / (accept.requests / 0.9);
+    put('durable accept: requests/s', accept.perSecond);
+    put('durable accept: CPU us a request', acceptCpu);
+    put('durable accept: p99, ms', accept.p99);
+    put('RATIO durable accept / echo, requests/s (aim >= 0.45)', accept.perSecond / reference.perSecond);
+    put('RATIO durable accept / echo, CPU (aim <= 2.8)', acceptCpu / echoCpu);
+
+    before = cpu(server);
+    const bulk = await burst({ ...base, port: ports.api, body: body(100, later, null), ms: MS });
+    const bulkCpu = (cpu(server) - before) / ((bulk.requests / 0.9) * 100);
+    put('100 destinations: messages/s', bulk.perSecond * 100);
+    put('100 destinations: CPU us a message', bulkCpu);
+    put('RATIO 100 destinations / single, CPU a message (aim <= 0.5)', bulkCpu / acceptCpu);
+
+    const log = await appendLog(MS);
+    const alone = await storeAlone(MS);
+    put('append + fdatasync, 64 writers: /s', log);
+    put('store alone, 64 writers: /s', alone);
+    put('RATIO store alone / append + fdatasync (aim >= 0.70)', alone / log);
+
+    const start = await counts(sinkPort);
+    before = cpu(server);
+    const begin = performance.now();
+    const full = await burst({ ...base, port: ports.api, body: body(1, null, hook), ms: MS * 2 });
+    const accepted = Math.round(full.requests / 0.9);
+    let end = await counts(sinkPort);
+    for (let tries = 0; tries < 600 && end.events - start.events < full.requests; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      end = await counts(sinkPort);
+    }
+    const seconds = (performance.now() - begin) / 1000;
+    const done = end.events - start.events;
+    const endCpu = (cpu(server) - before) / done;
+    put('end to end: messages/s', done / seconds);
+    put('end to end: CPU us a message', endCpu);
+    put('end to end: accept p99 under full dispatch, ms', full.p99);
+    put('RATIO end to end / echo, CPU (aim <= 8)', endCpu / echoCpu);
+    put('RATIO accept p99 under dispatch / fdatasync p50 (aim <= 25)', full.p99 / sync.p50);
+    console.error(`round ${round + 1}/${ROUNDS}: ${accepted} accepted, ${done} reported`);
+  }
+
+  console.log(
+    `${ROUNDS} interleaved rounds, bursts of ${MS / 1000} s, 64 connections, ${process.version}; median [min..max]\n`,
+  );
+  for (const [name, values] of Object.entries(figures)) console.log(`${name.padEnd(66)} ${show(values)}`);
+}
+
+try {
+  await main();
+} finally {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(dir, { recursive: true, force: true });
+}

@@ -1,0 +1,131 @@
+/**
+ * The schemas of what the API answers, as the published OpenAPI has them. They document and are held against every answer
+ * in tests; at run time nothing is checked against them.
+ */
+import { z } from 'zod';
+import { ERROR_GROUPS, STATUS_GROUPS } from '../domain/codes.ts';
+
+const int32 = z.number().int().meta({ type: 'integer', format: 'int32' });
+const instant = z
+  .string()
+  .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000$/)
+  .meta({ format: 'date-time', example: '2026-07-07T06:32:15.101+0000' });
+
+export const statusView = z
+  .strictObject({
+    groupId: int32,
+    groupName: z.enum(STATUS_GROUPS),
+    id: int32,
+    name: z.string(),
+    description: z.string(),
+    action: z.string().optional(),
+  })
+  .meta({ id: 'MessageStatus' });
+
+export const errorView = z
+  .strictObject({
+    groupId: int32,
+    groupName: z.enum(ERROR_GROUPS),
+    id: int32,
+    name: z.string(),
+    description: z.string(),
+    permanent: z.boolean(),
+  })
+  .meta({ id: 'MessageError' });
+
+export const sendAnswer = z
+  .strictObject({
+    bulkId: z.string(),
+    messages: z.array(
+      z
+        .strictObject({ messageId: z.string(), status: statusView, destination: z.string() })
+        .meta({ id: 'SentMessage' }),
+    ),
+  })
+  .meta({ id: 'SendAnswer' });
+
+const price = z.strictObject({ pricePerMessage: z.number(), currency: z.string() }).meta({ id: 'MessagePrice' });
+const platform = z
+  .strictObject({ entityId: z.string().optional(), applicationId: z.string().optional() })
+  .meta({ id: 'Platform' });
+
+export const reportView = z
+  .strictObject({
+    bulkId: z.string(),
+    price,
+    status: statusView,
+    error: errorView,
+    messageId: z.string(),
+    to: z.string(),
+    sender: z.string(),
+    sentAt: instant,
+    doneAt: instant,
+    messageCount: int32,
+    mccMnc: z.string().optional(),
+    callbackData: z.string().optional(),
+    platform: platform.optional(),
+    campaignReferenceId: z.string().optional(),
+  })
+  .meta({ id: 'DeliveryReport' });
+
+export const reportsAnswer = z.strictObject({ results: z.array(reportView) }).meta({ id: 'DeliveryReports' });
+
+const contentId = z.string().optional();
+const logSegment = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('TEXT'), contentId, text: z.string() }),
+  z.strictObject({ type: z.literal('LINK'), contentId, contentUrl: z.string(), contentType: z.string().optional() }),
+  z.strictObject({ type: z.literal('SMIL'), contentId, smil: z.string(), contentType: z.string() }),
+  z.strictObject({ type: z.literal('UPLOADED_REFERENCE'), contentId, uploadedContentId: z.string() }),
+]);
+
+export const logView = z
+  .strictObject({
+    title: z.string().optional(),
+    mccMnc: z.string().optional(),
+    sender: z.string(),
+    destination: z.string(),
+    bulkId: z.string(),
+    messageId: z.string(),
+    sentAt: instant,
+    doneAt: instant.optional(),
+    messageCount: int32,
+    price,
+    status: statusView,
+    error: errorView,
+    platform: platform.optional(),
+    content: z.strictObject({ title: z.string().optional(), messageSegments: z.array(logSegment) }),
+    campaignReferenceId: z.string().optional(),
+  })
+  .meta({ id: 'MessageLog' });
+
+export const logsAnswer = z
+  .strictObject({
+    results: z.array(logView),
+    cursor: z.strictObject({ limit: int32, nextCursor: z.string().optional() }).optional(),
+  })
+  .meta({ id: 'MessageLogs' });
+
+export const uploadAnswer = z.strictObject({ uploadedContentId: z.string() }).meta({ id: 'UploadedContent' });
+
+export const uploadErrorAnswer = z
+  .strictObject({ bulkId: z.literal(''), messages: z.array(z.unknown()).max(0), errorMessage: z.string() })
+  .meta({ id: 'UploadError' });
+
+/** The five members, no more: a strict client drops the whole error over a sixth. */
+export const apiErrorAnswer = z
+  .strictObject({
+    errorCode: z.string(),
+    description: z.string(),
+    action: z.string(),
+    violations: z.array(z.strictObject({ property: z.string(), violation: z.string() })),
+    resources: z.array(z.strictObject({ name: z.string(), url: z.string() })),
+  })
+  .meta({ id: 'ApiError' });
+
+export const olderErrorAnswer = z
+  .strictObject({
+    requestError: z.strictObject({
+      serviceException: z.strictObject({ messageId: z.string(), text: z.string() }),
+    }),
+  })
+  .meta({ id: 'ApiException' });

@@ -1,0 +1,192 @@
+/**
+ * Every error that the API answers, in one table, and the three shapes that Infobip's family has for them: the newer one of
+ * /mms/2 (exactly five members: strict clients fail on a sixth), the older `requestError` of /mms/1, and the upload's own 400.
+ *
+ * Promises: bodies are complete answers with status, headers and text; nothing of the request is quoted. Words of E400, E401,
+ * E403, E404, E409, E429 and E500 are Infobip's; the documents lack E405, E413, E415 and E503, which are ours.
+ */
+import type { Violation } from './violations.ts';
+
+/** A whole answer, ready for one writeHead and one end. */
+export interface Answer {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+}
+
+export const JSON_TYPE = 'application/json; charset=UTF-8';
+
+export type ErrorCode =
+  | 'E400'
+  | 'E401'
+  | 'E403'
+  | 'E404'
+  | 'E405'
+  | 'E409'
+  | 'E413'
+  | 'E415'
+  | 'E429'
+  | 'E500'
+  | 'E503';
+
+interface Row {
+  status: number;
+  description: string;
+  action: string;
+  resources: { name: string; url: string }[];
+  /** `messageId` and `text` in the older form. */
+  older: [string, string];
+}
+
+const AUTHENTICATION = {
+  name: 'API Authentication',
+  url: 'https://www.infobip.com/docs/essentials/api-authentication',
+};
+const SCOPES = {
+  name: 'API Scopes',
+  url: 'https://www.infobip.com/docs/essentials/api-essentials/api-authorization#api-scopes',
+};
+const THROTTLING = {
+  name: 'Throttling handling errors',
+  url: 'https://www.infobip.com/docs/essentials/integration-best-practices#throttling-handling-errors',
+};
+
+export const ERRORS: Readonly<Record<ErrorCode, Row>> = {
+  E400: {
+    status: 400,
+    description: 'Request cannot be processed.',
+    action: 'Check the syntax, violations and adjust the request.',
+    resources: [],
+    older: ['BAD_REQUEST', 'Bad request'],
+  },
+  E401: {
+    status: 401,
+    description: 'The request lacks valid authentication credentials for the requested resource.',
+    action: 'Check the resources and adjust authentication credentials.',
+    resources: [AUTHENTICATION],
+    older: ['UNAUTHORIZED', 'Unauthorized'],
+  },
+  E403: {
+    status: 403,
+    description: 'Insufficient permissions to access the requested resource.',
+    action: 'Repeat the request with new or different credentials.',
+    resources: [SCOPES],
+    older: ['FORBIDDEN', 'Forbidden'],
+  },
+  E404: {
+    status: 404,
+    description: "Not found - request URL doesn't exist on the API server or resource is not found.",
+    action: 'Check the resources and adjust your request.',
+    resources: [],
+    older: ['NOT_FOUND', 'Not found'],
+  },
+  E405: {
+    status: 405,
+    description: 'Method is not allowed for the requested URL.',
+    action: 'Repeat the request with a method that the Allow header lists.',
+    resources: [],
+    older: ['METHOD_NOT_ALLOWED', 'Method not allowed'],
+  },
+  E409: {
+    status: 409,
+    description: 'Request cannot be processed due to conflicts with existing resources',
+    action: 'Check violations and adjust the request.',
+    resources: [],
+    older: ['CONFLICT', 'Conflict'],
+  },
+  E413: {
+    status: 413,
+    description: 'Request body is too large.',
+    action: 'Send less in one request.',
+    resources: [],
+    older: ['PAYLOAD_TOO_LARGE', 'Request body is too large'],
+  },
+  E415: {
+    status: 415,
+    description: 'Content type of the request is not supported.',
+    action: 'Send the body as application/json.',
+    resources: [],
+    older: ['UNSUPPORTED_MEDIA_TYPE', 'Unsupported media type'],
+  },
+  E429: {
+    status: 429,
+    description: 'Too many requests sent.',
+    action: 'Check request rate limit specified in the API endpoint documentation resource.',
+    resources: [THROTTLING],
+    older: ['TOO_MANY_REQUESTS', 'Too many requests'],
+  },
+  E500: {
+    status: 500,
+    description: 'Something went wrong.',
+    action: 'Contact the support.',
+    resources: [],
+    older: ['GENERAL_ERROR', 'Something went wrong. Please contact support.'],
+  },
+  E503: {
+    status: 503,
+    description: 'Service is temporarily unavailable. Nothing of the request was done.',
+    action: 'Repeat the request after the time in the Retry-After header.',
+    resources: [],
+    older: ['SERVICE_UNAVAILABLE', 'Service is temporarily unavailable'],
+  },
+};
+
+export interface ErrorDetails {
+  violations?: readonly Violation[];
+  /** Instead of the table's. */
+  action?: string;
+  headers?: Record<string, string>;
+}
+
+/** The newer form: errorCode, description, action, violations, resources. */
+export function apiError(code: ErrorCode, details: ErrorDetails = {}): Answer {
+  const row = ERRORS[code];
+  return {
+    status: row.status,
+    headers: { 'content-type': JSON_TYPE, ...details.headers },
+    body: JSON.stringify({
+      errorCode: code,
+      description: row.description,
+      action: details.action ?? row.action,
+      violations: details.violations ?? [],
+      resources: row.resources,
+    }),
+  };
+}
+
+/** The older form, for everything under /mms/1 but the upload's 400. `text` instead of the table's. */
+export function olderError(code: ErrorCode, details: { text?: string; headers?: Record<string, string> } = {}): Answer {
+  const { status, older } = ERRORS[code];
+  return {
+    status,
+    headers: { 'content-type': JSON_TYPE, ...details.headers },
+    body: JSON.stringify({
+      requestError: { serviceException: { messageId: older[0], text: details.text ?? older[1] } },
+    }),
+  };
+}
+
+/** The 400 of POST /mms/1/content, a shape of its own. */
+export function uploadError(errorMessage: string): Answer {
+  return {
+    status: 400,
+    headers: { 'content-type': JSON_TYPE },
+    body: JSON.stringify({ bulkId: '', messages: [], errorMessage }),
+  };
+}
+
+/** The error in the form that the path's family has. */
+export function errorFor(path: string, code: ErrorCode, details: ErrorDetails = {}): Answer {
+  if (path !== '/mms/1' && !path.startsWith('/mms/1/')) return apiError(code, details);
+  return olderError(code, details.headers === undefined ? {} : { headers: details.headers });
+}
+
+/** 503 with Retry-After in seconds. */
+export function unavailable(path: string, retryAfterSeconds: number): Answer {
+  return errorFor(path, 'E503', { headers: { 'retry-after': String(retryAfterSeconds) } });
+}
+
+/** A 400 about the body as a whole. */
+export function malformed(fault: string): Answer {
+  return apiError('E400', { violations: [{ property: '', violation: fault }] });
+}

@@ -1,0 +1,151 @@
+/**
+ * What may stand in the query of the GET endpoints. Lists come as repeated keys, comma-joined, or both, as official clients
+ * send them; unknown keys are ignored.
+ *
+ * Fails: never; violations are values, with the parameter's name as property.
+ */
+import { z } from 'zod';
+import { STATUS_GROUPS, type StatusGroup } from '../domain/codes.ts';
+import { parseInstant } from '../domain/schedule.ts';
+import { type Found, inDocumentOrder, isObject, translate, type Violation, words } from './violations.ts';
+
+/** How many rows an answer holds: default and maximum. */
+const LIMIT_DEFAULT = 50;
+const LIMIT_MAX = 1000;
+/** Characters of a list, commas included. */
+const LIST_MAX = 2048;
+
+/** A value that stands once; given twice it is an array, and a violation. */
+const word = z.string().check(({ value, issues }) => {
+  const say = (message: string) => issues.push({ code: 'custom', message, input: value });
+  if (value.includes('\0')) say(words.nul);
+  if (value.length > LIST_MAX) say(words.size(0, LIST_MAX));
+});
+
+const list = z
+  .union([z.string(), z.array(z.string())])
+  .transform((value, { issues }) => {
+    const joined = typeof value === 'string' ? value : value.join(',');
+    if (joined.length > LIST_MAX) issues.push({ code: 'custom', message: words.size(0, LIST_MAX), input: value });
+    if (joined.includes('\0')) issues.push({ code: 'custom', message: words.nul, input: value });
+    return joined.split(',').filter((item) => item !== '');
+  })
+  .meta({
+    type: 'array',
+    items: { type: 'string' },
+    description: 'Repeated or comma-separated; at most 2048 characters.',
+  });
+
+const limit = z
+  .string()
+  .transform((value, { issues }) => {
+    const say = (message: string) => issues.push({ code: 'custom', message, input: value });
+    const number = /^-?\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
+    if (Number.isNaN(number)) say(words.type('integer'));
+    else if (number < 1) say(words.least(1));
+    else if (number > LIMIT_MAX) say(words.most(LIMIT_MAX));
+    return number;
+  })
+  .meta({ type: 'integer', format: 'int32', minimum: 1, maximum: LIMIT_MAX, default: LIMIT_DEFAULT });
+
+const instant = z
+  .string()
+  .transform((value, { issues }) => {
+    // A `+` that was not escaped arrives as a space.
+    const at = parseInstant(value.replace(' ', '+'));
+    if (at === null) issues.push({ code: 'custom', message: words.date, input: value });
+    return at ?? 0;
+  })
+  .meta({ format: 'date-time', example: '2020-02-22T17:42:05.390+01:00' });
+
+const flag = z
+  .string()
+  .transform((value, { issues }) => {
+    if (value !== 'true' && value !== 'false') {
+      issues.push({ code: 'custom', message: words.type('boolean'), input: value });
+    }
+    return value === 'true';
+  })
+  .meta({ type: 'boolean' });
+
+/** GET /mms/2/reports. */
+export const reportsQuery = z.object({
+  bulkId: list.optional(),
+  messageId: list.optional(),
+  limit: limit.optional(),
+  entityId: word.optional(),
+  applicationId: word.optional(),
+  campaignReferenceId: list.optional(),
+});
+
+/** GET /mms/2/logs. */
+export const logsQuery = z.object({
+  mcc: word.optional(),
+  mnc: word.optional(),
+  sender: word.optional(),
+  destination: word.optional(),
+  bulkId: list.optional(),
+  messageId: list.optional(),
+  generalStatus: z.enum(STATUS_GROUPS).optional(),
+  sentSince: instant.optional(),
+  sentUntil: instant.optional(),
+  limit: limit.optional(),
+  entityId: word.optional(),
+  applicationId: word.optional(),
+  campaignReferenceId: list.optional(),
+  useCursor: flag.optional(),
+  cursor: word.optional(),
+});
+
+/** Both queries as one: what only logs have is absent in reports. */
+export interface Query {
+  mcc?: string;
+  mnc?: string;
+  sender?: string;
+  destination?: string;
+  bulkId?: string[];
+  messageId?: string[];
+  generalStatus?: StatusGroup;
+  sentSince?: number;
+  sentUntil?: number;
+  limit: number;
+  entityId?: string;
+  applicationId?: string;
+  campaignReferenceId?: string[];
+  useCursor?: boolean;
+  /** Place after which to go on, read from `cursor`. */
+  before?: number;
+}
+
+/** Reads a query as Fastify gives it. An empty value counts as absent (forms and SDKs send `bulkId=`). */
+export function readQuery(
+  schema: typeof reportsQuery | typeof logsQuery,
+  raw: unknown,
+): { ok: true; query: Query } | { ok: false; violations: Violation[] } {
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(isObject(raw) ? raw : {})) if (value !== '') given[name] = value;
+  const result = schema.safeParse(given, { reportInput: true });
+  const found: Found[] = [];
+  if (!result.success) {
+    for (const issue of result.error.issues) translate(issue, issue.path, found);
+    return { ok: false, violations: inDocumentOrder(found, given) };
+  }
+  const { cursor, ...rest } = result.data as z.infer<typeof logsQuery>;
+  const before = cursor === undefined ? undefined : readCursor(cursor);
+  if (before === null) return { ok: false, violations: [{ property: 'cursor', violation: 'is not a valid cursor' }] };
+  return {
+    ok: true,
+    query: { ...rest, limit: rest.limit ?? LIMIT_DEFAULT, ...(before === undefined ? {} : { before }) },
+  };
+}
+
+/** Cursors are opaque to clients: the letter is their version. */
+export function printCursor(before: number): string {
+  return `a${before.toString(36)}`;
+}
+
+function readCursor(text: string): number | null {
+  if (!/^a[0-9a-z]{1,11}$/.test(text)) return null;
+  const value = Number.parseInt(text.slice(1), 36);
+  return Number.isSafeInteger(value) ? value : null;
+}

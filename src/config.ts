@@ -1,0 +1,383 @@
+/**
+ * Reads the settings (`settings.ts` lists them) and shows them.
+ *
+ * A value comes from the first of these that gives one: the environment (`POSTCARD_PORT`, or for secrets the file that
+ * `POSTCARD_API_KEY_FILE` names), the YAML file (`POSTCARD_CONFIG`, else ./postcard.yaml where it exists), the default. An
+ * empty environment variable counts as not given.
+ *
+ * Promises: pure but for the injected `readFile`; paths in a Config are absolute; secrets appear in no mistake and in no
+ * description. All mistakes are found at once, one line each: which setting, what is wrong, what would be right. Unknown
+ * names are mistakes, so that a misspelt limit is never silently the default. Nothing here throws.
+ */
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import type { z } from 'zod';
+import {
+  CARRIER_KEYS,
+  CARRIER_SECRETS,
+  type CarrierConfig,
+  type Config,
+  type Key,
+  SETTINGS,
+  type Setting,
+} from './settings.ts';
+
+export { type CarrierConfig, type Config, SETTINGS } from './settings.ts';
+
+/** Where each value comes from: `default`, an environment variable, or a file as it was named. */
+export type Origins = Record<Key, string>;
+
+// --- Loading ---------------------------------------------------------------------------------------------------------
+
+const DEFAULT_FILE = 'postcard.yaml';
+const PREFIX = 'POSTCARD_';
+/** A configuration larger than this is a wrong path. */
+const MAX_FILE_CHARS = 1024 * 1024;
+const LOOPBACK = ['127.0.0.0/8', '::1/128'];
+
+/** `cwd` is absolute; `readFile` answers UTF-8 text and throws Node's errors (`ENOENT` = no such file). */
+export interface Sources {
+  env: Record<string, string | undefined>;
+  cwd: string;
+  readFile(path: string): string;
+}
+
+export function loadConfig(
+  sources: Sources,
+): { ok: true; config: Config; origins: Origins } | { ok: false; mistakes: string[] } {
+  const mistakes: string[] = [];
+  const found = new Map<string, { value: unknown; origin: string; where: string }>();
+  const settings: readonly Setting[] = SETTINGS;
+
+  const given = fromEnvironment(sources, settings, mistakes);
+  const named = given.get('config')?.value;
+  const file = typeof named === 'string' ? named : DEFAULT_FILE;
+  const yaml = fromFile(sources, settings, file, typeof named === 'string', mistakes);
+  for (const s of settings) {
+    const text = given.get(s.key);
+    if (text) found.set(s.key, { value: s.kind.read(text.value), origin: text.origin, where: text.origin });
+    else if (yaml && Object.hasOwn(yaml, s.key) && yaml[s.key] !== null && yaml[s.key] !== undefined) {
+      const value = yaml[s.key];
+      const read = typeof value === 'string' ? s.kind.read(value) : value;
+      found.set(s.key, { value: read, origin: file, where: `${file}: ${s.key}` });
+    }
+  }
+
+  const values: Record<string, unknown> = {};
+  const origins: Record<string, string> = {};
+  const bad = new Set<string>();
+  for (const s of settings) {
+    const from = found.get(s.key);
+    origins[s.key] = from?.origin ?? 'default';
+    values[s.key] = s.default;
+    if (!from) continue;
+    const input = s.key === 'carriers' ? withSecretFiles(from.value, sources, from.where, mistakes) : from.value;
+    const parsed = s.kind.schema.safeParse(input);
+    if (parsed.success) values[s.key] = parsed.data;
+    else {
+      bad.add(s.key);
+      if (s.key === 'carriers') mistakes.push(...carrierMistakes(parsed.error, input, from.where));
+      else mistakes.push(valueMistake(s, from.where, from.value));
+    }
+  }
+  const config = values as Config;
+  mistakes.push(...together(config, origins as Origins, found, bad));
+  if (mistakes.length > 0) return { ok: false, mistakes };
+  return {
+    ok: true,
+    config: finished(config, origins as Origins, sources.cwd, yaml ? file : null),
+    origins: origins as Origins,
+  };
+}
+
+/** Fills in what depends on other settings, and makes paths absolute. */
+function finished(config: Config, origins: Origins, cwd: string, file: string | null): Config {
+  const dataDir = resolve(cwd, config.dataDir);
+  const store = config.store.slice('sqlite:'.length);
+  const local = isLoopback(config.host) && config.sandbox;
+  return {
+    ...config,
+    config: file === null ? null : resolve(cwd, file),
+    dataDir,
+    store: `sqlite:${store === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, store)}`,
+    publicUrl: (origins.publicUrl === 'default' ? publicUrlOf(config.host, config.port) : config.publicUrl).replace(
+      /\/$/,
+      '',
+    ),
+    outboundAllow: origins.outboundAllow === 'default' ? (local ? [...LOOPBACK] : []) : config.outboundAllow,
+  };
+}
+
+/** The default of `publicUrl`: also for the port that was really taken where 0 was asked for. */
+export function publicUrlOf(host: string, port: number): string {
+  // Nobody can call "every address": say the one that works on this machine.
+  const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+}
+
+function fromEnvironment(
+  { env, cwd, readFile }: Sources,
+  settings: readonly Setting[],
+  mistakes: string[],
+): Map<string, { value: string; origin: string }> {
+  const given = new Map<string, { value: string; origin: string }>();
+  const known = new Map(settings.map((s) => [s.env ?? `${PREFIX}${s.key.toUpperCase()}`, s]));
+  for (const [name, value] of Object.entries(env).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (!name.startsWith(PREFIX) || value === undefined || value === '') continue;
+    const s = known.get(name);
+    const ofFile = s ? undefined : known.get(name.replace(/_FILE$/, ''));
+    if (s?.env === null) {
+      mistakes.push(`${name}: ${s.key} can only be given in the YAML file`);
+    } else if (s) {
+      given.set(s.key, { value, origin: name });
+    } else if (ofFile?.secret && ofFile.env !== null) {
+      if (env[ofFile.env]) {
+        mistakes.push(`${name}: ${ofFile.env} is given too; leave one of the two out`);
+        continue;
+      }
+      const text = read(readFile, resolve(cwd, value));
+      // Editors end a file with a newline that is not part of the secret.
+      if ('text' in text) given.set(ofFile.key, { value: text.text.replace(/\r?\n$/, ''), origin: name });
+      else mistakes.push(`${name}: cannot read ${value} (${text.error}); name a readable file that holds the secret`);
+    } else if (ofFile) {
+      mistakes.push(
+        `${name}: only secrets are read from files; give the value itself in ${ofFile.env ?? 'the YAML file'}`,
+      );
+    } else {
+      const names = [...known.values()].flatMap((k) => (k.env === null ? [] : [k.env]));
+      mistakes.push(`${name}: no such setting${suggestion(name, names)}`);
+    }
+  }
+  return given;
+}
+
+function fromFile(
+  { cwd, readFile }: Sources,
+  settings: readonly Setting[],
+  file: string,
+  required: boolean,
+  mistakes: string[],
+): Record<string, unknown> | null {
+  const text = read(readFile, resolve(cwd, file));
+  if ('error' in text) {
+    if (text.error === 'ENOENT' && !required) return null;
+    const advice = required
+      ? 'name a readable YAML file, or leave POSTCARD_CONFIG out'
+      : 'make it readable or remove it';
+    mistakes.push(`${required ? 'POSTCARD_CONFIG: ' : ''}cannot read ${file} (${text.error}); ${advice}`);
+    return null;
+  }
+  if (text.text.length > MAX_FILE_CHARS) {
+    mistakes.push(`${file}: larger than 1 MiB; name the file with the settings`);
+    return null;
+  }
+  const parsed = parseYaml(text.text);
+  if ('errors' in parsed) {
+    mistakes.push(...parsed.errors.map((error) => `${file}: ${error}`));
+    return null;
+  }
+  const value = parsed.value ?? {};
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    mistakes.push(`${file}: must be a list of "setting: value" lines, like "port: 8080"`);
+    return null;
+  }
+  const names = settings.filter((s) => !s.envOnly).map((s) => s.key);
+  for (const name of Object.keys(value)) {
+    if (names.includes(name)) continue;
+    const env = settings.find((s) => s.env === name || s.key === name);
+    if (env?.envOnly) mistakes.push(`${file}: ${name}: can only be given in the environment`);
+    else
+      mistakes.push(
+        `${file}: ${name}: no such setting${env ? `; here it is called ${env.key}` : suggestion(name, names)}`,
+      );
+  }
+  return value as Record<string, unknown>;
+}
+
+function parseYaml(text: string): { value: unknown } | { errors: string[] } {
+  const doc = parseDocument(text, { prettyErrors: false, logLevel: 'silent' });
+  if (doc.errors.length > 0) {
+    const errors = doc.errors.map((error) => {
+      const line = text.slice(0, error.pos[0]).split('\n').length;
+      return `line ${line}: not YAML: ${error.message.split('\n')[0]}`;
+    });
+    return { errors };
+  }
+  try {
+    return { value: doc.toJS({ maxAliasCount: 50 }) };
+  } catch (error) {
+    return { errors: [`not usable YAML: ${error instanceof Error ? error.message : String(error)}`] };
+  }
+}
+
+function read(readFile: Sources['readFile'], file: string): { text: string } | { error: string } {
+  try {
+    return { text: readFile(file) };
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    return { error: typeof code === 'string' ? code : String(error) };
+  }
+}
+
+/** Replaces `passwordFile` and `inboundSecretFile` of each carrier by what those files hold. */
+function withSecretFiles(list: unknown, { cwd, readFile }: Sources, where: string, mistakes: string[]): unknown {
+  if (!Array.isArray(list)) return list;
+  return list.map((item: unknown, index) => {
+    if (typeof item !== 'object' || item === null || Array.isArray(item)) return item;
+    const copy: Record<string, unknown> = { ...item };
+    for (const name of CARRIER_SECRETS) {
+      const file = copy[`${name}File`];
+      if (file === undefined) continue;
+      delete copy[`${name}File`];
+      const at = `${where}[${index}].${name}File`;
+      if (typeof file !== 'string' || file === '')
+        mistakes.push(`${at}: must be the path of a file that holds the secret`);
+      else if (copy[name] !== undefined) mistakes.push(`${at}: ${name} is given too; leave one of the two out`);
+      else {
+        const text = read(readFile, resolve(cwd, file));
+        if ('text' in text) copy[name] = text.text.replace(/\r?\n$/, '');
+        else mistakes.push(`${at}: cannot read ${file} (${text.error}); name a readable file that holds the secret`);
+      }
+    }
+    return copy;
+  });
+}
+
+// --- Mistakes --------------------------------------------------------------------------------------------------------
+
+function valueMistake(s: Setting, where: string, value: unknown): string {
+  if (s.key === 'store' && typeof value === 'string' && /^postgres(ql)?:/i.test(value)) {
+    return `${where}: a PostgreSQL store is not yet in this version; give sqlite: or sqlite:PATH, or leave it out`;
+  }
+  const shown = s.secret || s.discreet ? '' : ` is ${quoted(value)}:`;
+  const example =
+    s.default === null || s.default === '' || typeof s.default === 'object' ? '' : `, for example ${s.default}`;
+  return `${where}${shown || ':'} must be ${s.kind.right}${shown ? example : ''}`;
+}
+
+function quoted(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function carrierMistakes(error: z.ZodError, input: unknown, where: string): string[] {
+  return error.issues.flatMap((issue) => {
+    const at = `${where}${issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('')}`;
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((name) => `${at}.${name}: no such setting of a carrier${suggestion(name, CARRIER_KEYS)}`);
+    }
+    let value = input;
+    for (const step of issue.path) value = (value as Record<PropertyKey, unknown> | undefined)?.[step];
+    const last = issue.path.at(-1);
+    const hidden = last === undefined || typeof last === 'number' || last === 'url' || isSecretKey(last);
+    const must = issue.message.startsWith('must') ? issue.message : 'must be of the right type';
+    if (value === undefined) return [`${at} is missing: ${must}`];
+    return [hidden ? `${at}: ${must}` : `${at} is ${quoted(value)}: ${must}`];
+  });
+}
+
+function isSecretKey(name: PropertyKey): boolean {
+  return (CARRIER_SECRETS as readonly PropertyKey[]).includes(name);
+}
+
+/** What only shows when good values are seen side by side. */
+function together(config: Config, origins: Origins, found: ReadonlyMap<string, { where: string }>): string[] {
+  const mistakes: string[] = [];
+  const name = (k: Key): string => (origins[k] === 'default' ? k : (found.get(k)?.where ?? k));
+  const ports: Key[] = config.sandbox
+    ? ['port', 'sandboxPort', 'sandboxSmppPort', 'carrierPort']
+    : ['port', 'carrierPort'];
+  for (const [index, a] of ports.entries()) {
+    const b = ports.slice(0, index).find((other) => config[other] === config[a] && config[a] !== 0);
+    if (b)
+      mistakes.push(
+        `${name(a)}: port ${String(config[a])} is the port of ${name(b)} too; give each its own, or 0 for a free one`,
+      );
+  }
+  if (config.logsHours > config.retentionDays * 24) {
+    mistakes.push(
+      `${name('logsHours')}: ${config.logsHours} hours is longer than messages are kept; raise ${name('retentionDays')} to ${Math.ceil(config.logsHours / 24)} days, or lower it`,
+    );
+  }
+  const names = new Set<string>();
+  for (const [index, c] of config.carriers.entries()) {
+    const at = `${name('carriers')}[${index}]`;
+    if (names.has(c.name))
+      mistakes.push(`${at}.name is ${quoted(c.name)}: another carrier has that name; give each its own`);
+    names.add(c.name);
+    if ((c.username === undefined) !== (c.password === undefined)) {
+      mistakes.push(`${at}: username and password go together; give both or neither`);
+    }
+  }
+  return mistakes;
+}
+
+function suggestion(name: string, names: readonly string[]): string {
+  let best = '';
+  let least = Math.min(4, Math.ceil(name.length / 3) + 1);
+  for (const candidate of names) {
+    const distance = edits(name.toLowerCase().slice(0, 80), candidate.toLowerCase());
+    if (distance < least) {
+      best = candidate;
+      least = distance;
+    }
+  }
+  return best === '' ? '; `postcard config` lists all' : `; did you mean ${best}?`;
+}
+
+/** Levenshtein distance. */
+function edits(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+// --- Showing ---------------------------------------------------------------------------------------------------------
+
+/** One row of `postcard config`. */
+export interface Described {
+  key: string;
+  /** Empty where only the YAML file can give it. */
+  env: string;
+  value: string;
+  origin: string;
+  default: string;
+  help: string;
+}
+
+/** The effective values and where they come from, in the order of `SETTINGS`; secrets are `***`. */
+export function describeConfig(config: Config, origins: Origins): Described[] {
+  return SETTINGS.map((s: Setting) => {
+    const value: unknown = config[s.key as Key];
+    return {
+      key: s.key,
+      env: s.env ?? '',
+      value: s.secret ? (value === null ? '' : '***') : shown(s, value),
+      origin: origins[s.key as Key],
+      default: s.defaultText ?? shown(s, s.default),
+      help: s.unit ? `${s.help} (${s.unit})` : s.help,
+    };
+  });
+}
+
+function shown(s: Setting, value: unknown): string {
+  if (s.key === 'carriers') {
+    const masked = (value as CarrierConfig[]).map((c) =>
+      Object.fromEntries(Object.entries(c).map(([name, v]) => [name, isSecretKey(name) ? '***' : v])),
+    );
+    return masked.length === 0 ? 'none' : JSON.stringify(masked);
+  }
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
+  return value === null ? '' : String(value);
+}

@@ -1,0 +1,181 @@
+/**
+ * From a validated request to rows: every destination gets a number, numbers of one spec are consecutive, and those that
+ * share lane, window and validity form a run (one row, however many destinations). Pure: numbers, routing and time come
+ * as arguments. Order of numbers: request, specs, then per spec the runs and last the destinations refused at the door.
+ */
+import { parseDestination, parseSender } from './address.ts';
+import type { MessageRequest, SendRequest, SingleDestination, Spec } from './message.ts';
+import type { Routing } from './routing.ts';
+import type { Accept, RunIn, SpecIn } from './rows.ts';
+import { intervalUs, parseInstant, validityMs, windowOf } from './schedule.ts';
+
+/** One line of the answer, in request order. */
+export interface Entry {
+  no: number;
+  /** As the customer wrote it. */
+  destination: string;
+  /** The customer's own id, null = generated from `no`. */
+  key: string | null;
+  /** Status id of a refusal at the door, 0 = accepted. */
+  refused: number;
+}
+
+export interface NumberingContext {
+  account: number;
+  /** First of `numbersNeeded` consecutive numbers. */
+  first: number;
+  now: number;
+  routing: Routing;
+  idem: { key: string; hash: string } | null;
+}
+
+/** How many numbers a request takes: itself, its specs, its destinations. */
+export function numbersNeeded(request: SendRequest): number {
+  let count = 1 + request.messages.length;
+  for (const message of request.messages) {
+    for (const destination of message.destinations) count += 'group' in destination ? destination.group.length : 1;
+  }
+  return count;
+}
+
+/** Rows for the store and lines for the answer. */
+export function numberRequest(request: SendRequest, context: NumberingContext): { accept: Accept; entries: Entry[] } {
+  const schedule = request.options?.schedule;
+  const sendAt = schedule?.sendAt === undefined ? null : parseInstant(schedule.sendAt);
+  const limit = schedule?.sendingSpeedLimit;
+  const accept: Accept = {
+    account: context.account,
+    first: context.first,
+    bulkId: schedule?.bulkId ? schedule.bulkId : null,
+    sendAt: sendAt !== null && sendAt > context.now ? sendAt : null,
+    intervalUs: limit === undefined ? null : intervalUs(limit),
+    specs: [],
+    runs: [],
+    to: [],
+    refused: [],
+    keys: [],
+    idem: context.idem,
+  };
+  const entries: Entry[] = [];
+  const numbers = new Numbers(context.first + 1 + request.messages.length);
+  request.messages.forEach((message, index) => {
+    numberMessage(message, request, context.first + 1 + index, context, numbers, accept, entries);
+  });
+  return { accept, entries };
+}
+
+/** Hands out consecutive numbers. */
+class Numbers {
+  next: number;
+  constructor(first: number) {
+    this.next = first;
+  }
+}
+
+function numberMessage(
+  message: MessageRequest,
+  request: SendRequest,
+  spec: number,
+  context: NumberingContext,
+  numbers: Numbers,
+  accept: Accept,
+  entries: Entry[],
+): void {
+  const first = numbers.next;
+  const sender = parseSender(message.sender);
+  const window = windowOf(message.options?.deliveryTimeWindow);
+  const validity = validityMs(message.options?.validityPeriod);
+  const refused: [Entry, number][] = [];
+  const singles = new Map<number, [Entry, string][]>();
+  const groups: { lane: number; members: [Entry, string][] }[] = [];
+
+  const judge = (destination: SingleDestination): { entry: Entry; to: string; lane: number } | null => {
+    const entry: Entry = {
+      no: 0,
+      destination: destination.to,
+      key: destination.messageId ? destination.messageId : null,
+      refused: 0,
+    };
+    entries.push(entry);
+    const parsed = parseDestination(destination.to);
+    const lane = parsed.ok ? context.routing.laneFor(parsed.number) : null;
+    entry.refused = !sender.ok ? sender.status : !parsed.ok ? parsed.status : lane === null ? NO_ROUTE : 0;
+    if (entry.refused !== 0 || !parsed.ok || lane === null) {
+      refused.push([entry, entry.refused]);
+      return null;
+    }
+    return { entry, to: parsed.number, lane };
+  };
+
+  for (const destination of message.destinations) {
+    if ('group' in destination) {
+      const members = destination.group.map(judge).filter((member) => member !== null);
+      const lane = members[0]?.lane;
+      if (lane === undefined) continue;
+      if (members.every((member) => member.lane === lane)) {
+        groups.push({ lane, members: members.map((member) => [member.entry, member.to]) });
+      } else for (const member of members) push(singles, member.lane, [member.entry, member.to]);
+    } else {
+      const single = judge(destination);
+      if (single) push(singles, single.lane, [single.entry, single.to]);
+    }
+  }
+
+  const run = (lane: number, members: [Entry, string][], group: boolean): RunIn => {
+    const start = numbers.next;
+    for (const [entry, to] of members) place(entry, to, numbers, accept);
+    return { first: start, end: numbers.next, spec, lane, group, window, validityMs: validity };
+  };
+  for (const [lane, members] of singles) accept.runs.push(run(lane, members, false));
+  for (const { lane, members } of groups) accept.runs.push(run(lane, members, true));
+  for (const [entry, status] of refused) {
+    place(entry, entry.destination, numbers, accept);
+    accept.refused.push([entry.no, status]);
+  }
+  accept.specs.push(specOf(message, request, first, numbers.next));
+}
+
+/** Status 19 REJECTED_ROUTE_NOT_AVAILABLE. */
+const NO_ROUTE = 19;
+
+function place(entry: Entry, to: string, numbers: Numbers, accept: Accept): void {
+  entry.no = numbers.next++;
+  accept.to.push(to);
+  if (entry.key !== null) accept.keys.push([entry.no, entry.key]);
+}
+
+function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
+function specOf(message: MessageRequest, request: SendRequest, first: number, end: number): SpecIn {
+  const { destinations: _, ...rest } = message;
+  const spec: Spec = request.options?.tracking ? { ...rest, tracking: request.options.tracking } : rest;
+  const delivery = message.webhooks?.delivery;
+  const notify = delivery?.notify !== false;
+  const contentType = message.webhooks?.contentType ?? delivery?.contentType ?? 'application/json';
+  const uploads: SpecIn['uploads'] = [];
+  const links: SpecIn['links'] = [];
+  message.content.messageSegments.forEach((segment, index) => {
+    if (segment.type === 'UPLOADED_REFERENCE') uploads.push({ segment: index, id: segment.uploadedContentId });
+    if (segment.type === 'LINK') {
+      links.push({ segment: index, url: segment.contentUrl, contentType: segment.contentType ?? null });
+    }
+  });
+  return {
+    first,
+    end,
+    sender: message.sender,
+    campaign: message.options?.campaignReferenceId ?? null,
+    entity: message.options?.platform?.entityId ?? null,
+    application: message.options?.platform?.applicationId ?? null,
+    endpoint: notify && delivery?.url ? { url: delivery.url, contentType } : null,
+    intermediate: delivery?.intermediateReport === true,
+    notify,
+    body: JSON.stringify(spec),
+    uploads,
+    links,
+  };
+}

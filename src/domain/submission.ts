@@ -1,0 +1,76 @@
+/**
+ * What is handed to a carrier for one attempt, what comes of it, and what the carrier tells later. These three shapes are
+ * all that dispatch, the store and the carriers share. Outcomes and reports are closed unions: an expected failure is a
+ * value here; a thrown error is a bug or lost infrastructure.
+ */
+
+/** One media part. `contentId` is already safe on the wire ([A-Za-z0-9._-]) and unique within the submission. */
+export interface Part {
+  contentId: string;
+  /** e.g. `image/jpeg`, `text/plain; charset=utf-8`. */
+  contentType: string;
+  bytes: Uint8Array;
+}
+
+/** One attempt to hand one MMS to a carrier: one recipient, or all members of a group. */
+export interface Submission {
+  /** Ours; the same for every attempt whose predecessor may have reached the carrier. */
+  transactionId: string;
+  sender: string;
+  /** Digits without `+`, or a short code; 1..200. */
+  recipients: string[];
+  subject?: string;
+  /** The presentation, when the customer gave one; carriers that need one make it from the parts when absent. */
+  smil?: string;
+  parts: Part[];
+  /** Epoch ms; the carrier must not deliver later. */
+  validUntil: number;
+  campaignReferenceId?: string;
+}
+
+/** Why an attempt failed: `id` from the error table (`domain/codes.ts`), `words` = the carrier's own code and text. */
+export interface Failure {
+  id: number;
+  words?: string;
+}
+
+/** What happened to one attempt. */
+export type Outcome =
+  /** Taken. `refused` lists recipients (as given) that the carrier refused within an otherwise accepted submission. */
+  | { kind: 'accepted'; carrierMessageId: string; words?: string; refused?: { recipient: string; error: Failure }[] }
+  /** Not taken, may heal. Counts as an attempt. `retryAfterMs`: the carrier's own wish. */
+  | { kind: 'deferred'; error: Failure; retryAfterMs?: number }
+  /** The carrier asks to slow down. Does not count as an attempt; the lane pauses. */
+  | { kind: 'throttled'; retryAfterMs: number; error?: Failure }
+  /** Not taken and never will be. Final. */
+  | { kind: 'refused'; error: Failure }
+  /** Sent, but whether it arrived is not known; the carrier's `onUnknown` decides. */
+  | { kind: 'unknown'; error: Failure };
+
+/** What a carrier's report says, in our words; the state machine (`domain/status.ts`) turns it into a status. */
+export type ReportKind =
+  | 'retrieved'
+  | 'deferred'
+  | 'forwarded'
+  | 'rejected'
+  | 'expired'
+  | 'indeterminate'
+  | 'unrecognised'
+  | 'unreachable'
+  | 'unsupported';
+
+/** A delivery report as a carrier tells it (MM7 DeliveryReportReq, SMPP deliver_sm). */
+export interface CarrierReport {
+  /** Name of the configured carrier that told it; a report can only move messages submitted there. */
+  carrier: string;
+  carrierMessageId: string;
+  /** Both addresses the carrier named, digits only; peers swap them, so neither is trusted to be the recipient. */
+  addresses: string[];
+  kind: ReportKind;
+  /** The error it implies, where the carrier says more than the kind (`domain/codes.ts`). */
+  error?: number;
+  /** Epoch ms by the carrier's clock; informational, never decides. */
+  at?: number;
+  /** Raw status words of the carrier, for the message's story. */
+  words: string;
+}

@@ -1,0 +1,211 @@
+/**
+ * accept: a numbered request becomes rows, wholly or not at all. Conflicts (a used Idempotency-Key, a cancelled bulk,
+ * unknown uploads) are found before the first write, so that they are results and leave nothing behind.
+ */
+import { nextOpening } from '../../domain/schedule.ts';
+import { STATE } from '../../domain/status.ts';
+import type { Accept, Accepted, RunIn } from '../contract.ts';
+import type { Events } from './events.ts';
+import type { Lines } from './lines.ts';
+import { prepare, type Tx } from './tx.ts';
+
+/** How long an Idempotency-Key answers with the first answer. */
+export const IDEM_MS = 24 * 3_600_000;
+
+interface Bulk {
+  no: number;
+  id: string | null;
+  interval_us: number;
+  paused_at: number | null;
+  canceled_at: number | null;
+}
+
+export function createAccept(tx: Tx, lines: Lines, events: Events) {
+  const db = tx.db;
+  const q = {
+    idem: prepare<{ hash: string; at: number; answer: string }>(
+      db,
+      'SELECT hash, at, answer FROM idem WHERE account = ? AND key = ?',
+    ),
+    idemPut: prepare(db, 'INSERT OR REPLACE INTO idem (account, key, hash, at, answer) VALUES (?, ?, ?, ?, ?)'),
+    bulk: prepare<Bulk>(
+      db,
+      'SELECT no, id, interval_us, paused_at, canceled_at FROM bulk WHERE account = ? AND id = ?',
+    ),
+    bulkAdd: prepare(
+      db,
+      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, paused_at, resumed_at, canceled_at)
+       VALUES (?, ?, ?, ?, ?, ?, 0, NULL, NULL, NULL)`,
+    ),
+    bulkPace: prepare(db, 'UPDATE bulk SET interval_us = ? WHERE no = ?'),
+    upload: prepare<{ hash: string; content_type: string; name: string }>(
+      db,
+      'SELECT hash, content_type, name FROM upload WHERE account = ? AND id = ? AND expires_at > ?',
+    ),
+    key: prepare(db, 'INSERT OR IGNORE INTO message_key (account, key, no) VALUES (?, ?, ?)'),
+    spec: prepare(
+      db,
+      `INSERT INTO spec (no, account, bulk, first, "end", accepted_at, endpoint, intermediate, sender, campaign, entity,
+         application, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    media: prepare(
+      db,
+      'INSERT INTO media (spec, segment, url, content_type, name, hash, tries, due_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?)',
+    ),
+    message: prepare(
+      db,
+      `INSERT INTO message (no, account, spec, "to", key, state, status, error, sent_at, done_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)`,
+    ),
+    run: prepare(
+      db,
+      `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, valid_until, media,
+         due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    deadline: prepare(db, 'INSERT OR REPLACE INTO deadline (at, first, "end", run, whole) VALUES (?, ?, ?, ?, 1)'),
+  };
+
+  function replay(request: Accept): Accepted | null {
+    if (!request.idem) return null;
+    const row = q.idem.get(request.account, request.idem.key);
+    if (!row || row.at <= tx.now - IDEM_MS) return null;
+    if (row.hash !== request.idem.hash) return { kind: 'idempotencyConflict' };
+    return { ...(JSON.parse(row.answer) as Extract<Accepted, { kind: 'replayed' }>), kind: 'replayed' };
+  }
+
+  /** The bulk to join, or null where the request needs none of its own. */
+  function bulkOf(request: Accept): Bulk | null {
+    const joined = request.bulkId === null ? undefined : q.bulk.get(request.account, request.bulkId);
+    if (joined) {
+      if (request.intervalUs !== null && request.intervalUs !== joined.interval_us) {
+        q.bulkPace.run(request.intervalUs, joined.no);
+        joined.interval_us = request.intervalUs;
+      }
+      return joined;
+    }
+    if (request.bulkId === null && request.sendAt === null && request.intervalUs === null) return null;
+    const interval = request.intervalUs ?? 0;
+    q.bulkAdd.run(request.first, request.account, request.bulkId, tx.now, request.sendAt, interval);
+    return { no: request.first, id: request.bulkId, interval_us: interval, paused_at: null, canceled_at: null };
+  }
+
+  function addRun(request: Accept, run: RunIn, bulk: Bulk | null, links: boolean): void {
+    const line = lines.line(run.lane, request.account, bulk?.no ?? null, bulk?.paused_at != null);
+    const opening = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
+    // Under a speed limit each turn starts its own clock, when it is claimed.
+    const validUntil = bulk !== null && bulk.interval_us > 0 ? null : opening + run.validityMs;
+    const due = links ? null : opening;
+    q.run.run(
+      run.first,
+      line,
+      run.spec,
+      run.first,
+      run.end,
+      run.group ? run.end - run.first : 0,
+      request.sendAt,
+      run.window?.days ?? null,
+      run.window?.from ?? null,
+      run.window?.to ?? null,
+      run.validityMs,
+      validUntil,
+      links ? 1 : 0,
+      due,
+      tx.seq(),
+    );
+    if (validUntil !== null) q.deadline.run(validUntil, run.first, run.end, run.first);
+    if (due !== null) lines.wake(line, run.lane, request.account, due);
+  }
+
+  return function accept(request: Accept): Accepted {
+    const replayed = replay(request);
+    if (replayed) return replayed;
+    if (request.bulkId !== null && q.bulk.get(request.account, request.bulkId)?.canceled_at != null) {
+      return { kind: 'bulkCanceled' };
+    }
+    const uploads = new Map<string, { hash: string; content_type: string; name: string }>();
+    const missing: string[] = [];
+    for (const spec of request.specs) {
+      for (const { id } of spec.uploads) {
+        const row = q.upload.get(request.account, id, tx.now);
+        if (row) uploads.set(id, row);
+        else if (!missing.includes(id)) missing.push(id);
+      }
+    }
+    if (missing.length > 0) return { kind: 'unknownUploads', ids: missing };
+
+    const duplicates: number[] = [];
+    const keys = new Map<number, string>();
+    for (const [no, key] of request.keys) {
+      if (q.key.run(request.account, key, no) === 0) duplicates.push(no);
+      else keys.set(no, key);
+    }
+    const bulk = bulkOf(request);
+    const bulkNo = bulk?.no ?? request.first;
+    const base = request.specs[0]?.first ?? request.first;
+    const refused = new Map(request.refused);
+    const repeated = new Set(duplicates);
+
+    request.specs.forEach((spec, index) => {
+      const specNo = request.first + 1 + index;
+      const endpoint = spec.endpoint
+        ? events.endpoint(request.account, spec.endpoint.url, spec.endpoint.contentType)
+        : null;
+      q.spec.run(
+        specNo,
+        request.account,
+        bulkNo,
+        spec.first,
+        spec.end,
+        tx.now,
+        endpoint,
+        spec.intermediate ? 1 : 0,
+        spec.sender,
+        spec.campaign,
+        spec.entity,
+        spec.application,
+        spec.body,
+      );
+      for (const { segment, id } of spec.uploads) {
+        const upload = uploads.get(id) as { hash: string; content_type: string; name: string };
+        q.media.run(specNo, segment, null, upload.content_type, upload.name, upload.hash, null);
+      }
+      for (const link of spec.links) q.media.run(specNo, link.segment, link.url, link.contentType, null, null, tx.now);
+      if (spec.links.length > 0) tx.hint('media');
+      for (let no = spec.first; no < spec.end; no++) {
+        if (repeated.has(no)) continue;
+        const status = refused.get(no);
+        const to = request.to[no - base] as string;
+        const state = status === undefined ? STATE.pending : STATE.rejected;
+        const error = status === 19 ? 15023 : 0;
+        q.message.run(
+          no,
+          request.account,
+          specNo,
+          to,
+          keys.get(no) ?? null,
+          state,
+          status ?? 26,
+          error,
+          status === undefined ? null : tx.now,
+        );
+        if (status !== undefined) {
+          events.emit({ no, account: request.account, spec: specNo }, { state, status, error }, 'refused at the door');
+        }
+      }
+    });
+    const linked = new Set(request.specs.flatMap((spec, i) => (spec.links.length > 0 ? [request.first + 1 + i] : [])));
+    for (const run of request.runs) addRun(request, run, bulk, linked.has(run.spec));
+
+    const answer: Accepted = {
+      kind: 'accepted',
+      first: request.first,
+      bulkId: bulk?.id ?? null,
+      bulk: bulkNo,
+      duplicates,
+    };
+    if (request.idem) {
+      q.idemPut.run(request.account, request.idem.key, request.idem.hash, tx.now, JSON.stringify(answer));
+    }
+    return answer;
+  };
+}

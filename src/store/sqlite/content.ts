@@ -1,0 +1,62 @@
+/**
+ * Content bytes, once by SHA-256, in a file of their own: a 5 MB picture must not stand in the way of the accepts that share
+ * the writer. Written (and synced) before the accept that refers to it; checked against the hash when read, so damaged
+ * bytes are never sent; collected when nothing has referred to them for a day.
+ */
+import { createHash } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
+import { prepare } from './tx.ts';
+
+/** Unreferenced content younger than this may be about to be referred to. */
+const ORPHAN_MS = 24 * 3_600_000;
+
+export interface ContentFile {
+  put(items: { hash: string; bytes: Uint8Array }[], now: number): void;
+  get(hash: string): Uint8Array | null;
+  /** Hashes old enough to be orphans, at most `limit`, after `place` in hash order. */
+  old(now: number, place: string, limit: number): string[];
+  drop(hashes: string[]): void;
+  close(): void;
+}
+
+export function openContent(file: string): ContentFile {
+  const db = new DatabaseSync(file);
+  db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA page_size = 8192;
+    CREATE TABLE IF NOT EXISTS content (hash TEXT PRIMARY KEY, at INTEGER NOT NULL, bytes BLOB NOT NULL)`);
+  const q = {
+    touch: prepare(db, 'UPDATE content SET at = ? WHERE hash = ?'),
+    add: prepare(db, 'INSERT INTO content (hash, at, bytes) VALUES (?, ?, ?)'),
+    get: prepare<{ bytes: Uint8Array }>(db, 'SELECT bytes FROM content WHERE hash = ?'),
+    old: prepare<{ hash: string }>(db, 'SELECT hash FROM content WHERE hash > ? AND at <= ? ORDER BY hash LIMIT ?'),
+    drop: prepare(db, 'DELETE FROM content WHERE hash = ?'),
+  };
+  const inTransaction = (work: () => void): void => {
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      work();
+      db.exec('COMMIT');
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
+  };
+  return {
+    put(items, now) {
+      inTransaction(() => {
+        for (const { hash, bytes } of items) if (q.touch.run(now, hash) === 0) q.add.run(hash, now, bytes);
+      });
+    },
+    get(hash) {
+      const bytes = q.get.get(hash)?.bytes;
+      if (!bytes) return null;
+      return createHash('sha256').update(bytes).digest('hex') === hash ? bytes : null;
+    },
+    old: (now, place, limit) => q.old.all(place, now - ORPHAN_MS, limit).map((row) => row.hash),
+    drop(hashes) {
+      inTransaction(() => {
+        for (const hash of hashes) q.drop.run(hash);
+      });
+    },
+    close: () => db.close(),
+  };
+}

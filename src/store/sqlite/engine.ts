@@ -1,0 +1,290 @@
+/**
+ * The embedded engine: `apply(ops, now) -> results`, synchronous, one transaction and one sync for the whole group. It
+ * knows nothing of threads, so tests and the simulation run the very same code.
+ *
+ * Promises: results are returned after the commit (WAL, synchronous=FULL, both verified at open); an expected conflict is
+ * a result of its op; an unexpected error rolls the group back and its ops are run again one by one, so one bad op
+ * harms nobody else. Fails: a full disk makes results `unavailable`, nothing of the group has happened.
+ */
+import { randomBytes } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
+import type { CarrierReport } from '../../domain/submission.ts';
+import type { Accept, Key, MediaOutcome, MessageFilter, Settle, Upload, WebhookSettle } from '../contract.ts';
+import { createAccept } from './accept.ts';
+import { createClaim } from './claim.ts';
+import { createEvents } from './events.ts';
+import { createLines } from './lines.ts';
+import { createMedia } from './media.ts';
+import { createTakeReports } from './read.ts';
+import { createRetain } from './retain.ts';
+import { createReads } from './rows.ts';
+import { migrate } from './schema.ts';
+import { createSettle, refOf } from './settle.ts';
+import { prepare, type Tx } from './tx.ts';
+
+/** A write verb and its argument, as it crosses threads. */
+export type Op =
+  | ['reserve', number]
+  | ['lane', { carrier: string; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }]
+  | ['accept', Accept]
+  | ['putUpload', Upload]
+  | ['claim', { lane: number; limit: number; leaseMs: number }]
+  | ['settle', Settle]
+  | ['release', { claims: { token: number; leader: number }[]; until: number }]
+  | ['report', CarrierReport]
+  | ['sweep', null]
+  | ['mediaNext', { limit: number; leaseMs: number }]
+  | ['mediaSettle', { job: { spec: number; segment: number }; outcome: MediaOutcome }]
+  | ['webhookNext', { limit: number; leaseMs: number }]
+  | ['webhookSettle', WebhookSettle]
+  | ['takeReports', MessageFilter]
+  | ['bulkSteer', { account: number; bulk: { no: number } | { id: string }; to: 'PAUSED' | 'PROCESSING' }]
+  | ['putKey', { key: Key; replace: boolean }]
+  | ['identity', null];
+
+export type OpResult = { ok: unknown } | { unavailable: string } | { bug: string };
+
+export interface EngineOptions {
+  /** Path of the database file, or ':memory:' for tests. */
+  file: string;
+  /** Finished messages leave after this many ms. */
+  retentionMs: number;
+  /** Wall clock at open (epoch ms). */
+  now: number;
+  /** FULL unless a bench shows what the sync costs; the server never lowers it. */
+  synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+}
+
+export interface Engine {
+  apply(ops: Op[], now: number): OpResult[];
+  /** Wake-ups of the last apply; cleared by reading. */
+  hints(): string[];
+  close(): void;
+}
+
+/** Open (and bring up to date) a database. Throws SchemaTooNew, or what SQLite says about the file. */
+export function openEngine(options: EngineOptions): Engine {
+  const db = new DatabaseSync(options.file);
+  const level = options.synchronous ?? 'FULL';
+  db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${level}; PRAGMA foreign_keys = OFF;
+    PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; PRAGMA busy_timeout = 2000;
+    PRAGMA mmap_size = 0`);
+  verifyDurability(db, options.file, level);
+  migrate(db);
+  return createEngine(db, options);
+}
+
+/** G1: a build of SQLite that would not sync is refused, not trusted. */
+function verifyDurability(db: DatabaseSync, file: string, level: string): void {
+  const wanted = { FULL: 2, NORMAL: 1, OFF: 0 }[level];
+  const journal = (db.prepare('PRAGMA journal_mode').get() as { journal_mode: string }).journal_mode;
+  const synchronous = (db.prepare('PRAGMA synchronous').get() as { synchronous: number }).synchronous;
+  if (file !== ':memory:' && (journal !== 'wal' || synchronous !== wanted)) {
+    throw new Error(`unsafe store: journal_mode=${journal} synchronous=${synchronous}, wanted wal and ${wanted}`);
+  }
+}
+
+function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
+  const hints = new Set<string>();
+  const meta = {
+    get: prepare<{ v: string | number }>(db, 'SELECT v FROM meta WHERE k = ?'),
+    put: prepare(db, 'INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)'),
+  };
+  // The store's clock never goes back: max(persisted high water, wall).
+  let highWater = Math.max(Number(meta.get.get('clock')?.v ?? 0), 0);
+  let persisted = highWater;
+  // Starts above every place given before: a thousand places a millisecond were never used up.
+  let seq = Math.max(options.now, highWater) * 1000;
+  const tx: Tx = {
+    db,
+    now: Math.max(options.now, highWater),
+    seq: () => ++seq,
+    hint: (kind) => hints.add(kind),
+  };
+  const reads = createReads(db);
+  const lines = createLines(tx);
+  const events = createEvents(tx, reads);
+  const accept = createAccept(tx, lines, events);
+  const claim = createClaim(tx, lines, reads);
+  const settle = createSettle(tx, lines, events);
+  const media = createMedia(tx, lines, events);
+  const retain = createRetain(tx, options.retentionMs);
+  const takeReports = createTakeReports(tx, reads);
+  const q = {
+    bulk: prepare<{ no: number; paused_at: number | null; resumed_at: number | null; canceled_at: number | null }>(
+      db,
+      'SELECT no, paused_at, resumed_at, canceled_at FROM bulk WHERE account = ? AND (no = ? OR id = ?)',
+    ),
+    bulkOfSpecs: prepare<{ accepted_at: number }>(
+      db,
+      'SELECT accepted_at FROM spec WHERE bulk = ? AND account = ? LIMIT 1',
+    ),
+    bulkAdd: prepare(
+      db,
+      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, paused_at, resumed_at, canceled_at)
+       VALUES (?, ?, NULL, ?, NULL, 0, 0, NULL, NULL, NULL)`,
+    ),
+    bulkPause: prepare(db, 'UPDATE bulk SET paused_at = ?, resumed_at = ? WHERE no = ?'),
+    expressRuns: prepare<{ no: number; line: number; lane: number; account: number }>(
+      db,
+      `SELECT r.no, r.line, l.lane, l.account FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
+       JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
+    ),
+    runLine: prepare(db, 'UPDATE run SET line = ? WHERE no = ?'),
+    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE run = ?'),
+    keyDrop: prepare(db, 'DELETE FROM key WHERE account = ? AND label = ? AND hash <> ?'),
+    keyPut: prepare(db, 'INSERT OR REPLACE INTO key (hash, account, label) VALUES (?, ?, ?)'),
+    account: prepare(db, 'INSERT OR IGNORE INTO account (no, name) VALUES (?, ?)'),
+  };
+
+  /** An express bulk gets rows of its own the first time it is steered. */
+  function ownBulk(account: number, no: number): boolean {
+    const spec = q.bulkOfSpecs.get(no, account);
+    if (!spec) return false;
+    q.bulkAdd.run(no, account, spec.accepted_at);
+    const moved = new Set<string>();
+    for (const run of q.expressRuns.all(no)) {
+      const line = lines.line(run.lane, run.account, no, false);
+      q.runLine.run(line, run.no);
+      q.retryLine.run(line, run.no);
+      moved.add(`${run.line}`);
+    }
+    for (const line of moved) lines.rest(lines.get(Number(line)));
+    return true;
+  }
+
+  function bulkSteer(account: number, bulk: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): boolean {
+    const no = 'no' in bulk ? bulk.no : -1;
+    const id = 'id' in bulk ? bulk.id : null;
+    let row = q.bulk.get(account, no, id);
+    if (!row && 'no' in bulk && ownBulk(account, bulk.no)) row = q.bulk.get(account, no, id);
+    if (!row || row.canceled_at !== null) return false;
+    const paused = row.paused_at !== null && row.resumed_at === null;
+    if (paused === (to === 'PAUSED')) return true;
+    q.bulkPause.run(to === 'PAUSED' ? tx.now : row.paused_at, to === 'PAUSED' ? null : tx.now, row.no);
+    for (const line of lines.ofBulk(row.no)) lines.pause(line, to === 'PAUSED');
+    return true;
+  }
+
+  function identity(): { install: string; idKey: string } {
+    if (!meta.get.get('install')) {
+      meta.put.run('install', randomBytes(4).toString('hex'));
+      meta.put.run('idKey', randomBytes(16).toString('hex'));
+    }
+    return { install: String(meta.get.get('install')?.v), idKey: String(meta.get.get('idKey')?.v) };
+  }
+
+  function run(op: Op): unknown {
+    switch (op[0]) {
+      case 'accept':
+        return accept(op[1]);
+      case 'report':
+        return settle.report(op[1]);
+      case 'settle':
+        return settle.settle(op[1]);
+      case 'claim':
+        return claim(op[1].lane, op[1].limit, op[1].leaseMs);
+      case 'webhookNext':
+        return events.webhookNext(op[1].limit, op[1].leaseMs);
+      case 'webhookSettle':
+        return events.webhookSettle(op[1]);
+      case 'release':
+        settle.release(op[1].claims, op[1].until);
+        return null;
+      case 'sweep': {
+        const more = settle.sweep();
+        return retain(refOf) || more;
+      }
+      case 'reserve': {
+        const first = Number(meta.get.get('next')?.v ?? 1);
+        meta.put.run('next', first + op[1]);
+        return first;
+      }
+      case 'lane':
+        return lines.lane(op[1].carrier, op[1].onUnknown, op[1].reports);
+      case 'putUpload':
+        media.putUpload(op[1]);
+        return null;
+      case 'mediaNext':
+        return media.next(op[1].limit, op[1].leaseMs);
+      case 'mediaSettle':
+        media.settle(op[1].job, op[1].outcome);
+        return null;
+      case 'takeReports':
+        return takeReports(op[1]);
+      case 'bulkSteer':
+        return bulkSteer(op[1].account, op[1].bulk, op[1].to);
+      case 'putKey':
+        q.account.run(op[1].key.account, `account ${op[1].key.account}`);
+        if (op[1].replace) q.keyDrop.run(op[1].key.account, op[1].key.label, op[1].key.hash);
+        q.keyPut.run(op[1].key.hash, op[1].key.account, op[1].key.label);
+        hints.add('keys');
+        return null;
+      case 'identity':
+        return identity();
+    }
+  }
+
+  /** One transaction. Throws after rolling back. */
+  function group(ops: Op[]): OpResult[] {
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      const results = ops.map((op) => ({ ok: run(op) }));
+      // Every second, so that a clock set back across a restart cannot move the store's time back by more.
+      if (tx.now - persisted >= 1000) {
+        meta.put.run('clock', tx.now);
+        persisted = tx.now;
+      }
+      db.exec('COMMIT');
+      return results;
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK');
+      lines.forget();
+      events.forget();
+      settle.forget();
+      persisted = 0;
+      throw error;
+    }
+  }
+
+  // What was in flight when the process died is known to nobody now (G12, "at once on SQLite").
+  db.exec('BEGIN IMMEDIATE');
+  settle.freeLeases();
+  db.exec('COMMIT');
+
+  return {
+    apply(ops, now) {
+      highWater = Math.max(highWater, now);
+      tx.now = highWater;
+      try {
+        return group(ops);
+      } catch (error) {
+        if (isUnavailable(error)) return ops.map(() => ({ unavailable: words(error) }));
+        if (ops.length === 1) return [{ bug: words(error) }];
+        return ops.map((op) => {
+          try {
+            return group([op])[0] as OpResult;
+          } catch (single) {
+            return isUnavailable(single) ? { unavailable: words(single) } : { bug: words(single) };
+          }
+        });
+      }
+    },
+    hints() {
+      const list = [...hints];
+      hints.clear();
+      return list;
+    },
+    close: () => db.close(),
+  };
+}
+
+/** SQLITE_FULL 13, IOERR 10, READONLY 8, BUSY 5, CANTOPEN 14: the disk or the file, not the request. */
+function isUnavailable(error: unknown): boolean {
+  const code = (error as { errcode?: number }).errcode;
+  return code !== undefined && [5, 8, 10, 13, 14].includes(code & 0xff);
+}
+
+function words(error: unknown): string {
+  return error instanceof Error ? `${error.message}` : String(error);
+}

@@ -1,0 +1,128 @@
+/**
+ * Who waits where: lanes, turns (an account's place on a lane) and lines (a bulk's place, or an account's express line).
+ * `wake` and `rest` keep due_at true on all three levels: a level is due when the earliest thing under it is.
+ */
+import { prepare, type Tx } from './tx.ts';
+
+export interface LineRow {
+  no: number;
+  lane: number;
+  account: number;
+  bulk: number | null;
+  paused: number;
+}
+
+export type Lines = ReturnType<typeof createLines>;
+
+export function createLines(tx: Tx) {
+  const db = tx.db;
+  const q = {
+    laneByName: prepare<{ no: number }>(db, 'SELECT no FROM lane WHERE carrier = ?'),
+    laneAdd: prepare<{ no: number }>(
+      db,
+      `INSERT INTO lane (carrier, on_unknown, reports) VALUES (?, ?, ?)
+       ON CONFLICT (carrier) DO UPDATE SET on_unknown = excluded.on_unknown, reports = excluded.reports RETURNING no`,
+    ),
+    express: prepare<{ no: number }>(db, 'SELECT no FROM line WHERE lane = ? AND account = ? AND bulk IS NULL'),
+    ofBulkHere: prepare<{ no: number }>(db, 'SELECT no FROM line WHERE lane = ? AND account = ? AND bulk = ?'),
+    add: prepare<{ no: number }>(
+      db,
+      'INSERT INTO line (lane, account, bulk, paused, due_at, seq) VALUES (?, ?, ?, ?, NULL, 0) RETURNING no',
+    ),
+    turnAdd: prepare(db, 'INSERT OR IGNORE INTO turn (lane, account, due_at, seq) VALUES (?, ?, NULL, 0)'),
+    get: prepare<LineRow>(db, 'SELECT no, lane, account, bulk, paused FROM line WHERE no = ?'),
+    ofBulk: prepare<LineRow>(db, 'SELECT no, lane, account, bulk, paused FROM line WHERE bulk = ?'),
+    setPaused: prepare(db, 'UPDATE line SET paused = ? WHERE no = ?'),
+    // Earlier only: under load the line is due already and nothing is written.
+    wakeLine: prepare(
+      db,
+      'UPDATE line SET due_at = ?, seq = ? WHERE no = ? AND paused = 0 AND (due_at IS NULL OR due_at > ?)',
+    ),
+    wakeTurn: prepare(
+      db,
+      'UPDATE turn SET due_at = ?, seq = ? WHERE lane = ? AND account = ? AND (due_at IS NULL OR due_at > ?)',
+    ),
+    restLine: prepare(db, 'UPDATE line SET due_at = ?, seq = ? WHERE no = ?'),
+    restTurn: prepare(db, 'UPDATE turn SET due_at = ?, seq = ? WHERE lane = ? AND account = ?'),
+    runDue: prepare<{ due: number | null }>(
+      db,
+      'SELECT min(due_at) AS due FROM run WHERE line = ? AND due_at IS NOT NULL',
+    ),
+    retryDue: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM retry WHERE line = ?'),
+    lineDue: prepare<{ due: number | null }>(
+      db,
+      'SELECT min(due_at) AS due FROM line WHERE lane = ? AND account = ? AND due_at IS NOT NULL',
+    ),
+    turnDue: prepare<{ due: number | null }>(
+      db,
+      'SELECT min(due_at) AS due FROM turn WHERE lane = ? AND due_at IS NOT NULL',
+    ),
+  };
+  // Line numbers never change and are never deleted while used; a rollback empties this with `forget`.
+  const known = new Map<string, number>();
+
+  const lines = {
+    lane(carrier: string, onUnknown: string, reports: boolean): number {
+      return (q.laneAdd.get(carrier, onUnknown, reports ? 1 : 0) as { no: number }).no;
+    },
+    laneNo(carrier: string): number | null {
+      return q.laneByName.get(carrier)?.no ?? null;
+    },
+    /** The line of a bulk, or the account's express line (`bulk` null), made on first use. */
+    line(lane: number, account: number, bulk: number | null, paused: boolean): number {
+      const name = `${lane}/${account}/${bulk ?? ''}`;
+      const cached = known.get(name);
+      if (cached !== undefined) return cached;
+      const found = bulk === null ? q.express.get(lane, account) : q.ofBulkHere.get(lane, account, bulk);
+      const no = (found ?? (q.add.get(lane, account, bulk, paused ? 1 : 0) as { no: number })).no;
+      if (!found) q.turnAdd.run(lane, account);
+      if (bulk === null) {
+        if (known.size > 10_000) known.clear();
+        known.set(name, no);
+      }
+      return no;
+    },
+    get(no: number): LineRow {
+      const row = q.get.get(no);
+      if (!row) throw new Error(`line ${no} is gone`);
+      return row;
+    },
+    ofBulk: (bulk: number): LineRow[] => q.ofBulk.all(bulk),
+    forget: (): void => known.clear(),
+
+    /** Something on this line may leave at `due`. */
+    wake(line: number, lane: number, account: number, due: number): void {
+      const seq = tx.seq();
+      if (q.wakeLine.run(due, seq, line, due) === 0) return;
+      q.wakeTurn.run(due, seq, lane, account, due);
+      if (due <= tx.now) tx.hint('lane');
+    },
+    /** The line was served, steered or emptied: its next due instant from what is really under it. */
+    rest(line: LineRow): number | null {
+      const due = line.paused === 1 ? null : lines.nextOf(line.no);
+      // What is still due goes to the end of the ring: due_at = now, and the seq settles ties.
+      q.restLine.run(due === null ? null : Math.max(due, tx.now), tx.seq(), line.no);
+      return due;
+    },
+    nextOf(line: number): number | null {
+      return earliest(q.runDue.get(line)?.due ?? null, q.retryDue.get(line)?.due ?? null);
+    },
+    /** Likewise for the account's turn. */
+    restTurn(lane: number, account: number): void {
+      const due = q.lineDue.get(lane, account)?.due ?? null;
+      q.restTurn.run(due === null ? null : Math.max(due, tx.now), tx.seq(), lane, account);
+    },
+    nextDue: (lane: number): number | null => q.turnDue.get(lane)?.due ?? null,
+    pause(line: LineRow, paused: boolean): void {
+      q.setPaused.run(paused ? 1 : 0, line.no);
+      const due = lines.rest({ ...line, paused: paused ? 1 : 0 });
+      lines.restTurn(line.lane, line.account);
+      if (due !== null && due <= tx.now) tx.hint('lane');
+    },
+  };
+  return lines;
+}
+
+export function earliest(a: number | null, b: number | null): number | null {
+  return a === null ? b : b === null ? a : Math.min(a, b);
+}

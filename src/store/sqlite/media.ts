@@ -1,0 +1,101 @@
+/**
+ * LINK segments on their way to bytes, uploads, and the runs that wait for them: a run opens when every segment of its
+ * spec has bytes; a segment that failed for good ends the spec's messages with the error that says why.
+ */
+import { STATE } from '../../domain/status.ts';
+import type { MediaJob, MediaOutcome, Upload } from '../contract.ts';
+import type { Events, Live } from './events.ts';
+import type { Lines } from './lines.ts';
+import { prepare, type Tx } from './tx.ts';
+
+export function createMedia(tx: Tx, lines: Lines, events: Events) {
+  const db = tx.db;
+  const q = {
+    due: prepare<{ spec: number; segment: number; url: string; content_type: string | null; tries: number }>(
+      db,
+      'SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= ? ORDER BY due_at LIMIT ?',
+    ),
+    lease: prepare(db, 'UPDATE media SET due_at = ?, tries = tries + 1 WHERE spec = ? AND segment = ?'),
+    min: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
+    validUntil: prepare<{ at: number | null }>(
+      db,
+      `SELECT max(coalesce(valid_until, ? + validity)) AS at FROM run
+       WHERE no >= (SELECT first FROM spec WHERE no = ?) AND no < (SELECT "end" FROM spec WHERE no = ?)`,
+    ),
+    ready: prepare(
+      db,
+      'UPDATE media SET hash = ?, content_type = ?, name = ?, due_at = NULL WHERE spec = ? AND segment = ?',
+    ),
+    again: prepare(db, 'UPDATE media SET due_at = ? WHERE spec = ? AND segment = ? AND hash IS NULL'),
+    drop: prepare(db, 'UPDATE media SET due_at = NULL WHERE spec = ?'),
+    open: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM media WHERE spec = ? AND hash IS NULL'),
+    runs: prepare<{ no: number; line: number; lane: number; account: number; next: number; end: number }>(
+      db,
+      `SELECT r.no, r.line, l.lane, l.account, r.next, r."end" AS "end" FROM run r JOIN line l ON l.no = r.line
+       WHERE r.no >= (SELECT first FROM spec WHERE no = ?) AND r.no < (SELECT "end" FROM spec WHERE no = ?)
+         AND r.media = 1`,
+    ),
+    runOpen: prepare(db, 'UPDATE run SET media = 0, due_at = ?, seq = ? WHERE no = ?'),
+    runEnd: prepare(db, 'UPDATE run SET next = "end", due_at = NULL WHERE no = ?'),
+    waiting: prepare<Live>(
+      db,
+      `SELECT no, account, spec, state, status, error, sent_at FROM message
+       WHERE no >= ? AND no < ? AND state = ${STATE.pending}`,
+    ),
+    upload: prepare(
+      db,
+      `INSERT OR REPLACE INTO upload (account, id, name, hash, content_type, size, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    ),
+  };
+  return {
+    next(limit: number, leaseMs: number): { now: number; jobs: MediaJob[]; nextDue: number | null } {
+      const jobs: MediaJob[] = [];
+      for (const row of q.due.all(tx.now, limit)) {
+        q.lease.run(tx.now + leaseMs, row.spec, row.segment);
+        const validUntil = q.validUntil.get(tx.now, row.spec, row.spec)?.at ?? tx.now;
+        jobs.push({
+          spec: row.spec,
+          segment: row.segment,
+          url: row.url,
+          contentType: row.content_type,
+          tries: row.tries + 1,
+          validUntil,
+        });
+      }
+      return { now: tx.now, jobs, nextDue: q.min.get()?.due ?? null };
+    },
+    settle(job: { spec: number; segment: number }, outcome: MediaOutcome): void {
+      if (outcome.kind === 'again') {
+        q.again.run(tx.now + outcome.afterMs, job.spec, job.segment);
+        return;
+      }
+      if (outcome.kind === 'ready') {
+        q.ready.run(outcome.hash, outcome.contentType, outcome.name, job.spec, job.segment);
+        if ((q.open.get(job.spec)?.n ?? 0) > 0) return;
+        for (const run of q.runs.all(job.spec, job.spec)) {
+          q.runOpen.run(run.next < run.end ? tx.now : null, tx.seq(), run.no);
+          if (run.next < run.end) lines.wake(run.line, run.lane, run.account, tx.now);
+        }
+        return;
+      }
+      q.drop.run(job.spec);
+      for (const run of q.runs.all(job.spec, job.spec)) {
+        for (const message of q.waiting.all(run.next, run.end)) {
+          events.change(message, { kind: 'contentFailed', error: outcome.error }, outcome.words);
+        }
+        q.runEnd.run(run.no);
+      }
+    },
+    putUpload(upload: Upload): void {
+      q.upload.run(
+        upload.account,
+        upload.id,
+        upload.name,
+        upload.hash,
+        upload.contentType,
+        upload.size,
+        tx.now + upload.validityMs,
+      );
+    },
+  };
+}

@@ -1,0 +1,84 @@
+/**
+ * How table rows become the contract's rows, and the reads that several verbs share (specs with their media).
+ */
+import type { DatabaseSync } from 'node:sqlite';
+import type { MessageRow, SpecRow } from '../../domain/rows.ts';
+import { prepare } from './tx.ts';
+
+export interface MessageColumns {
+  m_no: number;
+  m_key: string | null;
+  m_spec: number;
+  m_to: string;
+  m_state: number;
+  m_status: number;
+  m_error: number;
+  m_sent: number | null;
+  m_done: number | null;
+  m_claimed: number;
+  s_bulk: number;
+  s_accepted: number;
+  b_id: string | null;
+}
+
+/** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. */
+export const MESSAGE_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
+  m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, s.bulk AS s_bulk,
+  s.accepted_at AS s_accepted, b.id AS b_id, EXISTS (SELECT 1 FROM flight f WHERE f.leader = m.no) AS m_claimed`;
+export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
+
+export function toMessage(row: MessageColumns): MessageRow {
+  return {
+    no: row.m_no,
+    key: row.m_key,
+    bulk: row.s_bulk,
+    bulkId: row.b_id,
+    spec: row.m_spec,
+    to: row.m_to,
+    state: row.m_state,
+    status: row.m_status,
+    error: row.m_error,
+    acceptedAt: row.s_accepted,
+    sentAt: row.m_sent,
+    doneAt: row.m_done,
+    claimed: row.m_claimed === 1,
+  };
+}
+
+export type Reads = ReturnType<typeof createReads>;
+
+export function createReads(db: DatabaseSync) {
+  const q = {
+    spec: prepare<{ no: number; account: number; sender: string; body: string; accepted_at: number }>(
+      db,
+      'SELECT no, account, sender, body, accepted_at FROM spec WHERE no = ?',
+    ),
+    media: prepare<{ segment: number; hash: string; content_type: string | null; name: string | null }>(
+      db,
+      'SELECT segment, hash, content_type, name FROM media WHERE spec = ? AND hash IS NOT NULL ORDER BY segment',
+    ),
+  };
+  return {
+    specs(nos: number[]): SpecRow[] {
+      const rows: SpecRow[] = [];
+      for (const no of nos) {
+        const row = q.spec.get(no);
+        if (!row) continue;
+        rows.push({
+          no: row.no,
+          account: row.account,
+          sender: row.sender,
+          body: row.body,
+          acceptedAt: row.accepted_at,
+          media: q.media.all(no).map((item) => ({
+            segment: item.segment,
+            hash: item.hash,
+            contentType: item.content_type ?? 'application/octet-stream',
+            name: item.name ?? '',
+          })),
+        });
+      }
+      return rows;
+    },
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * The tables of the embedded engine and how they grow: numbered steps, forward only, each applied once inside one
+ * transaction. `PRAGMA user_version` is the last step applied; a file newer than the code is refused.
+ *
+ * Shape (design 7, "Rows and verbs"): waiting has three levels. turn = one account's place on a lane, line = one bulk's
+ * place (or an account's express line), run = consecutive messages of one request. Each has `due_at` (NULL = nothing may
+ * leave) and `seq`; served rows get due_at = now and the next seq, so an index scan in (due_at, seq) order is a fair ring.
+ * What delays many messages is a column of bulk, line or run, never of message; a fresh message has no queue row at all.
+ */
+import type { DatabaseSync } from 'node:sqlite';
+
+const STEPS: string[] = [
+  `
+CREATE TABLE meta (k TEXT PRIMARY KEY, v NOT NULL) WITHOUT ROWID;
+CREATE TABLE account (no INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE key (hash TEXT PRIMARY KEY, account INTEGER NOT NULL, label TEXT NOT NULL) WITHOUT ROWID;
+
+-- A bulk row exists only where there is something to steer: a bulkId given, a schedule, or a steering verb.
+CREATE TABLE bulk (
+  no INTEGER PRIMARY KEY, account INTEGER NOT NULL, id TEXT, accepted_at INTEGER NOT NULL, send_at INTEGER,
+  interval_us REAL NOT NULL, next_us REAL NOT NULL, paused_at INTEGER, resumed_at INTEGER, canceled_at INTEGER);
+CREATE UNIQUE INDEX bulk_id ON bulk (account, id) WHERE id IS NOT NULL;
+
+CREATE TABLE spec (
+  no INTEGER PRIMARY KEY, account INTEGER NOT NULL, bulk INTEGER NOT NULL, first INTEGER NOT NULL, "end" INTEGER NOT NULL,
+  accepted_at INTEGER NOT NULL, endpoint INTEGER, intermediate INTEGER NOT NULL, sender TEXT NOT NULL,
+  campaign TEXT, entity TEXT, application TEXT, body TEXT NOT NULL);
+CREATE INDEX spec_bulk ON spec (bulk);
+
+CREATE TABLE message (
+  no INTEGER PRIMARY KEY, account INTEGER NOT NULL, spec INTEGER NOT NULL, "to" TEXT NOT NULL, key TEXT,
+  state INTEGER NOT NULL, status INTEGER NOT NULL, error INTEGER NOT NULL, sent_at INTEGER, done_at INTEGER);
+CREATE INDEX message_account ON message (account, no);
+CREATE TABLE message_key (account INTEGER, key TEXT, no INTEGER NOT NULL, PRIMARY KEY (account, key)) WITHOUT ROWID;
+CREATE TABLE idem (
+  account INTEGER, key TEXT, hash TEXT NOT NULL, at INTEGER NOT NULL, answer TEXT NOT NULL,
+  PRIMARY KEY (account, key)) WITHOUT ROWID;
+CREATE INDEX idem_at ON idem (at);
+
+CREATE TABLE lane (no INTEGER PRIMARY KEY, carrier TEXT NOT NULL UNIQUE, on_unknown TEXT NOT NULL, reports INTEGER NOT NULL);
+CREATE TABLE turn (
+  lane INTEGER, account INTEGER, due_at INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (lane, account)) WITHOUT ROWID;
+CREATE INDEX turn_due ON turn (lane, due_at, seq) WHERE due_at IS NOT NULL;
+CREATE TABLE line (
+  no INTEGER PRIMARY KEY, lane INTEGER NOT NULL, account INTEGER NOT NULL, bulk INTEGER, paused INTEGER NOT NULL,
+  due_at INTEGER, seq INTEGER NOT NULL);
+CREATE UNIQUE INDEX line_bulk ON line (lane, account, bulk) WHERE bulk IS NOT NULL;
+CREATE UNIQUE INDEX line_express ON line (lane, account) WHERE bulk IS NULL;
+CREATE INDEX line_due ON line (lane, account, due_at, seq) WHERE due_at IS NOT NULL;
+CREATE INDEX line_of_bulk ON line (bulk) WHERE bulk IS NOT NULL;
+-- no = the run's first message. members 0 = singles, else one group submission of that many numbers.
+CREATE TABLE run (
+  no INTEGER PRIMARY KEY, line INTEGER NOT NULL, spec INTEGER NOT NULL, next INTEGER NOT NULL, "end" INTEGER NOT NULL,
+  members INTEGER NOT NULL, send_at INTEGER, days INTEGER, from_min INTEGER, to_min INTEGER, validity INTEGER NOT NULL,
+  valid_until INTEGER, media INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
+CREATE INDEX run_due ON run (line, due_at, seq) WHERE due_at IS NOT NULL;
+CREATE TABLE retry (
+  leader INTEGER PRIMARY KEY, line INTEGER NOT NULL, run INTEGER NOT NULL, members INTEGER NOT NULL,
+  generation INTEGER NOT NULL, attempts INTEGER NOT NULL, held INTEGER NOT NULL, valid_until INTEGER NOT NULL,
+  due_at INTEGER NOT NULL);
+CREATE INDEX retry_due ON retry (line, due_at);
+CREATE TABLE flight (
+  leader INTEGER PRIMARY KEY, token INTEGER NOT NULL, lane INTEGER NOT NULL, line INTEGER NOT NULL, run INTEGER NOT NULL,
+  members INTEGER NOT NULL, generation INTEGER NOT NULL, attempts INTEGER NOT NULL, held INTEGER NOT NULL,
+  valid_until INTEGER NOT NULL, lease_until INTEGER NOT NULL);
+-- whole 1 = the run's unclaimed rest expires with it, 0 = a range claimed under a speed limit.
+CREATE TABLE deadline (
+  at INTEGER, first INTEGER, "end" INTEGER NOT NULL, run INTEGER NOT NULL, whole INTEGER NOT NULL,
+  PRIMARY KEY (at, first)) WITHOUT ROWID;
+
+CREATE TABLE attempt (
+  leader INTEGER, n INTEGER, generation INTEGER NOT NULL, lane INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL,
+  outcome TEXT NOT NULL, error INTEGER NOT NULL, words TEXT NOT NULL, ref TEXT, PRIMARY KEY (leader, n)) WITHOUT ROWID;
+CREATE TABLE carrier_ref (
+  lane INTEGER, ref TEXT, leader INTEGER NOT NULL, members INTEGER NOT NULL, PRIMARY KEY (lane, ref)) WITHOUT ROWID;
+CREATE TABLE parked (no INTEGER PRIMARY KEY, lane INTEGER NOT NULL, ref TEXT NOT NULL, at INTEGER NOT NULL, report TEXT NOT NULL);
+CREATE INDEX parked_ref ON parked (lane, ref);
+
+-- kind 0 = the status changed, 1 = a report noted that changed nothing (late, doubled).
+CREATE TABLE event (
+  no INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL, account INTEGER NOT NULL, at INTEGER NOT NULL,
+  status INTEGER NOT NULL, error INTEGER NOT NULL, kind INTEGER NOT NULL, words TEXT NOT NULL, hook INTEGER);
+CREATE INDEX event_message ON event (message);
+CREATE TABLE endpoint (
+  no INTEGER PRIMARY KEY, account INTEGER NOT NULL, url TEXT NOT NULL, content_type TEXT NOT NULL, secret TEXT,
+  open INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
+CREATE UNIQUE INDEX endpoint_url ON endpoint (account, url, content_type);
+CREATE INDEX endpoint_due ON endpoint (due_at, seq) WHERE due_at IS NOT NULL;
+CREATE TABLE outbox (endpoint INTEGER, event INTEGER, PRIMARY KEY (endpoint, event)) WITHOUT ROWID;
+-- Only for messages with intermediate reports: their open events in order; the oldest alone is in outbox or a hook.
+CREATE TABLE open_event (message INTEGER, event INTEGER, PRIMARY KEY (message, event)) WITHOUT ROWID;
+-- state 0 = open (due_at: its next try, or the end of its lease), 1 = delivered, 2 = exhausted.
+CREATE TABLE hook (
+  no INTEGER PRIMARY KEY AUTOINCREMENT, endpoint INTEGER NOT NULL, account INTEGER NOT NULL, state INTEGER NOT NULL,
+  retry INTEGER NOT NULL, token INTEGER NOT NULL, leased INTEGER NOT NULL, due_at INTEGER, at INTEGER NOT NULL,
+  events TEXT NOT NULL, body TEXT);
+CREATE INDEX hook_due ON hook (due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE hook_try (
+  hook INTEGER, retry INTEGER, at INTEGER NOT NULL, took INTEGER NOT NULL, status INTEGER NOT NULL, excerpt TEXT NOT NULL,
+  PRIMARY KEY (hook, retry)) WITHOUT ROWID;
+CREATE TABLE pull (account INTEGER, event INTEGER, PRIMARY KEY (account, event)) WITHOUT ROWID;
+
+CREATE TABLE upload (
+  account INTEGER, id TEXT, name TEXT NOT NULL, hash TEXT NOT NULL, content_type TEXT NOT NULL, size INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, PRIMARY KEY (account, id)) WITHOUT ROWID;
+CREATE INDEX upload_expires ON upload (expires_at);
+CREATE INDEX upload_hash ON upload (hash);
+-- hash NULL = to be fetched; due_at = next try or end of lease.
+CREATE TABLE media (
+  spec INTEGER, segment INTEGER, url TEXT, content_type TEXT, name TEXT, hash TEXT, tries INTEGER NOT NULL, due_at INTEGER,
+  PRIMARY KEY (spec, segment)) WITHOUT ROWID;
+CREATE INDEX media_due ON media (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX media_hash ON media (hash) WHERE hash IS NOT NULL;
+`,
+];
+
+/** Thrown at open for a file this code must not touch. */
+export class SchemaTooNew extends Error {
+  override readonly name = 'SchemaTooNew';
+}
+
+/** Bring a file up to date. Throws SchemaTooNew for a file written by a newer Postcard. */
+export function migrate(db: DatabaseSync): void {
+  const version = Number((db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version);
+  if (version > STEPS.length) {
+    throw new SchemaTooNew(
+      `the data was written by a newer Postcard (schema ${version}, this one knows ${STEPS.length})`,
+    );
+  }
+  for (let step = version; step < STEPS.length; step++) {
+    db.exec('BEGIN IMMEDIATE');
+    db.exec(STEPS[step] as string);
+    db.exec(`PRAGMA user_version = ${step + 1}`);
+    db.exec('COMMIT');
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The embedded store as others see it: `openSqlite` starts its threads, `connectSqlite` speaks to them from any thread. A
+ * connection batches: all verbs called in one turn of the event loop cross as one string.
+ *
+ * Fails: opening rejects with one line (locked, unwritable, too new, unsafe settings); a verb rejects with
+ * StoreUnavailable when the disk refuses or the store is closed; any other rejection is a bug.
+ */
+import { join } from 'node:path';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { type Hint, type Store, StoreUnavailable } from '../contract.ts';
+import type { Op, OpResult } from './engine.ts';
+import type { ReadCall, ThreadData } from './thread.ts';
+
+export interface SqlitePorts {
+  writer: MessagePort;
+  reader: MessagePort;
+}
+
+export interface SqliteHost {
+  /** A connection for another thread; transfer both ports to it. */
+  connect(): SqlitePorts;
+  /** Resolves when both threads have committed, checkpointed and ended. */
+  close(): Promise<void>;
+}
+
+export interface SqliteOptions {
+  dataDir: string;
+  retentionMs: number;
+  /** A thread of the store died: nothing can be promised any more, the process should end. */
+  onCrash(message: string): void;
+  synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+}
+
+/** Paths in the data directory. */
+export function sqliteFiles(dataDir: string): { file: string; contentFile: string; lockFile: string } {
+  return {
+    file: join(dataDir, 'postcard.db'),
+    contentFile: join(dataDir, 'content.db'),
+    lockFile: join(dataDir, 'postcard.lock'),
+  };
+}
+
+/** Start the store's threads on a data directory that exists. Rejects with one line that says what is wrong. */
+export async function openSqlite(options: SqliteOptions): Promise<SqliteHost> {
+  const common = { ...sqliteFiles(options.dataDir), retentionMs: options.retentionMs };
+  const synchronous = options.synchronous ? { synchronous: options.synchronous } : {};
+  // The writer first: it makes and upgrades the file that the reader opens.
+  const writer = await startThread({ role: 'writer', ...common, ...synchronous }, options.onCrash);
+  const reader = await startThread({ role: 'reader', ...common }, options.onCrash);
+  return {
+    connect() {
+      const toWriter = new MessageChannel();
+      const toReader = new MessageChannel();
+      writer.worker.postMessage({ port: toWriter.port1 }, [toWriter.port1]);
+      reader.worker.postMessage({ port: toReader.port1 }, [toReader.port1]);
+      return { writer: toWriter.port2, reader: toReader.port2 };
+    },
+    async close() {
+      await reader.close();
+      await writer.close();
+    },
+  };
+}
+
+interface Thread {
+  worker: Worker;
+  close(): Promise<void>;
+}
+
+function startThread(data: ThreadData, onCrash: (message: string) => void): Promise<Thread> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: data });
+    let ready = false;
+    let closing: (() => void) | null = null;
+    worker.on('message', (message: { ready?: true; failed?: string; closed?: true }) => {
+      if (message.failed !== undefined) reject(new Error(message.failed));
+      if (message.ready) {
+        ready = true;
+        resolve({
+          worker,
+          close: () =>
+            new Promise((done) => {
+              closing = done;
+              worker.postMessage({ close: true });
+            }),
+        });
+      }
+    });
+    worker.on('error', (error) => {
+      if (ready) onCrash(`store ${data.role}: ${error instanceof Error ? error.message : String(error)}`);
+      else reject(error);
+    });
+    worker.on('exit', (code) => {
+      if (closing) closing();
+      else if (ready) onCrash(`store ${data.role} ended with code ${code}`);
+      else reject(new Error(`store ${data.role} ended with code ${code}`));
+    });
+  });
+}
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+/** Speak to the store's threads. The ports belong to this connection from now on. */
+export function connectSqlite(ports: SqlitePorts): Store {
+  const waiting = new Map<number, Waiting>();
+  const listeners: ((hint: Hint) => void)[] = [];
+  let batch: [number, Op][] = [];
+  let next = 1;
+  let closed = false;
+
+  function settleOne(id: number, result: OpResult): void {
+    const call = waiting.get(id);
+    if (!call) return;
+    waiting.delete(id);
+    if ('ok' in result) call.resolve(result.ok);
+    else if ('unavailable' in result) call.reject(new StoreUnavailable(result.unavailable));
+    else call.reject(new Error(result.bug));
+  }
+
+  ports.writer.on('message', (text: string) => {
+    const message = JSON.parse(text) as { answers?: [number, OpResult][]; hints?: Hint['kind'][] };
+    for (const [id, result] of message.answers ?? []) settleOne(id, result);
+    for (const kind of message.hints ?? []) for (const listener of listeners) listener({ kind });
+  });
+  ports.reader.on('message', (message: { id: number } & OpResult) => settleOne(message.id, message));
+  const lost = (): void => {
+    closed = true;
+    for (const call of waiting.values()) call.reject(new StoreUnavailable('the store is closed'));
+    waiting.clear();
+  };
+  ports.writer.on('close', lost);
+  ports.reader.on('close', lost);
+
+  function flush(): void {
+    const text = JSON.stringify(batch);
+    batch = [];
+    ports.writer.postMessage(text);
+  }
+
+  function call<Result>(send: (id: number) => void): Promise<Result> {
+    if (closed) return Promise.reject(new StoreUnavailable('the store is closed'));
+    return new Promise<Result>((resolve, reject) => {
+      const id = next++;
+      waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      send(id);
+    });
+  }
+  const write = <Result>(...op: Op): Promise<Result> =>
+    call<Result>((id) => {
+      if (batch.push([id, op]) === 1) setImmediate(flush);
+    });
+  type Unnumbered = ReadCall extends infer Call ? (Call extends ReadCall ? Omit<Call, 'id'> : never) : never;
+  const read = <Result>(query: Unnumbered): Promise<Result> =>
+    call<Result>((id) => ports.reader.postMessage({ ...query, id }));
+
+  return {
+    identity: () => write('identity', null),
+    reserve: (count) => write('reserve', count),
+    lane: (carrier, policy) => write('lane', { carrier, ...policy }),
+    accept: (request) => write('accept', request),
+    putContent: (hash, bytes) => read({ verb: 'putContent', arg: { hash, bytes } }),
+    putUpload: (upload) => write('putUpload', upload),
+    content: (hash) => read({ verb: 'content', arg: hash }),
+    claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
+    settle: (settle) => write('settle', settle),
+    release: (claims, until) => write('release', { claims, until }),
+    report: (report) => write('report', report),
+    sweep: () => write('sweep', null),
+    mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
+    mediaSettle: (job, outcome) => write('mediaSettle', { job, outcome }),
+    webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
+    webhookSettle: (settle) => write('webhookSettle', settle),
+    takeReports: (filter) => write('takeReports', filter),
+    logs: (filter) => read({ verb: 'logs', arg: filter }),
+    story: (account, id) => read({ verb: 'story', arg: { account, id } }),
+    feed: (account, after, limit) => read({ verb: 'feed', arg: { account, after, limit } }),
+    bulkSteer: (account, bulk, to) => write('bulkSteer', { account, bulk, to }),
+    keys: () => read({ verb: 'keys', arg: null }),
+    putKey: (key, replace) => write('putKey', { key, replace }),
+    stats: () => read({ verb: 'stats', arg: null }),
+    onHint: (listener) => {
+      listeners.push(listener);
+    },
+    async close() {
+      closed = true;
+      ports.writer.close();
+      ports.reader.close();
+    },
+  };
+}

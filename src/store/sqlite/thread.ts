@@ -1,0 +1,262 @@
+/**
+ * The two threads of the embedded store. Writer: sole writer of the message log; whatever arrives while a commit runs is
+ * the next commit (natural group commit, no fixed delay). Reader: reads, content bytes and background checkpoints, so
+ * that neither a log query nor a checkpoint stands in the way of an accept.
+ *
+ * Batches cross as one JSON string each way (a structured clone per message cost about 40 us when measured).
+ * Fails: an unopenable file or a second process on the data directory is told to the parent before any port is served.
+ */
+import { statSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { realClock, type Timer } from '../../env.ts';
+import type { MessageFilter, Stats } from '../contract.ts';
+import { openContent } from './content.ts';
+import { type Op, type OpResult, openEngine } from './engine.ts';
+import { createReader } from './read.ts';
+import { createReads } from './rows.ts';
+
+export interface ThreadData {
+  role: 'writer' | 'reader';
+  /** Paths of the message log, the content file and the lock file. */
+  file: string;
+  contentFile: string;
+  lockFile: string;
+  retentionMs: number;
+  synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+}
+
+/** Reads and content verbs, as they cross to the reader thread. */
+export type ReadCall =
+  | { id: number; verb: 'logs'; arg: MessageFilter }
+  | { id: number; verb: 'story'; arg: { account: number; id: { no: number } | { key: string } } }
+  | { id: number; verb: 'feed'; arg: { account: number; after: number; limit: number } }
+  | { id: number; verb: 'keys' | 'stats'; arg: null }
+  | { id: number; verb: 'content'; arg: string }
+  | { id: number; verb: 'putContent'; arg: { hash: string; bytes: Uint8Array } };
+
+/** Most ops in one commit: bounds the time a lone accept can wait behind others. */
+const GROUP = 1024;
+/** A WAL over this is restarted by the writer itself: the background checkpoint alone never resets it under load. */
+const WAL_BOUND = 64 * 1024 * 1024;
+/** Order inside a group: what came back first, then what comes in, then what goes out (design 7). */
+const RANK: Partial<Record<Op[0], number>> = { report: 0, settle: 0, release: 0, accept: 1, claim: 2, sweep: 4 };
+
+const data = workerData as ThreadData;
+if (data.role === 'writer') startWriter(data);
+else startReader(data);
+
+function fail(error: unknown): never {
+  parentPort?.postMessage({ failed: error instanceof Error ? error.message : String(error) });
+  process.exit(1);
+}
+
+function walSize(file: string): number {
+  try {
+    return statSync(`${file}-wal`).size;
+  } catch {
+    return 0;
+  }
+}
+
+function startWriter(options: ThreadData): void {
+  const { engine, checkpoint } = open();
+  const ports: MessagePort[] = [];
+  let queue: { port: MessagePort; id: number; op: Op }[] = [];
+  let scheduled = false;
+  let commits = 0;
+
+  function open() {
+    try {
+      // Held by the operating system for the life of the process, so a kill -9 frees it.
+      const lock = new DatabaseSync(options.lockFile);
+      lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
+      const engine = openEngine({
+        file: options.file,
+        retentionMs: options.retentionMs,
+        now: realClock.now(),
+        ...(options.synchronous ? { synchronous: options.synchronous } : {}),
+      });
+      const checkpoint = new DatabaseSync(options.file);
+      return { engine, checkpoint, lock };
+    } catch (error) {
+      if ((error as { errcode?: number }).errcode === 5) fail('another Postcard process uses this data directory');
+      return fail(error);
+    }
+  }
+
+  function enqueue(port: MessagePort, text: string): void {
+    const batch = JSON.parse(text) as [number, Op][];
+    for (const [id, op] of batch) queue.push({ port, id, op });
+  }
+
+  function drain(): void {
+    scheduled = false;
+    for (const port of ports) {
+      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+        enqueue(port, next.message as string);
+      }
+    }
+    if (queue.length === 0) return;
+    const group = queue.splice(0, GROUP);
+    if (group.length > 1) group.sort((a, b) => (RANK[a.op[0]] ?? 3) - (RANK[b.op[0]] ?? 3));
+    const results = engine.apply(
+      group.map((item) => item.op),
+      realClock.now(),
+    );
+    const answers = new Map<MessagePort, [number, OpResult][]>();
+    group.forEach((item, index) => {
+      const list = answers.get(item.port);
+      const answer: [number, OpResult] = [item.id, results[index] as OpResult];
+      if (list) list.push(answer);
+      else answers.set(item.port, [answer]);
+    });
+    for (const [port, list] of answers) port.postMessage(JSON.stringify({ answers: list }));
+    const hints = engine.hints();
+    if (hints.length > 0) {
+      const text = JSON.stringify({ hints });
+      for (const port of ports) port.postMessage(text);
+    }
+    if (++commits % 64 === 0 && walSize(options.file) > WAL_BOUND) {
+      checkpoint.exec('PRAGMA wal_checkpoint(RESTART)');
+    }
+    if (queue.length > 0) schedule();
+  }
+
+  function schedule(): void {
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(drain);
+  }
+
+  parentPort?.on('message', (message: { port?: MessagePort; close?: true }) => {
+    if (message.port) {
+      const port = message.port;
+      ports.push(port);
+      port.on('message', (text: string) => {
+        enqueue(port, text);
+        schedule();
+      });
+      port.on('close', () => ports.splice(ports.indexOf(port), 1));
+    }
+    if (message.close) {
+      while (queue.length > 0) drain();
+      engine.close();
+      checkpoint.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      checkpoint.close();
+      parentPort?.postMessage({ closed: true });
+      queue = [];
+      process.exit(0);
+    }
+  });
+  parentPort?.postMessage({ ready: true });
+}
+
+function startReader(options: ThreadData): void {
+  const { db, content, checkpoint } = open();
+  const reader = createReader(db, createReads(db));
+  let puts: { port: MessagePort; id: number; hash: string; bytes: Uint8Array }[] = [];
+  let orphanPlace = '';
+  let stats: { at: number; value: Stats } | null = null;
+
+  function open() {
+    try {
+      const db = new DatabaseSync(options.file, { readOnly: true });
+      db.exec('PRAGMA busy_timeout = 2000; PRAGMA cache_size = -32768');
+      return { db, content: openContent(options.contentFile), checkpoint: new DatabaseSync(options.file) };
+    } catch (error) {
+      return fail(error);
+    }
+  }
+  const referred = db.prepare(
+    'SELECT 1 WHERE EXISTS (SELECT 1 FROM media WHERE hash = ?1) OR EXISTS (SELECT 1 FROM upload WHERE hash = ?1)',
+  );
+
+  function answer(call: ReadCall): unknown {
+    switch (call.verb) {
+      case 'logs':
+        return reader.logs(call.arg);
+      case 'story':
+        return reader.story(call.arg.account, call.arg.id);
+      case 'feed':
+        return reader.feed(call.arg.account, call.arg.after, call.arg.limit);
+      case 'keys':
+        return reader.keys();
+      case 'stats': {
+        // Counting is linear in what waits: at most once a second, whoever asks.
+        const now = realClock.now();
+        if (!stats || now - stats.at >= 1000) stats = { at: now, value: reader.stats(walSize(options.file)) };
+        return stats.value;
+      }
+      case 'content':
+        return content.get(call.arg);
+      case 'putContent':
+        return null;
+    }
+  }
+
+  function storePuts(): void {
+    const batch = puts;
+    puts = [];
+    let failure: string | null = null;
+    try {
+      content.put(batch, realClock.now());
+    } catch (error) {
+      failure = error instanceof Error ? error.message : String(error);
+    }
+    for (const { port, id } of batch) {
+      port.postMessage(failure === null ? { id, ok: null } : { id, unavailable: failure });
+    }
+  }
+
+  function serve(port: MessagePort, call: ReadCall): void {
+    if (call.verb === 'putContent') {
+      if (puts.push({ port, id: call.id, ...call.arg }) === 1) setImmediate(storePuts);
+      return;
+    }
+    try {
+      port.postMessage({ id: call.id, ok: answer(call) });
+    } catch (error) {
+      port.postMessage({ id: call.id, bug: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  function collect(): void {
+    const hashes = content.old(realClock.now(), orphanPlace, 200);
+    orphanPlace = hashes.length === 200 ? (hashes.at(-1) as string) : '';
+    content.drop(hashes.filter((hash) => referred.get(hash) === undefined));
+  }
+
+  function every(ms: number, work: () => void): Timer {
+    let timer: Timer;
+    const tick = (): void => {
+      work();
+      timer = realClock.setTimeout(tick, ms);
+    };
+    timer = realClock.setTimeout(tick, ms);
+    return { cancel: () => timer.cancel() };
+  }
+  const background = every(200, () => {
+    // Passive: never waits for the writer, moves what it can (p99 of a commit 4-7 ms instead of 46 when measured).
+    if (walSize(options.file) > 1024 * 1024) checkpoint.exec('PRAGMA wal_checkpoint(PASSIVE)');
+  });
+  const collector = every(60_000, collect);
+
+  parentPort?.on('message', (message: { port?: MessagePort; close?: true }) => {
+    if (message.port) {
+      const port = message.port;
+      port.on('message', (call: ReadCall) => serve(port, call));
+    }
+    if (message.close) {
+      background.cancel();
+      collector.cancel();
+      if (puts.length > 0) storePuts();
+      db.close();
+      content.close();
+      checkpoint.close();
+      parentPort?.postMessage({ closed: true });
+      process.exit(0);
+    }
+  });
+  parentPort?.postMessage({ ready: true });
+}
