@@ -43,6 +43,7 @@ export interface Sources {
   readFile(path: string): string;
 }
 
+/** Reads all sources; either a Config that can be used as it is, or every mistake in them. */
 export function loadConfig(
   sources: Sources,
 ): { ok: true; config: Config; origins: Origins } | { ok: false; mistakes: string[] } {
@@ -286,23 +287,26 @@ function isSecretKey(name: PropertyKey): boolean {
 }
 
 /** What only shows when good values are seen side by side. */
-function together(config: Config, origins: Origins, found: ReadonlyMap<string, { where: string }>): string[] {
+function together(
+  config: Config,
+  origins: Origins,
+  found: ReadonlyMap<string, { where: string }>,
+  bad: ReadonlySet<string>,
+): string[] {
   const mistakes: string[] = [];
   const name = (k: Key): string => (origins[k] === 'default' ? k : (found.get(k)?.where ?? k));
-  const ports: Key[] = config.sandbox
-    ? ['port', 'sandboxPort', 'sandboxSmppPort', 'carrierPort']
-    : ['port', 'carrierPort'];
+  // A setting with a bad value stands at its default here, which nobody asked for.
+  const asked: Key[] = ['port', 'sandboxPort', 'sandboxSmppPort', 'carrierPort'];
+  const ports = asked.filter((k) => !bad.has(k) && config[k] !== 0 && (config.sandbox || !k.startsWith('sandbox')));
   for (const [index, a] of ports.entries()) {
-    const b = ports.slice(0, index).find((other) => config[other] === config[a] && config[a] !== 0);
-    if (b)
-      mistakes.push(
-        `${name(a)}: port ${String(config[a])} is the port of ${name(b)} too; give each its own, or 0 for a free one`,
-      );
+    const b = ports.slice(0, index).find((other) => config[other] === config[a]);
+    if (!b) continue;
+    const clash = `port ${String(config[a])} is the port of ${name(b)} too`;
+    mistakes.push(`${name(a)}: ${clash}; give each its own, or 0 for a free one`);
   }
   if (config.logsHours > config.retentionDays * 24) {
-    mistakes.push(
-      `${name('logsHours')}: ${config.logsHours} hours is longer than messages are kept; raise ${name('retentionDays')} to ${Math.ceil(config.logsHours / 24)} days, or lower it`,
-    );
+    const advice = `raise ${name('retentionDays')} to ${Math.ceil(config.logsHours / 24)} days, or lower it`;
+    mistakes.push(`${name('logsHours')}: ${config.logsHours} hours is longer than messages are kept; ${advice}`);
   }
   const names = new Set<string>();
   for (const [index, c] of config.carriers.entries()) {

@@ -123,7 +123,7 @@ function checkDataDir(dir: string): void {
 
 async function openStore(config: Config, onCrash: (message: string) => void): Promise<SqliteHost> {
   try {
-    return await openSqlite({ dataDir: config.dataDir, retentionMs: config.retentionHours * 3_600_000, onCrash });
+    return await openSqlite({ dataDir: config.dataDir, retentionMs: config.retentionDays * 86_400_000, onCrash });
   } catch (error) {
     throw new StartError([`the store in ${config.dataDir} cannot be opened: ${(error as Error).message}`]);
   }

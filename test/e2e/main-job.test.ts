@@ -1,0 +1,263 @@
+/**
+ * The main job, end to end, over real sockets and files: HTTP in, SQLite, MM7 to the sandbox, its reports back, webhooks out.
+ * The final status of each of the sandbox's behaviours is the contract between the two.
+ */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/config.ts';
+import { realEnv } from '../../src/env.ts';
+import { type Running, startServer } from '../../src/main.ts';
+
+const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
+const dir = mkdtempSync(join(tmpdir(), 'postcard-e2e-'));
+let running: Running;
+let receiver: Server;
+let hook: string;
+interface Report {
+  messageId: string;
+  to: string;
+  bulkId: string;
+  status: { id: number; name: string; groupName: string };
+  error: { id: number; name: string; permanent: boolean };
+  callbackData?: string;
+}
+const reports: Report[] = [];
+
+async function start(): Promise<Running> {
+  const loaded = loadConfig({
+    env: {
+      POSTCARD_DATA_DIR: dir,
+      POSTCARD_PORT: '0',
+      POSTCARD_CARRIER_PORT: '0',
+      POSTCARD_SANDBOX_PORT: '0',
+      POSTCARD_API_KEY: KEY,
+      POSTCARD_LOG_LEVEL: 'warn',
+    },
+    cwd: dir,
+    readFile: () => {
+      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
+    },
+  });
+  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
+  return startServer(loaded.config, { env: realEnv({ level: 'warn' }) });
+}
+
+beforeAll(async () => {
+  receiver = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      reports.push(...(JSON.parse(Buffer.concat(chunks).toString()) as { results: Report[] }).results);
+      response.end();
+    });
+  });
+  receiver.listen(0, '127.0.0.1');
+  await once(receiver, 'listening');
+  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
+  running = await start();
+});
+
+afterAll(async () => {
+  await running?.stop();
+  receiver?.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+function api(path: string, init: RequestInit = {}): Promise<Response> {
+  return fetch(`${running.url}${path}`, {
+    ...init,
+    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json', ...init.headers },
+  });
+}
+
+interface Sent {
+  bulkId: string;
+  messages: { messageId: string; destination: string; status: { id: number } }[];
+}
+
+async function send(message: object, options?: object): Promise<Sent> {
+  const answer = await api('/mms/2/messages', {
+    method: 'POST',
+    body: JSON.stringify({ messages: [message], ...(options ? { options } : {}) }),
+  });
+  expect(answer.status).toBe(200);
+  return (await answer.json()) as Sent;
+}
+
+const text = (words: string): object => ({ messageSegments: [{ type: 'TEXT', text: words }] });
+
+async function until<T>(look: () => Promise<T | undefined> | T | undefined, what: string, seconds = 30): Promise<T> {
+  for (let tries = 0; tries < seconds * 20; tries++) {
+    const found = await look();
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`not seen in ${seconds} s: ${what}`);
+}
+
+const reported = (id: string, seconds?: number): Promise<Report> =>
+  until(() => reports.find((report) => report.messageId === id), `a report for ${id}`, seconds);
+
+interface Inbox {
+  messages: {
+    channel: string;
+    from: string;
+    to: string[];
+    subject: string;
+    parts: { contentType: string; contentId: string; size: number; sha256: string; text?: string; url: string }[];
+  }[];
+}
+
+async function inbox(number: string): Promise<Inbox['messages']> {
+  return ((await (await fetch(`${running.sandboxUrl}/sandbox/handsets/${number}/messages`)).json()) as Inbox).messages;
+}
+
+describe('the main job', () => {
+  it('delivers text and a picture to the handset byte for byte, and reports it to the webhook', async () => {
+    const picture = Buffer.concat([Buffer.from([0xff, 0xd8, 0xff, 0xe0]), Buffer.alloc(20_000, 7)]);
+    const upload = await api('/mms/1/content', {
+      method: 'POST',
+      body: picture,
+      headers: { 'x-content-id': 'image_1_jpg', 'x-media-type': 'image/jpeg', 'content-type': 'image/jpeg' },
+    });
+    expect(upload.status).toBe(200);
+    const { uploadedContentId } = (await upload.json()) as { uploadedContentId: string };
+    const sent = await send({
+      sender: '441134960000',
+      destinations: [{ to: '491700000001', messageId: 'my own id' }],
+      content: {
+        title: 'Grüße & <Küsse> 😀',
+        messageSegments: [
+          { type: 'TEXT', text: 'Hello ünïcode 😀' },
+          { type: 'UPLOADED_REFERENCE', uploadedContentId, contentId: 'picture' },
+        ],
+      },
+      webhooks: { delivery: { url: hook }, callbackData: 'order 4711' },
+    });
+    expect(sent.messages[0]).toMatchObject({ messageId: 'my own id', destination: '491700000001', status: { id: 26 } });
+    const report = await reported('my own id');
+    expect(report).toMatchObject({ to: '491700000001', bulkId: sent.bulkId, callbackData: 'order 4711' });
+    expect(report.status).toMatchObject({ id: 5, name: 'DELIVERED_TO_HANDSET', groupName: 'DELIVERED' });
+    expect(report.error).toMatchObject({ id: 0, name: 'NO_ERROR', permanent: false });
+
+    const [message] = await inbox('491700000001');
+    expect(message).toMatchObject({ channel: 'MMS', from: '441134960000', to: ['491700000001'] });
+    expect(message?.subject).toBe('Grüße & <Küsse> 😀');
+    const image = message?.parts.find((part) => part.contentType.startsWith('image/'));
+    expect(image).toMatchObject({ contentType: 'image/jpeg', contentId: 'picture', size: picture.length });
+    expect(image?.sha256).toBe(createHash('sha256').update(picture).digest('hex'));
+    const bytes = Buffer.from(await (await fetch(image?.url ?? '')).arrayBuffer());
+    expect(bytes.equals(picture)).toBe(true);
+    expect(message?.parts.find((part) => part.contentType.startsWith('text/plain'))?.text).toBe('Hello ünïcode 😀');
+  });
+
+  const behaviours: [string, string, number, number, number][] = [
+    ['9901', 'address not found at submit', 4, 15009, 0],
+    ['9902', 'rejected by the handset', 9, 15011, 0],
+    ['9903', 'expired by the carrier', 15, 15006, 0],
+    ['9904', 'deferred, then retrieved', 5, 0, 1],
+    ['9906', 'busy twice, then fine', 5, 0, 1],
+    ['9907', 'connection dropped after the request was read', 5, 0, 1],
+    ['9908', 'reports doubled and out of order', 5, 0, 1],
+    ['9909', 'slow', 5, 0, 1],
+    ['9910', 'garbage answer once', 5, 0, 1],
+    ['0000', 'any other', 5, 0, 1],
+  ];
+  it.concurrent.each(behaviours)(
+    'ends …%s (%s) in status %i with error %i',
+    async (digits, _what, status, error, copies) => {
+      const to = `49171000${digits}`;
+      const sent = await send({
+        sender: 'Sender',
+        destinations: [{ to }],
+        content: text(`to ${digits}`),
+        webhooks: { delivery: { url: hook } },
+      });
+      const report = await reported(sent.messages[0]?.messageId ?? '', 60);
+      expect([report.status.id, report.error.id]).toEqual([status, error]);
+      expect(await inbox(to)).toHaveLength(copies);
+    },
+  );
+
+  it('shows a message without any report as 3, and as 29 at the end of its validity', async () => {
+    const sent = await send({
+      sender: 'Sender',
+      destinations: [{ to: '491710009905' }],
+      content: text('silence'),
+      options: { validityPeriod: { amount: 4, timeUnit: 'SECONDS' } },
+      webhooks: { delivery: { url: hook, intermediateReport: true } },
+    });
+    const id = sent.messages[0]?.messageId ?? '';
+    expect((await reported(id)).status.id).toBe(3);
+    await until(() => reports.find((report) => report.messageId === id && report.status.id === 29), 'status 29');
+    const mine = reports.filter((report) => report.messageId === id).map((report) => report.status.id);
+    expect(mine).toEqual([3, 29]);
+  });
+
+  it('sends a group as one MMS and gives each member a status and a report', async () => {
+    const group = ['491720000001', '491720000002', '491720009902'];
+    const sent = await send({
+      sender: 'Sender',
+      destinations: [{ group: group.map((to) => ({ to })) }],
+      content: text('to all'),
+      webhooks: { delivery: { url: hook } },
+    });
+    expect(sent.messages.map((message) => message.destination)).toEqual(group);
+    const statuses = [];
+    for (const message of sent.messages) statuses.push((await reported(message.messageId)).status.id);
+    expect(statuses).toEqual([5, 5, 9]);
+    expect((await inbox(group[0] as string))[0]?.to).toEqual(group);
+  });
+
+  it('refuses a bad destination in its own entry and sends the rest', async () => {
+    const sent = await send({
+      sender: 'Sender',
+      destinations: [{ to: '' }, { to: '0171234567' }, { to: 'abc' }, { to: '+491730000001' }],
+      content: text('mixed'),
+    });
+    expect(sent.messages.map((message) => message.status.id)).toEqual([51, 8, 52, 26]);
+    const last = sent.messages[3]?.messageId;
+    await until(async () => {
+      const { results } = (await (await api(`/mms/2/logs?messageId=${last}`)).json()) as { results: Report[] };
+      return results.find((log) => log.status.id === 5);
+    }, 'the good one delivered');
+  });
+
+  it('hands out each report once to those who pull', async () => {
+    const sent = await send({ sender: 'Sender', destinations: [{ to: '491740000001' }], content: text('pull me') });
+    const path = `/mms/2/reports?bulkId=${sent.bulkId}`;
+    const first = await until(async () => {
+      const { results } = (await (await api(path)).json()) as { results: Report[] };
+      return results.length > 0 ? results : undefined;
+    }, 'a report to pull');
+    expect(first.map((report) => [report.messageId, report.status.id])).toEqual([[sent.messages[0]?.messageId, 5]]);
+    expect(((await (await api(path)).json()) as { results: Report[] }).results).toEqual([]);
+  });
+
+  it('refuses a repeated messageId with status 23 and sends nothing', async () => {
+    const message = {
+      sender: 'Sender',
+      destinations: [{ to: '491750000001', messageId: 'twice' }],
+      content: text('once'),
+    };
+    expect((await send(message)).messages[0]?.status.id).toBe(26);
+    expect((await send(message)).messages[0]?.status.id).toBe(23);
+    await until(async () => ((await inbox('491750000001')).length > 0 ? true : undefined), 'the first copy');
+    expect(await inbox('491750000001')).toHaveLength(1);
+  });
+
+  it('still knows everything after a stop and a start', async () => {
+    const before = (await (await api('/mms/2/logs?limit=1000')).json()) as { results: { messageId: string }[] };
+    await running.stop();
+    running = await start();
+    const after = (await (await api('/mms/2/logs?limit=1000')).json()) as { results: { messageId: string }[] };
+    expect(after.results.map((log) => log.messageId)).toEqual(before.results.map((log) => log.messageId));
+    expect(await inbox('491700000001')).toHaveLength(1);
+  });
+});
