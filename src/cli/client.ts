@@ -1,0 +1,282 @@
+/**
+ * The HTTP API as the commands use it. Speaks only documented paths, so that a command can do nothing that a customer's code
+ * could not do too.
+ *
+ * Fails: with a `Failure` of lines that a person can act on. `Unreachable` (a Failure too) is the one kind that a waiting
+ * command may outlast. An answer that is not what the API documents is a Failure, not a crash.
+ */
+import { createParser } from 'eventsource-parser';
+import type { Env } from '../env.ts';
+import { Failure } from './terminal.ts';
+
+/** The server could not be asked, or had no answer now: no connection, time-out, 429, 502, 503, 504. */
+export class Unreachable extends Failure {}
+
+/** Time for one answer. Uploads of the largest size pass in far less, also on slow lines. */
+const ANSWER_MS = 60_000;
+/** How long the event stream may say nothing, not even that it is still there. */
+const SILENT_MS = 45_000;
+/** What one answer may be: a story with all its attempts is far smaller. */
+const ANSWER_BYTES = 32 * 1024 * 1024;
+
+/** A status as the API shows it. */
+export interface StatusView {
+  groupId: number;
+  groupName: string;
+  id: number;
+  name: string;
+  description: string;
+}
+
+/** An error as the API shows it; id 0 = none. */
+interface ErrorView {
+  id: number;
+  name: string;
+  description: string;
+}
+
+/** The answer to a send: an entry a destination, in the order of the request. */
+export interface Sent {
+  bulkId: string;
+  messages: { messageId: string; status: StatusView; destination: string }[];
+}
+
+/** The whole life of a message, `GET /mms/2/messages/{messageId}`; instants as the API writes them. */
+export interface StoryView {
+  messageId: string;
+  bulkId: string;
+  to: string;
+  sender: string;
+  acceptedAt: string;
+  sentAt: string | null;
+  doneAt: string | null;
+  status: StatusView;
+  error: ErrorView | null;
+  waiting: { until: string | null; why: string } | null;
+  validUntil: string | null;
+  content: unknown;
+  attempts: {
+    attempt: number;
+    at: string;
+    tookMs: number;
+    carrier: string;
+    outcome: string;
+    error: ErrorView | null;
+    words: string;
+    carrierMessageId: string | null;
+    transactionId: string;
+  }[];
+  events: { at: string; status: StatusView; error: ErrorView | null; words: string }[];
+  webhooks: { at: string; retry: number; url: string; httpStatus: number; tookMs: number; excerpt: string }[];
+}
+
+/** What the event stream tells: a delivery report. */
+export interface ReportView {
+  bulkId: string;
+  messageId: string;
+  to: string;
+  sender: string;
+  doneAt: string;
+  status: StatusView;
+  error: ErrorView;
+}
+
+/** The calls that commands make; each may fail with a `Failure`. */
+export interface Client {
+  /** The server's base URL, without a slash at its end. */
+  readonly url: string;
+  /** Stores bytes for UPLOADED_REFERENCE segments; answers their id. */
+  upload(name: string, mediaType: string, bytes: Uint8Array): Promise<string>;
+  send(request: object): Promise<Sent>;
+  /** Null = no such message of this account. */
+  story(messageId: string): Promise<StoryView | null>;
+  /**
+   * Follows the event stream from after `lastEventId` (null = from now) until it breaks, which is an `Unreachable`, or
+   * `stop` aborts. `opened` is called when the server has answered, `place` with each id (where to resume after it), and
+   * `event` with each report. A connection on which nothing comes for `SILENT_MS` counts as broken: the server says something
+   * every 15 s.
+   */
+  follow(
+    lastEventId: string | null,
+    stop: AbortSignal,
+    on: { opened(): void; place(id: string): void; event(report: ReportView): void },
+  ): Promise<void>;
+}
+
+/** A client of the server at `url` with the account of `key`. */
+export function createClient(options: { url: string; key: string; env: Env }): Client {
+  const { key, env } = options;
+  const url = options.url.replace(/\/+$/, '');
+  const headers = { authorization: `App ${key}`, 'user-agent': 'postcard-cli' };
+
+  async function open(path: string, init: RequestInit): Promise<Response> {
+    try {
+      return await fetch(url + path, { ...init, headers: { ...headers, ...init.headers }, redirect: 'manual' });
+    } catch (error) {
+      throw new Unreachable(
+        `cannot reach Postcard at ${url} (${reason(error)}); is it running there? npm start starts it`,
+      );
+    }
+  }
+
+  /** The parsed body of a 200; null for a 404 where that is an answer too. */
+  async function ask<T>(path: string, init: RequestInit, orMissing = false): Promise<T | null> {
+    const timeout = new AbortController();
+    const timer = env.clock.setTimeout(() => timeout.abort(new Error(`no answer in ${ANSWER_MS / 1000} s`)), ANSWER_MS);
+    try {
+      const answer = await open(path, { ...init, signal: timeout.signal });
+      const text = await bodyOf(answer, url);
+      if (answer.status === 404 && orMissing && isApiError(text)) return null;
+      if (answer.status !== 200) throw refusal(answer, text, url);
+      return parse(text, url) as T;
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  return {
+    url,
+    async upload(name, mediaType, bytes) {
+      const answer = await ask<{ uploadedContentId?: unknown }>('/mms/1/content', {
+        method: 'POST',
+        headers: { 'content-type': 'application/octet-stream', 'x-content-id': name, 'x-media-type': mediaType },
+        body: Buffer.from(bytes),
+      });
+      if (typeof answer?.uploadedContentId !== 'string') throw notOurs(url);
+      return answer.uploadedContentId;
+    },
+    async send(request) {
+      const body = JSON.stringify(request);
+      const sent = await ask<Sent>('/mms/2/messages', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body,
+      });
+      if (!sent || !Array.isArray(sent.messages)) throw notOurs(url);
+      return sent;
+    },
+    async story(messageId) {
+      const story = await ask<StoryView>(`/mms/2/messages/${encodeURIComponent(messageId)}`, {}, true);
+      if (story && !Array.isArray(story.events)) throw notOurs(url);
+      return story;
+    },
+    async follow(lastEventId, stop, on) {
+      const end = new AbortController();
+      const stopped = (): void => end.abort();
+      stop.addEventListener('abort', stopped);
+      const silent = (): void => end.abort(new Error(`nothing heard for ${SILENT_MS / 1000} s`));
+      let timer = env.clock.setTimeout(silent, SILENT_MS);
+      try {
+        const resume = lastEventId === null ? {} : { 'last-event-id': lastEventId };
+        const headers = { accept: 'text/event-stream', ...resume };
+        const answer = await open('/mms/2/events', { signal: end.signal, headers });
+        if (answer.status !== 200) throw refusal(answer, await bodyOf(answer, url), url);
+        if (!answer.body || !answer.headers.get('content-type')?.startsWith('text/event-stream')) throw notOurs(url);
+        on.opened();
+        const parser = createParser({
+          maxBufferSize: ANSWER_BYTES,
+          onEvent(event) {
+            if (event.event === 'status') on.event(parse(event.data, url) as ReportView);
+          },
+          onId: on.place,
+        });
+        const decoder = new TextDecoder();
+        for await (const chunk of answer.body) {
+          timer.cancel();
+          timer = env.clock.setTimeout(silent, SILENT_MS);
+          parser.feed(decoder.decode(chunk, { stream: true }));
+        }
+      } catch (error) {
+        if (error instanceof Failure) throw error;
+        throw new Unreachable(`the connection to ${url} broke (${reason(error)})`);
+      } finally {
+        timer.cancel();
+        stop.removeEventListener('abort', stopped);
+      }
+      throw new Unreachable(`the connection to ${url} ended`);
+    },
+  };
+}
+
+/** What went wrong in a word or two: Node hides it in the cause. */
+function reason(error: unknown): string {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const code = (at as NodeJS.ErrnoException).code;
+    if (typeof code === 'string') return code;
+    if (!(at.cause instanceof Error)) return at.message;
+  }
+  return String(error);
+}
+
+async function bodyOf(answer: Response, url: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of answer.body ?? []) {
+      size += chunk.length;
+      if (size > ANSWER_BYTES) throw notOurs(url);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Unreachable(`the connection to ${url} broke (${reason(error)})`);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parse(text: string, url: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // Told below.
+  }
+  throw notOurs(url);
+}
+
+function notOurs(url: string): Failure {
+  return new Failure(`what answers at ${url} is not Postcard's API; check --url`);
+}
+
+interface Refusal {
+  errorCode?: unknown;
+  description?: unknown;
+  violations?: { property?: unknown; violation?: unknown }[];
+  errorMessage?: unknown;
+  requestError?: { serviceException?: { text?: unknown } };
+}
+
+function isApiError(text: string): boolean {
+  try {
+    return typeof (JSON.parse(text) as Refusal | null)?.errorCode === 'string';
+  } catch {
+    return false;
+  }
+}
+
+/** An answer that is not a 200, in lines: a violation each where the API lists them. */
+function refusal(answer: Response, text: string, url: string): Failure {
+  const { status } = answer;
+  if (status === 401)
+    return new Failure(`${url} does not know this API key (401); give the right one with --key or POSTCARD_API_KEY`);
+  if (status === 429 || status === 502 || status === 503 || status === 504) {
+    const after = answer.headers.get('retry-after');
+    return new Unreachable(
+      `${url} cannot take this now (${status})${after ? `; try again in ${after} s` : '; try again later'}`,
+    );
+  }
+  let body: Refusal = {};
+  try {
+    body = (JSON.parse(text) as Refusal | null) ?? {};
+  } catch {
+    return notOurs(url);
+  }
+  const violations = Array.isArray(body.violations) ? body.violations : [];
+  if (violations.length > 0) {
+    return new Failure(
+      ...violations.map(({ property, violation }) => `${String(property) || 'request'}: ${String(violation)}`),
+    );
+  }
+  const words = body.description ?? body.errorMessage ?? body.requestError?.serviceException?.text;
+  return typeof words === 'string' ? new Failure(`${url} answered ${status}: ${words}`) : notOurs(url);
+}

@@ -1,0 +1,421 @@
+/**
+ * `postcard doctor`: does this machine keep what Postcard promises? Each check is one line, ok, warn or fail, with what to
+ * do. It looks and measures; the only things it writes are a probe in the data directory, removed again.
+ *
+ * Promises: works beside a running server (it opens the store read-only and takes no lock that the server needs) and
+ * without one. Exit code 1 when a check fails; warnings alone are 0.
+ */
+import {
+  accessSync,
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  constants as fsConstants,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { Config } from '../config.ts';
+import { publicUrlOf } from '../config.ts';
+import type { Env } from '../env.ts';
+import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
+
+/** What one check found. */
+export interface Check {
+  check: string;
+  result: 'ok' | 'warn' | 'fail';
+  /** What was found. */
+  found: string;
+  /** What to do, empty when ok. */
+  advice: string;
+}
+
+const NODE_MAJOR = 24;
+/** Free space below which accepts may soon be refused, and below which they are about to be. */
+const DISK_WARN = 1024 ** 3;
+const DISK_FAIL = 64 * 1024 ** 2;
+/** This code was not written before this instant: a clock that says less is wrong. */
+const WRITTEN_AT = 1_767_225_600_000; // 2026-01-01
+const CLOCK_BEHIND_MS = 2000;
+const PROBE_WRITES = 15;
+/** No medium that survives a power cut answers faster, not even battery-backed memory behind a bus. */
+const SYNC_TOO_FAST_US = 5;
+/** Accepts wait for this: beyond it a single connection is slow. */
+const SYNC_SLOW_MS = 50;
+const PORT_ANSWER_MS = 2000;
+const SQLITE_BUSY = 5;
+
+/** Makes all checks and shows them; the exit code. Fails only by bugs: what cannot be checked is a failed check. */
+export async function doctor(io: Io, env: Env, config: Config, form: Form): Promise<number> {
+  const checks: Check[] = [];
+  checks.push(nodeCheck(process.versions.node));
+  checks.push(dataDirCheck(config.dataDir));
+  const place = existingPlace(config.dataDir);
+  checks.push(fileSystemCheck(place), diskCheck(place));
+  checks.push(...durabilityChecks(place, env));
+  checks.push(...storeChecks(config, env));
+  if (!checks.some((check) => check.check === 'clock')) checks.push(clockCheck(env.clock.now(), null));
+  checks.push(...(await portChecks(config, env)));
+  checks.push(routeCheck(config));
+
+  const failed = checks.filter((check) => check.result === 'fail').length;
+  if (form !== 'table') io.out(machine(form, checks));
+  else {
+    const colors = paint(hasColor(io));
+    const shade = { ok: colors.good, warn: colors.brand, fail: colors.bad };
+    const width = Math.max(...checks.map((check) => check.check.length));
+    for (const { check, result, found, advice } of checks) {
+      io.out(
+        `${shade[result](result.padEnd(4))}  ${check.padEnd(width)}  ${plain(found)}${advice ? `; ${plain(advice)}` : ''}\n`,
+      );
+    }
+  }
+  return failed > 0 ? 1 : 0;
+}
+
+const ok = (check: string, found: string): Check => ({ check, result: 'ok', found, advice: '' });
+const warn = (check: string, found: string, advice: string): Check => ({ check, result: 'warn', found, advice });
+const fail = (check: string, found: string, advice: string): Check => ({ check, result: 'fail', found, advice });
+
+/** `version` as in process.versions.node. */
+export function nodeCheck(version: string): Check {
+  const good = Number(version.split('.')[0]) >= NODE_MAJOR;
+  return good ? ok('node', version) : fail('node', version, `install Node ${NODE_MAJOR} or later`);
+}
+
+// --- Disk ------------------------------------------------------------------------------------------------------------
+
+/** The data directory, or the nearest directory above it that exists. */
+function existingPlace(dir: string): string {
+  let at = dir;
+  while (!existsSync(at) && at !== dirname(at)) at = dirname(at);
+  return at;
+}
+
+function dataDirCheck(dir: string): Check {
+  const place = existingPlace(dir);
+  try {
+    if (!statSync(place).isDirectory()) {
+      return fail('data directory', `${place} is a file`, 'name another POSTCARD_DATA_DIR');
+    }
+    accessSync(place, fsConstants.W_OK | fsConstants.R_OK | fsConstants.X_OK);
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? String(error);
+    return fail(
+      'data directory',
+      `cannot write to ${place} (${why})`,
+      'let this user write there, or name another POSTCARD_DATA_DIR',
+    );
+  }
+  if (place !== dir) return ok('data directory', `${dir} will be made by the first start`);
+  const mode = statSync(dir).mode & 0o777;
+  if ((mode & 0o007) !== 0)
+    return warn('data directory', `${dir} is open to every user (${mode.toString(8)})`, `chmod 700 ${dir}`);
+  return ok('data directory', dir);
+}
+
+/** File systems by their magic number (statfs(2)) where SQLite's promises do not hold, or hold only for a while. */
+const FILE_SYSTEMS: Record<number, Omit<Check, 'check'>> = {
+  16914836: { result: 'warn', found: 'tmpfs', advice: 'all is lost when this machine stops; use a disk' },
+  2240043254: { result: 'warn', found: 'ramfs', advice: 'all is lost when this machine stops; use a disk' },
+  2035054128: {
+    result: 'warn',
+    found: 'overlay, a container layer',
+    advice: 'all is lost with the container; mount a volume there',
+  },
+  26985: { result: 'fail', found: 'NFS', advice: 'its locks and syncs are not to be relied on; use a local disk' },
+  4283649346: {
+    result: 'fail',
+    found: 'CIFS',
+    advice: 'its locks and syncs are not to be relied on; use a local disk',
+  },
+  4266872130: {
+    result: 'fail',
+    found: 'SMB',
+    advice: 'its locks and syncs are not to be relied on; use a local disk',
+  },
+};
+
+function fileSystemCheck(place: string): Check {
+  const type = statfsSync(place).type;
+  const known = FILE_SYSTEMS[type];
+  return known ? { check: 'file system', ...known } : ok('file system', `local (type 0x${type.toString(16)})`);
+}
+
+function diskCheck(place: string): Check {
+  const { bavail, bsize } = statfsSync(place);
+  return diskRoom(bavail * bsize);
+}
+
+/** `bytes`: what an ordinary user may still write. */
+export function diskRoom(bytes: number): Check {
+  const found = `${(bytes / 1024 ** 3).toFixed(1)} GiB free`;
+  if (bytes < DISK_FAIL) return fail('disk', found, 'free some: when the disk is full, messages are answered with 503');
+  if (bytes < DISK_WARN) return warn('disk', found, 'soon full: then messages are answered with 503');
+  return ok('disk', found);
+}
+
+// --- Durability ------------------------------------------------------------------------------------------------------
+
+/** The settings that a 200 rests on, asked of the very SQLite and disk that will be used, and what a sync costs. */
+function durabilityChecks(place: string, env: Env): Check[] {
+  let dir: string;
+  try {
+    dir = mkdtempSync(join(place, '.postcard-doctor-'));
+  } catch {
+    return []; // The data directory check has said so.
+  }
+  try {
+    return [settingsCheck(join(dir, 'probe.db')), syncCheck(join(dir, 'probe'), env)];
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+function settingsCheck(file: string): Check {
+  const db = new DatabaseSync(file);
+  try {
+    db.exec(
+      'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE probe (x); INSERT INTO probe VALUES (1)',
+    );
+    const { journal_mode: journal } = db.prepare('PRAGMA journal_mode').get() as { journal_mode: string };
+    const { synchronous } = db.prepare('PRAGMA synchronous').get() as { synchronous: number };
+    const { v } = db.prepare('SELECT sqlite_version() v').get() as { v: string };
+    const noSync = db
+      .prepare("SELECT 1 FROM pragma_compile_options WHERE compile_options IN ('NO_SYNC', 'DISABLE_DIRSYNC')")
+      .get();
+    const found = `SQLite ${v}, journal_mode=${journal}, synchronous=${synchronous}`;
+    if (journal !== 'wal' || synchronous !== 2 || noSync) {
+      return fail(
+        'durability',
+        found,
+        'wanted wal and 2 (FULL): a 200 would not be durable; use another file system or Node build',
+      );
+    }
+    return ok('durability', `${found} (FULL): every 200 is on disk`);
+  } catch (error) {
+    return fail('durability', `SQLite cannot work here: ${(error as Error).message}`, 'use another file system');
+  } finally {
+    db.close();
+  }
+}
+
+function syncCheck(file: string, env: Env): Check {
+  const fd = openSync(file, 'w', 0o600);
+  try {
+    const block = Buffer.alloc(4096, 7);
+    const took: number[] = [];
+    for (let i = 0; i < PROBE_WRITES; i++) {
+      writeSync(fd, block, 0, block.length, i * block.length);
+      const start = env.clock.monotonic();
+      fdatasyncSync(fd);
+      took.push(env.clock.monotonic() - start);
+    }
+    took.sort((a, b) => a - b);
+    return syncCost(took[PROBE_WRITES >> 1] as number);
+  } catch (error) {
+    return fail('sync', `fdatasync fails (${(error as NodeJS.ErrnoException).code})`, 'use another file system');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** `ms`: the median of a few fdatasync calls after 4 KiB each. */
+export function syncCost(ms: number): Check {
+  const found = `fdatasync takes ${ms < 1 ? `${Math.round(ms * 1000)} us` : `${ms.toFixed(1)} ms`}`;
+  if (ms * 1000 < SYNC_TOO_FAST_US) {
+    return warn('sync', found, 'too fast for a disk: something between us and it answers without writing');
+  }
+  if (ms > SYNC_SLOW_MS) return warn('sync', found, 'each answer waits for one; a faster disk serves more');
+  return ok('sync', found);
+}
+
+/** What the store's file says, where there is one. */
+function storeChecks(config: Config, env: Env): Check[] {
+  const file = config.store.slice('sqlite:'.length);
+  if (!existsSync(file)) return [ok('store', `${file} will be made by the first start`)];
+  let db: DatabaseSync | null = null;
+  try {
+    db = new DatabaseSync(file, { readOnly: true });
+    db.exec('PRAGMA busy_timeout = 2000');
+    const { journal_mode: journal } = db.prepare('PRAGMA journal_mode').get() as { journal_mode: string };
+    const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
+    const clock = db.prepare("SELECT v FROM meta WHERE k = 'clock'").get() as { v: number | string } | undefined;
+    const found = `${file}: schema ${version}, journal_mode=${journal}`;
+    const store =
+      journal === 'wal' ? ok('store', found) : fail('store', found, 'wanted wal; stop the server and start it again');
+    return [store, clockCheck(env.clock.now(), clock ? Number(clock.v) : null)];
+  } catch (error) {
+    const why = (error as Error).message;
+    return [
+      fail(
+        'store',
+        `${file} cannot be read: ${why}`,
+        'run this as the user that runs the server; restore a backup if it is damaged',
+      ),
+    ];
+  } finally {
+    db?.close();
+  }
+}
+
+/** `stored`: the latest instant that the store knows, epoch ms. Its clock never goes back, so a wall clock behind it stalls. */
+export function clockCheck(now: number, stored: number | null): Check {
+  const found = new Date(now).toISOString();
+  if (now < WRITTEN_AT) return fail('clock', found, 'set the clock: schedules and validity follow it');
+  if (stored !== null && stored - now > CLOCK_BEHIND_MS) {
+    const behind = Math.round((stored - now) / 1000);
+    return fail(
+      'clock',
+      `${found}, ${behind} s behind the store`,
+      'set the clock (NTP): until it catches up no time passes for messages',
+    );
+  }
+  return ok('clock', found);
+}
+
+// --- Ports -----------------------------------------------------------------------------------------------------------
+
+interface Port {
+  name: string;
+  setting: string;
+  port: number;
+  /** Something that our server answers there, and how. */
+  path: string;
+  ours(status: number): boolean;
+}
+
+/** The ports that a server with these settings opens. */
+function portsOf(config: Config): Port[] {
+  const { port, carrierPort, sandboxPort } = config;
+  const ports: Port[] = [
+    { name: 'API port', setting: 'POSTCARD_PORT', port, path: '/livez', ours: (status) => status === 200 },
+    {
+      name: 'carrier port',
+      setting: 'POSTCARD_CARRIER_PORT',
+      port: carrierPort,
+      path: '/',
+      ours: (status) => status >= 400 && status < 500,
+    },
+  ];
+  if (config.sandbox) {
+    ports.push({
+      name: 'sandbox port',
+      setting: 'POSTCARD_SANDBOX_PORT',
+      port: sandboxPort,
+      path: '/sandbox/handsets/0/messages',
+      ours: (status) => status === 200,
+    });
+  }
+  return ports;
+}
+
+/**
+ * What would stop a server from starting, a line each, all at once. The start itself finds the same, but one at a time; what
+ * changes in between it finds too.
+ */
+export async function obstacles(config: Config): Promise<string[]> {
+  const lines: string[] = [];
+  const dir = dataDirCheck(config.dataDir);
+  if (dir.result === 'fail') lines.push(`POSTCARD_DATA_DIR: ${dir.found}; ${dir.advice}`);
+  for (const { setting, port } of portsOf(config)) {
+    const state = port === 0 ? 'free' : await tryPort(config.host, port);
+    if (state === 'free') continue;
+    const why = state === 'EADDRINUSE' ? 'is taken by another process' : `cannot be opened (${state})`;
+    lines.push(`${setting}: ${config.host}:${port} ${why}; stop that process or choose another port with ${setting}`);
+  }
+  return lines;
+}
+
+async function portChecks(config: Config, env: Env): Promise<Check[]> {
+  const runs = isRunning(config.dataDir);
+  const checks: Check[] = [];
+  for (const port of portsOf(config)) checks.push(await portCheck(config.host, port, runs, env));
+  return checks;
+}
+
+async function portCheck(
+  host: string,
+  { name, setting, port, path, ours }: Port,
+  runs: boolean,
+  env: Env,
+): Promise<Check> {
+  if (port === 0) return ok(name, 'any free one');
+  const at = `${host}:${port}`;
+  const state = await tryPort(host, port);
+  if (state === 'free') return ok(name, `${at} is free`);
+  const other = `choose another port with ${setting}`;
+  if (state !== 'EADDRINUSE') return fail(name, `${at} cannot be opened (${state})`, other);
+  const status = await answerOf(`${publicUrlOf(host, port)}${path}`, env);
+  if (status !== null && ours(status)) {
+    if (runs) return ok(name, `${at} is taken by the server that runs on this data directory`);
+    const found = `${at} is taken by something that answers like a Postcard on another data directory`;
+    return fail(name, found, `stop it or ${other}`);
+  }
+  return fail(name, `${at} is taken by another process`, `stop it or ${other}`);
+}
+
+/** Whether a server holds this data directory: it keeps a lock for as long as it lives. */
+function isRunning(dataDir: string): boolean {
+  const file = join(dataDir, 'postcard.lock');
+  if (!existsSync(file)) return false;
+  let db: DatabaseSync | null = null;
+  try {
+    db = new DatabaseSync(file, { readOnly: true });
+    db.exec('PRAGMA busy_timeout = 0');
+    db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    return false;
+  } catch (error) {
+    return (error as { errcode?: number }).errcode === SQLITE_BUSY;
+  } finally {
+    db?.close();
+  }
+}
+
+/** Whether we could listen there: `free`, or the error code that says why not. */
+function tryPort(host: string, port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve('free')));
+  });
+}
+
+/** The HTTP status that a URL of this machine answers with; null = none in time. */
+async function answerOf(url: string, env: Env): Promise<number | null> {
+  const abort = new AbortController();
+  const timer = env.clock.setTimeout(() => abort.abort(), PORT_ANSWER_MS);
+  try {
+    const answer = await fetch(url, { signal: abort.signal, redirect: 'manual' });
+    await answer.body?.cancel();
+    return answer.status;
+  } catch {
+    return null;
+  } finally {
+    timer.cancel();
+  }
+}
+
+function routeCheck(config: Config): Check {
+  const names = config.carriers.map((carrier) => carrier.name).join(', ');
+  if (config.carriers.length > 0)
+    return ok('carriers', `messages go to ${names}${config.sandbox ? '; none to the sandbox' : ''}`);
+  if (config.sandbox) {
+    return warn(
+      'carriers',
+      'none: all messages go to the sandbox, none to a real handset',
+      'add carriers to postcard.yaml when you mean it',
+    );
+  }
+  return fail(
+    'carriers',
+    'none, and the sandbox is off: every message is rejected',
+    'add carriers to postcard.yaml or set POSTCARD_SANDBOX=true',
+  );
+}

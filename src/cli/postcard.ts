@@ -1,0 +1,247 @@
+#!/usr/bin/env node
+/**
+ * The `postcard` command: what can be typed, and what comes of it. Each command stands in a file of its own.
+ *
+ * Promises: exit code 0 = done as asked, 1 = not, with one line on stderr for each thing that is wrong and what would be
+ * right. A stack trace is a bug.
+ */
+import { readFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { type Config, describeConfig, loadConfig, type Origins, publicUrlOf } from '../config.ts';
+import { type Env, realEnv } from '../env.ts';
+import { type Client, createClient } from './client.ts';
+import { demo, demoConfig } from './demo.ts';
+import { doctor, obstacles } from './doctor.ts';
+import { send, show } from './send.ts';
+import { createStopper, SIGNALS, serve } from './serve.ts';
+import { tail } from './tail.ts';
+import { Failure, FORMS, type Form, type Io, machine, plain, table } from './terminal.ts';
+
+/** Runs one command line (without the program's own name) and resolves with its exit code. Never rejects but for bugs. */
+export async function run(args: string[], io: Io): Promise<number> {
+  let code = 0;
+  const program = describe(io, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    // Commander has written its line already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
+    // StartError of main has lines too; main is loaded only by the commands that start a server.
+    const lines = error instanceof Failure || (error as Error).name === 'StartError' ? (error as Failure).lines : null;
+    if (!lines) throw error;
+    for (const line of lines) io.err(`postcard: ${plain(line)}\n`);
+    return 1;
+  }
+}
+
+interface Common {
+  output: Form;
+}
+
+interface Remote extends Common {
+  url?: string;
+  key?: string;
+}
+
+/** Options of send as they were typed. */
+interface Typed {
+  to?: string[];
+  sender?: string;
+  text?: string[];
+  media?: string[];
+  title?: string;
+  messageId?: string;
+  wait?: boolean;
+}
+
+function describe(io: Io, finish: (code: number) => void): Command {
+  const program = new Command('postcard')
+    .description("A self-hosted MMS platform with Infobip's MMS API v2")
+    .version(version(), '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show help')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.out(text),
+      writeErr: (text) => io.err(text),
+      outputError: (text, write) => write(complaint(text)),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .addHelpText('after', '\nSettings come from POSTCARD_* variables and postcard.yaml: see `postcard config`.');
+
+  const command = (name: string, description: string): Command => program.command(name).description(description);
+  const output = (of: Command): Command =>
+    of.addOption(new Option('-o, --output <form>', 'how results are shown').choices(FORMS).default('table'));
+  const remote = (of: Command): Command =>
+    output(of)
+      .option('--url <url>', 'the server (default: this machine, by its settings)', webUrl)
+      .option('--key <key>', 'API key (default: POSTCARD_API_KEY or apiKey of postcard.yaml)');
+
+  command('serve', 'start the server; SIGTERM stops it').action(async () => {
+    const { config } = settings(io);
+    await free(config);
+    finish(await serve(io, ownEnv(config), config));
+  });
+
+  command('demo', 'start a server with the sandbox, send an MMS, and tell its story until it is delivered')
+    .option('--exit', 'stop when the story is told instead of staying up')
+    .action(async (options: { exit?: boolean }) => {
+      const given = settings(io).config;
+      const config = demoConfig(given, quietEnv());
+      await free(config);
+      finish(await demo(io, ownEnv(config), config, options.exit === true));
+    });
+
+  remote(command('send', 'send an MMS'))
+    .option('--to <numbers>', 'destination; repeat it or separate by commas', list)
+    .option('--sender <sender>', 'who it comes from: a number or a name')
+    .option('--text <text>', 'text; repeat it for more', collect)
+    .option('--media <file>', 'picture, audio, video or text file; repeat it for more', collect)
+    .option('--title <title>', 'subject')
+    .option('--message-id <id>', 'your own id, unique for 48 h; the same id is never sent twice')
+    .option('--wait', 'follow it to its final status; exit code 0 only when it was delivered to all')
+    .action(async (options: Remote & Typed, self: Command) => {
+      const { to = [], sender, text = [], media = [], title, messageId } = options;
+      const wrong: string[] = [];
+      if (to.length === 0) wrong.push('where to? give --to');
+      if (sender === undefined) wrong.push('from whom? give --sender');
+      if (text.length + media.length === 0) wrong.push('nothing to send: give --text or --media');
+      if (messageId !== undefined && to.length > 1) wrong.push('--message-id names one message: give one --to');
+      if (wrong.length > 0 || sender === undefined) self.error(wrong.join('\n'));
+      const env = quietEnv();
+      const what = { to, sender, text, media, title, messageId, wait: options.wait === true, output: options.output };
+      finish(await send(io, env, clientOf(io, env, options), what));
+    });
+
+  remote(command('tail', 'follow status changes as they happen, a line each')).action(async (options: Remote) => {
+    const env = quietEnv();
+    finish(await tail(io, env, clientOf(io, env, options), options.output));
+  });
+
+  remote(command('show', "tell one message's story"))
+    .argument('<messageId>', 'the id that the answer to send gave')
+    .action(async (id: string, options: Remote) => {
+      finish(await show(io, clientOf(io, quietEnv(), options), id, options.output));
+    });
+
+  output(command('config', 'show every setting: its value, where that comes from, what it is for')).action(
+    (options: Common) => {
+      const { config, origins } = settings(io);
+      io.out(configText(config, origins, options.output));
+    },
+  );
+
+  output(command('doctor', 'check that this machine keeps what Postcard promises')).action(async (options: Common) => {
+    const { config } = settings(io);
+    finish(await doctor(io, quietEnv(), config, options.output));
+  });
+
+  return program;
+}
+
+// --- Options ---------------------------------------------------------------------------------------------------------
+
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value];
+}
+
+function list(value: string, before: string[] = []): string[] {
+  return [
+    ...before,
+    ...value
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== ''),
+  ];
+}
+
+function webUrl(value: string): string {
+  if (URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
+  throw new InvalidArgumentError('It must be an http or https URL.');
+}
+
+/** Commander's complaint, or several of ours, each on a line of its own. */
+function complaint(text: string): string {
+  const lines = text.startsWith('error: ')
+    ? [
+        text
+          .replace(/^error: /, '')
+          .trim()
+          .replace(/\s*\n\s*/g, ' '),
+      ]
+    : text.trim().split('\n');
+  return lines.map((line) => `postcard: ${plain(line)}\n`).join('');
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+// --- Settings --------------------------------------------------------------------------------------------------------
+
+function settings(io: Io): { config: Config; origins: Origins } {
+  const loaded = loadConfig({ env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8') });
+  if (!loaded.ok) throw new Failure(...loaded.mistakes);
+  return loaded;
+}
+
+/** Throws what would stop a server from starting. */
+async function free(config: Config): Promise<void> {
+  const lines = await obstacles(config);
+  if (lines.length > 0) throw new Failure(...lines);
+}
+
+/** For commands that only ask: their log is nobody's business. */
+function quietEnv(): Env {
+  return realEnv({ level: 'silent' });
+}
+
+function ownEnv(config: Config): Env {
+  return realEnv({ level: config.logLevel, pretty: isatty(2) });
+}
+
+/** With both given, the settings of this machine are of no interest, nor are their mistakes. */
+function clientOf(io: Io, env: Env, options: Remote): Client {
+  const { url, key } = options;
+  if (url !== undefined && key !== undefined) return createClient({ url, key, env });
+  const { config } = settings(io);
+  const found = key ?? config.apiKey;
+  if (!found) {
+    throw new Failure('no API key: give it with --key, in POSTCARD_API_KEY, or as apiKey in postcard.yaml');
+  }
+  return createClient({ url: url ?? publicUrlOf(config.host, config.port), key: found, env });
+}
+
+function configText(config: Config, origins: Origins, form: Form): string {
+  const rows = describeConfig(config, origins);
+  if (form !== 'table') return machine(form, rows);
+  return table(
+    ['SETTING', 'VALUE', 'FROM', 'WHAT IT IS'],
+    rows.map(({ key, env, value, origin, help }) => [env || key, plain(value), plain(origin), help]),
+  );
+}
+
+// --- The process -----------------------------------------------------------------------------------------------------
+
+if (import.meta.main) {
+  // `postcard tail | head` is no mistake.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  const stopper = createStopper(quietEnv().clock, () => process.exit(1));
+  for (const signal of SIGNALS) process.on(signal, () => stopper.signal());
+  const code = await run(process.argv.slice(2), {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    env: process.env,
+    cwd: process.cwd(),
+    tty: process.stdout.isTTY === true,
+    readFile: (path) => readFileSync(path),
+    stop: stopper.stop,
+  });
+  // What is left open (sockets kept alive) is of no use any more. A pipe gets its last bytes first.
+  process.stdout.write('', () => process.exit(code));
+}

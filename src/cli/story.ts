@@ -1,0 +1,122 @@
+/**
+ * A message's story in words: one line for each thing that happened to it, in the order in which it happened. Used by
+ * everything that shows a message (send --wait, show, demo), so that they all tell it alike. Pure.
+ */
+import type { StatusView, StoryView } from './client.ts';
+import { type Paint, plain, shortInstant, table } from './terminal.ts';
+
+/** One thing that happened to a message. */
+export interface Happening {
+  /** As the API writes instants. */
+  at: string;
+  what: 'accepted' | 'attempt' | 'status' | 'webhook';
+  words: string;
+  good: boolean | null;
+}
+
+/** Nothing changes a status of these groups any more (2 UNDELIVERABLE, 3 DELIVERED, 4 EXPIRED, 5 REJECTED). */
+export function isFinal(status: Pick<StatusView, 'groupId'>): boolean {
+  return status.groupId >= 2;
+}
+
+/** The handset has it, or the carrier where it tells no more. */
+export function isDelivered(status: Pick<StatusView, 'groupName'>): boolean {
+  return status.groupName === 'DELIVERED';
+}
+
+const OUTCOMES: Record<string, string> = {
+  accepted: 'taken by',
+  deferred: 'put off by',
+  throttled: 'slowed down by',
+  refused: 'refused by',
+  unknown: 'outcome unknown at',
+};
+
+/** Everything that happened, oldest first. */
+function happenings(story: StoryView): Happening[] {
+  const list: Happening[] = [
+    { at: story.acceptedAt, what: 'accepted', words: `accepted as ${story.messageId} for ${story.to}`, good: null },
+  ];
+  for (const a of story.attempts) {
+    const named = a.outcome === 'accepted' && a.carrierMessageId ? ` as ${a.carrierMessageId}` : '';
+    const why = [a.error ? `${a.error.id} ${a.error.name}` : '', a.words].filter((text) => text !== '').join(': ');
+    const words = `attempt ${a.attempt} ${OUTCOMES[a.outcome] ?? a.outcome} ${a.carrier}${named} in ${a.tookMs} ms`;
+    const good = a.outcome === 'accepted' ? null : false;
+    list.push({ at: a.at, what: 'attempt', words: why === '' ? words : `${words} (${why})`, good });
+  }
+  for (const e of story.events) {
+    const error = e.error && e.error.id !== 0 ? `${e.error.id} ${e.error.name}` : '';
+    const why = [error, e.words].filter((text) => text !== '').join(': ');
+    const good = isFinal(e.status) ? isDelivered(e.status) : null;
+    list.push({ at: e.at, what: 'status', words: why === '' ? e.status.name : `${e.status.name} (${why})`, good });
+  }
+  for (const w of story.webhooks) {
+    const answer = w.httpStatus === 0 ? `no answer (${w.excerpt})` : `answered ${w.httpStatus}`;
+    const words = `reported to ${w.url}: ${answer} in ${w.tookMs} ms${w.retry > 0 ? `, retry ${w.retry}` : ''}`;
+    list.push({ at: w.at, what: 'webhook', words, good: w.httpStatus >= 200 && w.httpStatus < 300 ? null : false });
+  }
+  // Stable: what has the same instant stays in the order of the kinds above, which is that of the message's way.
+  return list.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
+}
+
+/** Tells what is new since the last time it was asked, so that a story can be followed by looking at it again and again. */
+export function createFollower(): (story: StoryView) => Happening[] {
+  const seen = new Set<string>();
+  return (story) =>
+    happenings(story).filter((happening) => {
+      const key = JSON.stringify(happening);
+      if (seen.has(key)) return false;
+      seen.add(key);
+      return true;
+    });
+}
+
+/** One line for a terminal. */
+export function happeningLine(happening: Happening, colors: Paint): string {
+  const words = plain(happening.words);
+  const shade = happening.good === null ? words : happening.good ? colors.good(words) : colors.bad(words);
+  return `${colors.dim(shortInstant(happening.at))}  ${shade}\n`;
+}
+
+/** The whole story for `postcard show`. */
+export function storyText(story: StoryView, colors: Paint): string {
+  const rows: [string, string][] = [
+    ['message', story.messageId],
+    ['bulk', story.bulkId],
+    ['from, to', `${story.sender}, ${story.to}`],
+    ['content', contentWords(story.content)],
+    ['status', statusWords(story)],
+  ];
+  if (!isFinal(story.status)) {
+    if (story.validUntil) rows.push(['valid until', shortInstant(story.validUntil)]);
+    if (story.waiting) {
+      const until = story.waiting.until ? ` until ${shortInstant(story.waiting.until)}` : '';
+      rows.push(['waiting', `${story.waiting.why}${until}`]);
+    }
+  }
+  const head = table(
+    [],
+    rows.map(([name, value]) => [name, plain(value)]),
+  );
+  return `${head}\n${happenings(story)
+    .map((happening) => happeningLine(happening, colors))
+    .join('')}`;
+}
+
+/** The status, with the error where there is one. */
+export function statusWords(view: Pick<StoryView, 'status' | 'error'>): string {
+  const error =
+    view.error && view.error.id !== 0 ? `, ${view.error.id} ${view.error.name}: ${view.error.description}` : '';
+  return `${view.status.name} (${view.status.id})${error}`;
+}
+
+function contentWords(content: unknown): string {
+  const { title, messageSegments } = (content ?? {}) as {
+    title?: string;
+    messageSegments?: { type: string; text?: string }[];
+  };
+  const segments = (messageSegments ?? []).map((segment) =>
+    segment.type === 'TEXT' ? `TEXT ${JSON.stringify((segment.text ?? '').slice(0, 60))}` : segment.type,
+  );
+  return [title ? JSON.stringify(title) : '', ...segments].filter((part) => part !== '').join(', ');
+}
