@@ -1,0 +1,104 @@
+/**
+ * The delivery report as customers see it: one item of GET /mms/2/reports and of a delivery webhook. Both give exactly what
+ * this function makes, so a report reads the same however it is had.
+ *
+ * Promises: pure; members in the published order; all but `mccMnc`, `callbackData`, `platform` and `campaignReferenceId` always
+ * present (strict clients read them unasked); instants in the only form that all of them parse (three digits of ms, `+0000`).
+ *
+ * Fails: a status or error outside the tables is a bug and throws RangeError (`domain/codes.ts`).
+ */
+import { type ErrorView, errorView, type StatusView, statusView } from './codes.ts';
+import type { Ids } from './ids.ts';
+import type { Spec } from './message.ts';
+import type { EventRow, MessageRow, SpecRow } from './rows.ts';
+import { formatInstant } from './schedule.ts';
+import { isFinal, STATUS_CLAIMED, type State } from './status.ts';
+
+/** Price of one message (not of a whole report); 0 where the operator's list has none. */
+export interface Price {
+  pricePerMessage: number;
+  currency: string;
+}
+
+/** Ids that the request carried in `options.platform`. */
+export interface Platform {
+  entityId?: string;
+  applicationId?: string;
+}
+
+/** One report. Source: Infobip MMS API v2, "Get outbound MMS message delivery reports" and its webhook. */
+export interface DeliveryReport {
+  bulkId: string;
+  price: Price;
+  status: StatusView;
+  error: ErrorView;
+  messageId: string;
+  to: string;
+  sender: string;
+  /** The first submission, else the acceptance. */
+  sentAt: string;
+  /** The instant of the status that is told. */
+  doneAt: string;
+  messageCount: number;
+  /** Country and network of the destination, e.g. 22801; absent while nobody has told us. */
+  mccMnc?: string;
+  callbackData?: string;
+  platform?: Platform;
+  campaignReferenceId?: string;
+}
+
+/** There is no price list yet: 0, in the currency of the published examples. */
+export const NO_PRICE: Readonly<Price> = Object.freeze({ pricePerMessage: 0, currency: 'EUR' });
+
+/** The bulk's id as customers know it: their own, else generated from its number. */
+export function bulkIdOf(row: MessageRow, ids: Ids): string {
+  return row.bulkId ?? ids.print('bulk', row.bulk);
+}
+
+/** The message's id as customers know it: their own, else generated from its number. */
+export function messageIdOf(row: MessageRow, ids: Ids): string {
+  return row.key ?? ids.print('message', row.no);
+}
+
+/** The status to show. An event keeps the status it was written with; a message with an open claim is on its way (7). */
+export function shownStatus(row: EventRow | MessageRow): StatusView {
+  const claimed = row.claimed && !('event' in row) && !isFinal(row.state as State);
+  return statusView(claimed ? STATUS_CLAIMED : row.status);
+}
+
+/** `platform` where the request named an id, else undefined. */
+export function platformOf(spec: Spec): Platform | undefined {
+  const given = spec.options?.platform;
+  if (given?.entityId === undefined && given?.applicationId === undefined) return undefined;
+  return {
+    ...(given.entityId === undefined ? {} : { entityId: given.entityId }),
+    ...(given.applicationId === undefined ? {} : { applicationId: given.applicationId }),
+  };
+}
+
+/**
+ * The report of one event, or of a message as it stands.
+ * @param spec `specRow.body`, parsed (the caller parses it once for all messages of a spec)
+ */
+export function deliveryReport(row: EventRow | MessageRow, spec: Spec, specRow: SpecRow, ids: Ids): DeliveryReport {
+  const sentAt = row.sentAt ?? row.acceptedAt;
+  const report: DeliveryReport = {
+    bulkId: bulkIdOf(row, ids),
+    price: NO_PRICE,
+    status: shownStatus(row),
+    error: errorView(row.error),
+    messageId: messageIdOf(row, ids),
+    to: row.to,
+    sender: specRow.sender,
+    sentAt: formatInstant(sentAt),
+    doneAt: formatInstant('event' in row ? row.at : (row.doneAt ?? sentAt)),
+    messageCount: 1,
+  };
+  const callbackData = spec.webhooks?.callbackData;
+  if (callbackData !== undefined) report.callbackData = callbackData;
+  const platform = platformOf(spec);
+  if (platform !== undefined) report.platform = platform;
+  const campaign = spec.options?.campaignReferenceId;
+  if (campaign !== undefined) report.campaignReferenceId = campaign;
+  return report;
+}

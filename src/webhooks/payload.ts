@@ -1,0 +1,51 @@
+/**
+ * What is posted to a customer's URL: delivery reports as JSON or XML, and the Standard Webhooks signature. Pure.
+ *
+ * Promises: JSON is exactly what GET /mms/2/reports answers; XML has the same members in the same order, lists as
+ * `results/result`. Characters that XML cannot carry (controls in a customer's callbackData) become U+FFFD.
+ */
+import { Webhook as Signer } from 'standardwebhooks';
+import type { DeliveryReport } from '../domain/report.ts';
+import { element, text, XML_DECLARATION, type XmlText } from '../xml.ts';
+
+/** The body for an endpoint's content type; anything but `application/xml` is JSON. */
+export function formBody(reports: readonly DeliveryReport[], contentType: string): string {
+  if (contentType !== 'application/xml') return JSON.stringify({ results: reports });
+  const results = reports.map((report) => element('result', null, ...members(report)));
+  return XML_DECLARATION + element('DeliveryReports', null, element('results', null, ...results));
+}
+
+function members(value: object): XmlText[] {
+  const out: XmlText[] = [];
+  for (const [name, member] of Object.entries(value)) {
+    if (member === undefined) continue;
+    const inner = typeof member === 'object' && member !== null ? members(member) : [text(String(member))];
+    out.push(element(name, null, ...inner));
+  }
+  return out;
+}
+
+/**
+ * The headers of Standard Webhooks for one try. The id stays the same over all tries, the timestamp is the try's.
+ * @param secret `whsec_` and base64 as the specification has it; any other text counts as the key's own bytes
+ * @param atMs epoch ms
+ */
+export function signature(secret: string, id: string, atMs: number, body: string): Record<string, string> {
+  const at = new Date(atMs);
+  return {
+    'webhook-id': id,
+    'webhook-timestamp': String(Math.floor(atMs / 1000)),
+    'webhook-signature': signer(secret).sign(id, at, body),
+  };
+}
+
+function signer(secret: string): Signer {
+  if (secret.startsWith('whsec_')) {
+    try {
+      return new Signer(secret);
+    } catch {
+      // Not base64: a secret that only looks like one.
+    }
+  }
+  return new Signer(new TextEncoder().encode(secret), { format: 'raw' });
+}
