@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { ERROR_GROUPS, STATUS_GROUPS } from '../domain/codes.ts';
 
-const int32 = z.number().int().meta({ type: 'integer', format: 'int32' });
+const int32 = z.int32();
 const instant = z
   .string()
   .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000$/)
@@ -104,6 +104,53 @@ export const logsAnswer = z
     cursor: z.strictObject({ limit: int32, nextCursor: z.string().optional() }).optional(),
   })
   .meta({ id: 'MessageLogs' });
+
+/** The story of one message: ours, not in the published API. */
+export const storyAnswer = z
+  .strictObject({
+    messageId: z.string(),
+    bulkId: z.string(),
+    to: z.string(),
+    sender: z.string(),
+    acceptedAt: instant,
+    sentAt: instant.nullable(),
+    doneAt: instant.nullable(),
+    status: statusView,
+    error: errorView,
+    waiting: z
+      .strictObject({ until: instant.nullable(), why: z.string() })
+      .nullable()
+      .meta({ description: 'What an open message waits for; null when it is final.' }),
+    validUntil: instant.nullable(),
+    content: z.strictObject({ title: z.string().optional(), messageSegments: z.array(logSegment) }),
+    attempts: z.array(
+      z.strictObject({
+        attempt: int32,
+        at: instant,
+        tookMs: int32,
+        carrier: z.string(),
+        outcome: z.enum(['accepted', 'deferred', 'throttled', 'refused', 'unknown']),
+        error: errorView.nullable(),
+        words: z.string(),
+        carrierMessageId: z.string().nullable(),
+        transactionId: z.string(),
+      }),
+    ),
+    events: z.array(
+      z.strictObject({ at: instant, status: statusView, error: errorView.nullable(), words: z.string() }),
+    ),
+    webhooks: z.array(
+      z.strictObject({
+        at: instant,
+        retry: int32,
+        url: z.string(),
+        httpStatus: int32.meta({ description: '0 = no answer.' }),
+        tookMs: int32,
+        excerpt: z.string(),
+      }),
+    ),
+  })
+  .meta({ id: 'MessageStory' });
 
 export const uploadAnswer = z.strictObject({ uploadedContentId: z.string() }).meta({ id: 'UploadedContent' });
 

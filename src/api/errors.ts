@@ -10,11 +10,21 @@ import type { Violation } from './violations.ts';
 /** A whole answer, ready for one writeHead and one end. */
 export interface Answer {
   status: number;
-  headers: Record<string, string>;
+  headers: Readonly<Record<string, string>>;
   body: string;
 }
 
-export const JSON_TYPE = 'application/json; charset=UTF-8';
+const JSON_TYPE = 'application/json; charset=UTF-8';
+
+/**
+ * On every answer in JSON: it is nobody's to guess its type, and nobody's but the customer's to keep (message ids, numbers
+ * and texts stand in it).
+ */
+export const JSON_HEADERS: Readonly<Record<string, string>> = Object.freeze({
+  'content-type': JSON_TYPE,
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+});
 
 export type ErrorCode =
   | 'E400'
@@ -143,7 +153,7 @@ export function apiError(code: ErrorCode, details: ErrorDetails = {}): Answer {
   const row = ERRORS[code];
   return {
     status: row.status,
-    headers: { 'content-type': JSON_TYPE, ...details.headers },
+    headers: details.headers ? { ...JSON_HEADERS, ...details.headers } : JSON_HEADERS,
     body: JSON.stringify({
       errorCode: code,
       description: row.description,
@@ -159,7 +169,7 @@ export function olderError(code: ErrorCode, details: { text?: string; headers?: 
   const { status, older } = ERRORS[code];
   return {
     status,
-    headers: { 'content-type': JSON_TYPE, ...details.headers },
+    headers: details.headers ? { ...JSON_HEADERS, ...details.headers } : JSON_HEADERS,
     body: JSON.stringify({
       requestError: { serviceException: { messageId: older[0], text: details.text ?? older[1] } },
     }),
@@ -170,7 +180,7 @@ export function olderError(code: ErrorCode, details: { text?: string; headers?: 
 export function uploadError(errorMessage: string): Answer {
   return {
     status: 400,
-    headers: { 'content-type': JSON_TYPE },
+    headers: JSON_HEADERS,
     body: JSON.stringify({ bulkId: '', messages: [], errorMessage }),
   };
 }
@@ -184,6 +194,11 @@ export function errorFor(path: string, code: ErrorCode, details: ErrorDetails = 
 /** 503 with Retry-After in seconds. */
 export function unavailable(path: string, retryAfterSeconds: number): Answer {
   return errorFor(path, 'E503', { headers: { 'retry-after': String(retryAfterSeconds) } });
+}
+
+/** 401 with the scheme that would be right (RFC 9110, 11.6.1). */
+export function unauthorized(path: string): Answer {
+  return errorFor(path, 'E401', { headers: { 'www-authenticate': 'App' } });
 }
 
 /** A 400 about the body as a whole. */

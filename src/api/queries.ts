@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { STATUS_GROUPS, type StatusGroup } from '../domain/codes.ts';
+import type { Ids } from '../domain/ids.ts';
 import { parseInstant } from '../domain/schedule.ts';
 import { type Found, inDocumentOrder, isObject, translate, type Violation, words } from './violations.ts';
 
@@ -117,10 +118,19 @@ export interface Query {
   before?: number;
 }
 
+/**
+ * The cursor of a page: the number of its last message, as unreadable as an id (it would tell how much all accounts send).
+ * `readQuery` reads it.
+ */
+export function printCursor(before: number, ids: Ids): string {
+  return ids.print('message', before);
+}
+
 /** Reads a query as Fastify gives it. An empty value counts as absent (forms and SDKs send `bulkId=`). */
 export function readQuery(
   schema: typeof reportsQuery | typeof logsQuery,
   raw: unknown,
+  ids: Ids,
 ): { ok: true; query: Query } | { ok: false; violations: Violation[] } {
   const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(isObject(raw) ? raw : {})) if (value !== '') given[name] = value;
@@ -131,21 +141,10 @@ export function readQuery(
     return { ok: false, violations: inDocumentOrder(found, given) };
   }
   const { cursor, ...rest } = result.data as z.infer<typeof logsQuery>;
-  const before = cursor === undefined ? undefined : readCursor(cursor);
+  const before = cursor === undefined ? undefined : ids.parse('message', cursor);
   if (before === null) return { ok: false, violations: [{ property: 'cursor', violation: 'is not a valid cursor' }] };
   return {
     ok: true,
     query: { ...rest, limit: rest.limit ?? LIMIT_DEFAULT, ...(before === undefined ? {} : { before }) },
   };
-}
-
-/** Cursors are opaque to clients: the letter is their version. */
-export function printCursor(before: number): string {
-  return `a${before.toString(36)}`;
-}
-
-function readCursor(text: string): number | null {
-  if (!/^a[0-9a-z]{1,11}$/.test(text)) return null;
-  const value = Number.parseInt(text.slice(1), 36);
-  return Number.isSafeInteger(value) ? value : null;
 }

@@ -31,6 +31,7 @@ export const words = {
   surrogate: 'must not contain unpaired surrogates',
   toOrGroup: 'Provide either to or group, not both.',
   window: 'must be at least 1 hour after from',
+  upload: 'refers to no uploaded content',
   smilTwin: 'must be unique because SMIL refers to it',
 } as const;
 

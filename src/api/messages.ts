@@ -1,0 +1,283 @@
+/**
+ * POST /mms/2/messages as a plain function of bytes and headers: the hot path. JSON, schema, numbers, one store call, 200.
+ *
+ * Promises: nothing but a committed accept is answered 200; all faults of a request are told at once; a number is never given
+ * twice (blocks come from the store, what is left of a block at the end of the process is lost); the answer has exactly the
+ * documented members, entries in the order of the request.
+ *
+ * Fails: `body` rejects with StoreUnavailable (503) or a bug (500); `server.ts` turns both into answers.
+ */
+import { hash } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { STATUSES } from '../domain/codes.ts';
+import type { Ids } from '../domain/ids.ts';
+import type { SendRequest } from '../domain/message.ts';
+import { type Entry, numberRequest, numbersNeeded } from '../domain/numbering.ts';
+import type { Routing } from '../domain/routing.ts';
+import type { Env } from '../env.ts';
+import type { Accepted, Store } from '../store/contract.ts';
+import type { Auth } from './auth.ts';
+import { type Answer, apiError, JSON_HEADERS, malformed, unauthorized } from './errors.ts';
+import { parseJson } from './json.ts';
+import { createSendValidator, type SendSettings } from './schema.ts';
+import { MAX_VIOLATIONS, property, type Violation, words } from './violations.ts';
+
+/** What is known of a request before its body is read. */
+export interface SendHead {
+  account: number;
+  /** Idempotency-Key, null = none. */
+  key: string | null;
+}
+
+/** A POST that takes a body: first what its headers tell, then the bytes. */
+export interface Intake<Head> {
+  /** Bytes of the largest body. */
+  limit: number;
+  /** The answer to a larger one. */
+  tooLarge: Answer;
+  /** Refuses what needs no body to be refused. */
+  head(headers: IncomingHttpHeaders): Answer | Head;
+  body(head: Head, bytes: Buffer): Promise<Answer>;
+}
+
+export interface SendOptions extends SendSettings {
+  maxBodyBytes: number;
+  store: Store;
+  env: Env;
+  ids: Ids;
+  routing: Routing;
+  auth: Auth;
+  /** Told of each acceptance: destinations taken, refused at the door, repeated ids, and how long it took in ms. */
+  onAccept(taken: number, refused: number, duplicates: number, tookMs: number): void;
+}
+
+const NOT_AUTHENTICATED = unauthorized('/mms/2/messages');
+const NOT_JSON = apiError('E415');
+const ENCODED = apiError('E415', { action: 'Send the body as it is, without Content-Encoding.' });
+const BAD_KEY = apiError('E400', {
+  violations: [{ property: 'Idempotency-Key', violation: 'must be 1 to 255 visible ASCII characters' }],
+});
+const KEY_CONFLICT = apiError('E409', {
+  violations: [{ property: 'Idempotency-Key', violation: 'was used with another body in the last 24 hours' }],
+});
+const BULK_CANCELED = apiError('E409', {
+  violations: [{ property: 'options.schedule.bulkId', violation: 'this bulk is cancelled' }],
+});
+const VISIBLE = /^[\x21-\x7e]{1,255}$/;
+
+/** Status 26: taken. 23: the account has used this message id before. */
+const TAKEN = 26;
+const DUPLICATE = 23;
+/** Each status as it stands in an answer: the same text for every message. */
+const STATUS_JSON: Record<number, string> = Object.fromEntries(
+  Object.values(STATUSES).map((view) => [view.id, JSON.stringify(view)]),
+);
+/** Message ids in the line of an acceptance. */
+const LOGGED_IDS = 10;
+
+export function createSend(options: SendOptions): Intake<SendHead> {
+  const { store, env, ids, routing, auth, limits } = options;
+  const { clock, log } = env;
+  const validate = createSendValidator(options);
+  const numbers = new Numbers(store, Math.max(BLOCK, 4 * (1 + limits.messages + limits.destinations)));
+
+  return {
+    limit: options.maxBodyBytes,
+    tooLarge: apiError('E413', { action: `Send at most ${options.maxBodyBytes} bytes in one request.` }),
+    head(headers) {
+      const account = auth.account(headers.authorization);
+      if (account === null) return NOT_AUTHENTICATED;
+      if (!isJson(headers['content-type'])) return NOT_JSON;
+      if (isEncoded(headers)) return ENCODED;
+      const key = headers['idempotency-key'];
+      if (key === undefined) return { account, key: null };
+      return typeof key === 'string' && VISIBLE.test(key) ? { account, key } : BAD_KEY;
+    },
+    async body(head, bytes) {
+      const began = clock.monotonic();
+      const parsed = parseJson(bytes);
+      if (!parsed.ok) return malformed(parsed.fault);
+      const now = clock.now();
+      const valid = validate(parsed.value, now);
+      if (!valid.ok) return apiError('E400', { violations: valid.violations });
+      const { request } = valid;
+      const taken = numbers.take(numbersNeeded(request));
+      const first = typeof taken === 'number' ? taken : await taken;
+      const idem = head.key === null ? null : { key: head.key, hash: hash('sha256', bytes) };
+      const { accept, entries, split } = numberRequest(request, { account: head.account, first, now, routing, idem });
+      const accepted = await store.accept(accept);
+      switch (accepted.kind) {
+        case 'accepted':
+        case 'replayed':
+          break;
+        case 'idempotencyConflict':
+          return KEY_CONFLICT;
+        case 'bulkCanceled':
+          return BULK_CANCELED;
+        case 'unknownUploads':
+          return apiError('E400', { violations: unknownUploads(request, accepted.ids) });
+      }
+      const replayed = accepted.kind === 'replayed';
+      const answer = answerOf(accepted, entries, first, ids);
+      if (!replayed) {
+        const { refused, duplicates } = answer;
+        options.onAccept(entries.length - refused - duplicates, refused, duplicates, clock.monotonic() - began);
+      }
+      log.info(
+        {
+          account: head.account,
+          bulkId: answer.bulkId,
+          messageIds: answer.firstIds,
+          count: entries.length,
+          refused: answer.refused,
+          duplicates: answer.duplicates,
+          replayed,
+          // Groups that no one carrier takes as a whole: their members go alone.
+          ...(split > 0 ? { split } : {}),
+        },
+        'accepted',
+      );
+      return { status: 200, headers: JSON_HEADERS, body: answer.body };
+    },
+  };
+}
+
+interface Built {
+  body: string;
+  bulkId: string;
+  firstIds: string[];
+  refused: number;
+  duplicates: number;
+}
+
+/**
+ * The body of the 200. Written by hand: the statuses are the same few texts, so only ids and destinations need escaping.
+ * A replayed request has other numbers now than when it was taken: its ids are those of then.
+ */
+function answerOf(
+  accepted: Extract<Accepted, { kind: 'accepted' | 'replayed' }>,
+  entries: readonly Entry[],
+  first: number,
+  ids: Ids,
+): Built {
+  const shift = accepted.first - first;
+  const repeated = accepted.duplicates.length === 0 ? null : new Set(accepted.duplicates);
+  const bulkId = accepted.bulkId ?? ids.print('bulk', accepted.bulk);
+  const firstIds: string[] = [];
+  let refused = 0;
+  let duplicates = 0;
+  let list = '';
+  for (const entry of entries) {
+    const no = entry.no + shift;
+    const messageId = entry.key ?? ids.print('message', no);
+    let status = entry.refused === 0 ? TAKEN : entry.refused;
+    if (repeated?.has(no)) {
+      status = DUPLICATE;
+      duplicates++;
+    } else if (entry.refused !== 0) refused++;
+    if (firstIds.length < LOGGED_IDS) firstIds.push(messageId);
+    list += `${list === '' ? '' : ','}{"messageId":${JSON.stringify(messageId)},"status":${STATUS_JSON[status]},"destination":${JSON.stringify(entry.destination)}}`;
+  }
+  const body = `{"bulkId":${JSON.stringify(bulkId)},"messages":[${list}]}`;
+  return { body, bulkId, firstIds, refused, duplicates };
+}
+
+/** A violation at each segment that refers to one of `missing`. */
+function unknownUploads(request: SendRequest, missing: readonly string[]): Violation[] {
+  const violations: Violation[] = [];
+  request.messages.forEach((message, m) => {
+    message.content.messageSegments.forEach((segment, s) => {
+      if (segment.type !== 'UPLOADED_REFERENCE' || !missing.includes(segment.uploadedContentId)) return;
+      violations.push({
+        property: property(['messages', m, 'content', 'messageSegments', s, 'uploadedContentId']),
+        violation: words.upload,
+      });
+    });
+  });
+  return violations.slice(0, MAX_VIOLATIONS);
+}
+
+/** Whether a Content-Type is application/json in UTF-8, in any spelling (RFC 9110, 8.3.1). */
+function isJson(contentType: string | undefined): boolean {
+  if (contentType === undefined) return false;
+  if (contentType === 'application/json') return true;
+  const [type, ...parameters] = contentType.toLowerCase().split(';');
+  if (type?.trim() !== 'application/json') return false;
+  for (const parameter of parameters) {
+    const [name, value] = parameter.split('=', 2);
+    if (name?.trim() !== 'charset') continue;
+    const charset = value?.trim().replaceAll('"', '');
+    if (charset !== 'utf-8' && charset !== 'utf8') return false;
+  }
+  return true;
+}
+
+/** Whether the body is compressed or otherwise encoded. */
+export function isEncoded(headers: IncomingHttpHeaders): boolean {
+  const encoding = headers['content-encoding'];
+  return encoding !== undefined && encoding !== '' && encoding.toLowerCase() !== 'identity';
+}
+
+// --- Numbers ---------------------------------------------------------------------------------------------------------
+
+/** Numbers had from the store at a time: one reserve for some 300 000 requests. 2^53 is enough for 9e9 starts. */
+const BLOCK = 1_000_000;
+
+interface Block {
+  next: number;
+  end: number;
+}
+
+/** Consecutive numbers out of blocks; the next block is had before the present one ends, so that nobody waits for it. */
+class Numbers {
+  readonly #store: Store;
+  readonly #size: number;
+  #block: Block = { next: 0, end: 0 };
+  #spare: Block | null = null;
+  #filling: Promise<void> | null = null;
+
+  /** `size`: more than the largest request takes. */
+  constructor(store: Store, size: number) {
+    this.#store = store;
+    this.#size = size;
+  }
+
+  /** The first of `count` numbers: at once, or when a block has come. Rejects with StoreUnavailable. */
+  take(count: number): number | Promise<number> {
+    const block = this.#block;
+    const first = block.next;
+    if (block.end - first < count) return this.#wait(count);
+    block.next += count;
+    if (block.end - block.next < this.#size / 4 && this.#spare === null) {
+      // Its failure is told to whoever needs the block and asks again.
+      this.#fill().catch(() => undefined);
+    }
+    return first;
+  }
+
+  async #wait(count: number): Promise<number> {
+    // Others may take from a block that came while this one waited, so more than one round may be needed.
+    while (this.#block.end - this.#block.next < count) {
+      if (this.#spare === null) await this.#fill();
+      if (this.#block.end - this.#block.next < count && this.#spare !== null) {
+        this.#block = this.#spare;
+        this.#spare = null;
+      }
+    }
+    const first = this.#block.next;
+    this.#block.next += count;
+    return first;
+  }
+
+  #fill(): Promise<void> {
+    this.#filling ??= this.#store
+      .reserve(this.#size)
+      .then((first) => {
+        this.#spare = { next: first, end: first + this.#size };
+      })
+      .finally(() => {
+        this.#filling = null;
+      });
+    return this.#filling;
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * What the OpenAPI document says of each operation. The schemas are those that validate requests and that tests hold answers
+ * against, so the document cannot drift from what the server does.
+ */
+import { z } from 'zod';
+import {
+  apiErrorAnswer,
+  logsAnswer,
+  olderErrorAnswer,
+  reportsAnswer,
+  sendAnswer,
+  storyAnswer,
+  uploadAnswer,
+  uploadErrorAnswer,
+} from './answers.ts';
+import { logsQuery, reportsQuery } from './queries.ts';
+import { type SendSettings, sendSchema } from './schema.ts';
+
+const json = (schema: z.ZodType, description: string) => ({
+  description,
+  content: { 'application/json': { schema } },
+});
+
+const WORDS: Record<number, string> = {
+  400: 'The request is not valid; violations say what and where.',
+  401: 'No or a wrong API key.',
+  403: 'The key may not do this.',
+  404: 'There is no such thing.',
+  405: 'Another method is needed; see the Allow header.',
+  409: 'Conflicts with what exists.',
+  413: 'The body is too large.',
+  415: 'The body is not application/json in UTF-8.',
+  429: 'Too many requests; see Retry-After.',
+  500: 'Our fault.',
+  503: 'Not now; nothing was done. See Retry-After.',
+};
+
+function errors(schema: z.ZodType, ...statuses: number[]) {
+  return Object.fromEntries(statuses.map((status) => [status, json(schema, WORDS[status] as string)]));
+}
+
+const SECURITY = [{ APIKeyHeader: [] }];
+const plain = (description: string, ...types: string[]) => ({
+  description,
+  content: Object.fromEntries(types.map((type) => [type, { schema: z.string() }])),
+});
+
+/** Fastify route schemas by operation. Made anew for each server: limits are settings. */
+export function operations(settings: SendSettings) {
+  return {
+    send: {
+      operationId: 'send-mms-messages',
+      summary: 'Send MMS messages',
+      description:
+        'Sends messages to one or more destinations. A 200 means that all of it is durably stored; look at each status, since ' +
+        'a destination may be REJECTED in it.',
+      tags: ['Send'],
+      security: SECURITY,
+      headers: z.object({
+        'Idempotency-Key': z.string().min(1).max(255).optional().meta({
+          description: 'The same body under the same key within 24 h gives the same answer and sends nothing.',
+        }),
+      }),
+      body: sendSchema(settings, { now: 0 }),
+      response: {
+        200: json(sendAnswer, 'Accepted.'),
+        ...errors(apiErrorAnswer, 400, 401, 403, 405, 409, 413, 415, 429, 500, 503),
+      },
+    },
+    story: {
+      operationId: 'get-mms-message',
+      summary: 'The whole life of one message',
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      params: z.object({ messageId: z.string() }),
+      response: { 200: json(storyAnswer, 'Found.'), ...errors(apiErrorAnswer, 401, 404, 500, 503) },
+    },
+    reports: {
+      operationId: 'get-outbound-mms-message-delivery-reports',
+      summary: 'Get outbound MMS message delivery reports',
+      description: 'Final reports that no webhook is due for. Each is given once.',
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      querystring: reportsQuery,
+      response: { 200: json(reportsAnswer, 'Newest first.'), ...errors(apiErrorAnswer, 400, 401, 403, 500, 503) },
+    },
+    logs: {
+      operationId: 'get-outbound-mms-message-logs',
+      summary: 'Get outbound MMS message logs',
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      querystring: logsQuery,
+      response: { 200: json(logsAnswer, 'Newest first.'), ...errors(apiErrorAnswer, 400, 401, 403, 429, 500, 503) },
+    },
+    events: {
+      operationId: 'follow-mms-events',
+      summary: 'Follow status changes as server-sent events',
+      description: 'Each event carries a delivery report. Resumes after the event that Last-Event-ID names.',
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      headers: z.object({ 'Last-Event-ID': z.string().optional() }),
+      response: {
+        200: plain('A stream that does not end.', 'text/event-stream'),
+        ...errors(apiErrorAnswer, 400, 401, 429, 500),
+      },
+    },
+    content: {
+      operationId: 'upload-binary',
+      summary: 'Upload content for UPLOADED_REFERENCE segments',
+      tags: ['Content'],
+      security: SECURITY,
+      headers: z.object({
+        'X-Content-Id': z.string().max(255).meta({ example: 'image_1_jpg' }),
+        'X-Media-Type': z.string().max(255).meta({ example: 'image/jpeg' }),
+        'X-Validity-Period-Minutes': z
+          .number()
+          .int()
+          .min(1)
+          .max(525_600)
+          .optional()
+          .meta({ type: 'integer', format: 'int64', default: 69_120 }),
+      }),
+      body: z.string().meta({ format: 'binary', description: 'The bytes.' }),
+      consumes: ['application/octet-stream'],
+      response: {
+        200: json(uploadAnswer, 'Stored.'),
+        ...errors(uploadErrorAnswer, 400),
+        ...errors(olderErrorAnswer, 401, 403, 405, 415, 500, 503),
+      },
+    },
+    livez: {
+      operationId: 'livez',
+      summary: 'The process runs',
+      tags: ['Operation'],
+      response: { 200: plain('It does.', 'text/plain') },
+    },
+    readyz: {
+      operationId: 'readyz',
+      summary: 'Messages can be taken',
+      tags: ['Operation'],
+      response: { 200: plain('They can.', 'text/plain'), 503: plain('They cannot.', 'text/plain') },
+    },
+    metrics: {
+      operationId: 'metrics',
+      summary: "Figures in Prometheus' text format",
+      tags: ['Operation'],
+      response: { 200: plain('All figures.', 'text/plain') },
+    },
+    openapi: {
+      operationId: 'openapi',
+      summary: 'This document',
+      tags: ['Operation'],
+      response: { 200: json(z.record(z.string(), z.unknown()), 'OpenAPI 3.1.') },
+    },
+  };
+}
+
+type Json = { [name: string]: unknown };
+
+/**
+ * The document without components that nobody refers to (each schema is generated once for each direction), and with plain
+ * names for those that exist in one direction only.
+ */
+export function tidy(document: Json): Json {
+  const components = document.components as { schemas: Json };
+  const kept: Json = {};
+  const keep = (part: unknown): void => {
+    for (const [, name = ''] of JSON.stringify(part).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
+      if (name in kept) continue;
+      kept[name] = components.schemas[name];
+      keep(kept[name]);
+    }
+  };
+  keep(document.paths);
+  let text = JSON.stringify({ ...document, components: { ...components, schemas: kept } });
+  for (const name of Object.keys(kept)) {
+    const plainName = name.replace(/Input$/, '');
+    if (plainName === name || plainName in kept) continue;
+    text = text.replaceAll(`"#/components/schemas/${name}"`, `"#/components/schemas/${plainName}"`);
+    text = text.replaceAll(`"${name}":{`, `"${plainName}":{`);
+  }
+  return JSON.parse(text) as Json;
+}

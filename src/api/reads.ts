@@ -1,0 +1,263 @@
+/**
+ * What customers read: delivery reports (handed out once), logs, and the story of one message. Rows of the store into the
+ * published objects.
+ *
+ * Promises: newest first; an answer holds at most `limit` rows and, since one request's content may be megabytes, about
+ * `ANSWER_MAX` characters of them: then it holds fewer, and logs carry a cursor that goes on after the last one shown. Reports
+ * are taken in steps, so that a failure half-way answers with what has been taken, never loses it.
+ *
+ * Fails: rejects with StoreUnavailable or a bug; a query that makes no sense is an Answer.
+ */
+import { parseDestination } from '../domain/address.ts';
+import { type ErrorView, errorView, statusView } from '../domain/codes.ts';
+import type { Ids } from '../domain/ids.ts';
+import type { Content, Spec } from '../domain/message.ts';
+import { bulkIdOf, deliveryReport, messageIdOf, NO_PRICE, platformOf, shownStatus } from '../domain/report.ts';
+import { formatInstant } from '../domain/schedule.ts';
+import type { Env } from '../env.ts';
+import {
+  type EventRow,
+  type MessageFilter,
+  type MessageRow,
+  type SpecRow,
+  type Store,
+  StoreUnavailable,
+  type Story,
+} from '../store/contract.ts';
+import { type Answer, apiError, JSON_HEADERS } from './errors.ts';
+import { logsQuery, printCursor, type Query, readQuery, reportsQuery } from './queries.ts';
+
+/** Rows asked of the store at a time: bounds what it holds in memory where contents are large. */
+const STEP = 100;
+/** Calls of the store for one answer: it looks at some 100 000 messages in each and stops to let others read. */
+const LOG_STEPS = 60;
+/** Before everything. */
+const FIRST = Number.MAX_SAFE_INTEGER;
+/** Characters of results after which an answer ends. */
+const ANSWER_MAX = 16 * 1024 * 1024;
+
+export interface Reads {
+  reports(account: number, query: unknown): Promise<Answer>;
+  logs(account: number, query: unknown): Promise<Answer>;
+  story(account: number, messageId: string): Promise<Answer>;
+}
+
+export function createReads(options: { store: Store; env: Env; ids: Ids; logsHours: number }): Reads {
+  const { store, env, ids } = options;
+
+  function filterOf(account: number, query: Query): MessageFilter {
+    const filter: MessageFilter = { account, limit: STEP };
+    if (query.bulkId) filter.bulks = { nos: numbersOf('bulk', query.bulkId, ids), ids: query.bulkId };
+    if (query.messageId) filter.messages = { nos: numbersOf('message', query.messageId, ids), keys: query.messageId };
+    if (query.sender !== undefined) filter.sender = query.sender;
+    if (query.destination !== undefined) filter.destination = destinationOf(query.destination);
+    if (query.generalStatus !== undefined) filter.generalStatus = query.generalStatus;
+    if (query.entityId !== undefined) filter.entity = query.entityId;
+    if (query.applicationId !== undefined) filter.application = query.applicationId;
+    if (query.campaignReferenceId) filter.campaigns = query.campaignReferenceId;
+    if (query.sentUntil !== undefined) filter.until = query.sentUntil;
+    if (query.before !== undefined) filter.before = query.before;
+    return filter;
+  }
+
+  async function reports(account: number, raw: unknown): Promise<Answer> {
+    const read = readQuery(reportsQuery, raw, ids);
+    if (!read.ok) return apiError('E400', { violations: read.violations });
+    const filter = filterOf(account, read.query);
+    const results = new Results();
+    let left = read.query.limit;
+    try {
+      while (left > 0 && !results.full) {
+        filter.limit = Math.min(left, STEP);
+        const { rows, specs } = await store.takeReports(filter);
+        const bodies = new Bodies(specs);
+        for (const row of rows) results.add(reportOf(row, bodies, ids));
+        left -= rows.length;
+        if (rows.length < filter.limit) break;
+      }
+    } catch (error) {
+      // What was taken will not be given again: it must not be lost over the rest.
+      if (!(error instanceof StoreUnavailable) || results.count === 0) throw error;
+    }
+    if (results.count > 0) env.log.info({ account, count: results.count }, 'reports pulled');
+    return { status: 200, headers: JSON_HEADERS, body: `{"results":[${results.text}]}` };
+  }
+
+  async function logs(account: number, raw: unknown): Promise<Answer> {
+    const read = readQuery(logsQuery, raw, ids);
+    if (!read.ok) return apiError('E400', { violations: read.violations });
+    const { query } = read;
+    const results = new Results();
+    const filter = filterOf(account, query);
+    const oldest = env.clock.now() - options.logsHours * 3_600_000;
+    filter.since = Math.max(query.sentSince ?? oldest, oldest);
+    // Nobody has told us a destination's network yet, so no message is in the one that is asked for.
+    let next: number | null = query.mcc === undefined && query.mnc === undefined ? (filter.before ?? FIRST) : null;
+    let left = query.limit;
+    for (let step = 0; next !== null && left > 0 && !results.full && step < LOG_STEPS; step++) {
+      filter.limit = Math.min(left, STEP);
+      const page = await store.logs(filter);
+      const bodies = new Bodies(page.specs);
+      next = page.next;
+      for (const row of page.rows) {
+        if (results.full) break;
+        results.add(logOf(row, bodies, ids));
+        left--;
+        if (results.full) next = row.no;
+      }
+      if (next !== null) filter.before = next;
+    }
+    // Also unasked where this server's limits, not the customer's, ended the answer: nothing is cut off silently.
+    const cut = next !== null && left > 0;
+    const cursor =
+      query.useCursor || cut
+        ? `,"cursor":${JSON.stringify({ limit: query.limit, ...(next === null ? {} : { nextCursor: printCursor(next, ids) }) })}`
+        : '';
+    return { status: 200, headers: JSON_HEADERS, body: `{"results":[${results.text}]${cursor}}` };
+  }
+
+  async function story(account: number, messageId: string): Promise<Answer> {
+    const no = ids.parse('message', messageId);
+    const found =
+      (no === null ? null : await store.story(account, { no })) ?? (await store.story(account, { key: messageId }));
+    if (!found) return apiError('E404');
+    return { status: 200, headers: JSON_HEADERS, body: JSON.stringify(storyOf(found, ids)) };
+  }
+
+  return { reports, logs, story };
+}
+
+/** Results as text, with their size. */
+class Results {
+  text = '';
+  count = 0;
+
+  add(result: object): void {
+    this.text += `${this.count === 0 ? '' : ','}${JSON.stringify(result)}`;
+    this.count++;
+  }
+
+  get full(): boolean {
+    return this.text.length > ANSWER_MAX;
+  }
+}
+
+/** The specs of a page, each parsed once. */
+class Bodies {
+  readonly #rows: Map<number, SpecRow>;
+  readonly #specs = new Map<number, Spec>();
+
+  constructor(rows: readonly SpecRow[]) {
+    this.#rows = new Map(rows.map((row) => [row.no, row]));
+  }
+
+  /** Throws when the store gave a row without its spec: a bug. */
+  of(no: number): { row: SpecRow; spec: Spec } {
+    const row = this.#rows.get(no);
+    if (row === undefined) throw new Error(`spec ${no} did not come with its message`);
+    let spec = this.#specs.get(no);
+    if (spec === undefined) {
+      spec = JSON.parse(row.body) as Spec;
+      this.#specs.set(no, spec);
+    }
+    return { row, spec };
+  }
+}
+
+/** The events of one page of the feed as delivery reports. */
+export function reportsOf(rows: readonly EventRow[], specs: readonly SpecRow[], ids: Ids): object[] {
+  const bodies = new Bodies(specs);
+  return rows.map((row) => reportOf(row, bodies, ids));
+}
+
+function reportOf(row: EventRow, bodies: Bodies, ids: Ids): object {
+  const { row: specRow, spec } = bodies.of(row.spec);
+  return deliveryReport(row, spec, specRow, ids);
+}
+
+function logOf(row: MessageRow, bodies: Bodies, ids: Ids): object {
+  const { row: specRow, spec } = bodies.of(row.spec);
+  return {
+    // Members that are undefined do not appear.
+    title: spec.content.title,
+    sender: specRow.sender,
+    destination: row.to,
+    bulkId: bulkIdOf(row, ids),
+    messageId: messageIdOf(row, ids),
+    sentAt: formatInstant(row.sentAt ?? row.acceptedAt),
+    doneAt: row.doneAt === null ? undefined : formatInstant(row.doneAt),
+    messageCount: 1,
+    price: NO_PRICE,
+    status: shownStatus(row),
+    error: errorView(row.error),
+    platform: platformOf(spec),
+    content: contentOf(spec),
+    campaignReferenceId: spec.options?.campaignReferenceId,
+  };
+}
+
+function contentOf(spec: Spec): Content {
+  const { title, messageSegments } = spec.content;
+  return title === undefined ? { messageSegments } : { title, messageSegments };
+}
+
+function storyOf(story: Story, ids: Ids): object {
+  const { message, waiting } = story;
+  return {
+    messageId: messageIdOf(message, ids),
+    bulkId: bulkIdOf(message, ids),
+    to: message.to,
+    sender: story.spec.sender,
+    acceptedAt: formatInstant(message.acceptedAt),
+    sentAt: instantOf(message.sentAt),
+    doneAt: instantOf(message.doneAt),
+    status: shownStatus(message),
+    error: errorView(message.error),
+    waiting: waiting === null ? null : { until: instantOf(waiting.until), why: waiting.why },
+    validUntil: instantOf(story.validUntil),
+    content: contentOf(JSON.parse(story.spec.body) as Spec),
+    attempts: story.attempts.map((attempt) => ({
+      attempt: attempt.n,
+      at: formatInstant(attempt.at),
+      tookMs: attempt.tookMs,
+      carrier: attempt.carrier,
+      outcome: attempt.outcome,
+      error: errorOf(attempt.error),
+      words: attempt.words,
+      carrierMessageId: attempt.carrierMessageId,
+      transactionId: attempt.transactionId,
+    })),
+    events: story.events.map((event) => ({
+      at: formatInstant(event.at),
+      status: statusView(event.status),
+      error: errorOf(event.error),
+      words: event.words,
+    })),
+    webhooks: story.webhooks.map((webhook) => ({
+      at: formatInstant(webhook.at),
+      retry: webhook.retry,
+      url: webhook.url,
+      httpStatus: webhook.status,
+      tookMs: webhook.tookMs,
+      excerpt: webhook.excerpt,
+    })),
+  };
+}
+
+function instantOf(at: number | null): string | null {
+  return at === null ? null : formatInstant(at);
+}
+
+function errorOf(id: number): ErrorView | null {
+  return id === 0 ? null : errorView(id);
+}
+
+function numbersOf(kind: 'bulk' | 'message', list: readonly string[], ids: Ids): number[] {
+  return list.map((id) => ids.parse(kind, id)).filter((no) => no !== null);
+}
+
+/** A destination as messages keep it. A `+` that was not escaped arrives as a space. */
+function destinationOf(text: string): string {
+  const parsed = parseDestination(text.startsWith(' ') ? `+${text.slice(1)}` : text);
+  return parsed.ok ? parsed.number : text;
+}
