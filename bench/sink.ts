@@ -9,17 +9,23 @@ let submits = 0;
 let reports = 0;
 let events = 0;
 
-// Reports go out over a few kept sockets, one at a time each, like a real MMSC's.
+// Reports go out over a few kept sockets, one at a time each, like a real MMSC's. Opened with the first report: the server
+// under test starts after this process.
+const SOCKETS = 16;
+let opened = 0;
 const idle: Socket[] = [];
 const waiting: string[] = [];
-for (let i = 0; i < 16; i++) {
+
+function open(): void {
+  opened++;
   const socket = connect(reportPort, '127.0.0.1');
   socket.setNoDelay(true);
   let pending = '';
-  socket.on('connect', () => {
+  const free = (): void => {
     idle.push(socket);
     pump();
-  });
+  };
+  socket.on('connect', free);
   socket.on('data', (chunk) => {
     pending += chunk.toString('latin1');
     const split = pending.indexOf('\r\n\r\n');
@@ -28,13 +34,18 @@ for (let i = 0; i < 16; i++) {
     if (pending.length < split + 4 + length) return;
     pending = '';
     reports++;
-    idle.push(socket);
-    pump();
+    free();
   });
-  socket.on('error', () => {});
+  socket.on('error', (error) => console.error(`report socket: ${error.message}`));
+  socket.on('close', () => {
+    opened--;
+    const at = idle.indexOf(socket);
+    if (at >= 0) idle.splice(at, 1);
+  });
 }
 
 function pump(): void {
+  if (waiting.length > 0 && opened < SOCKETS) open();
   while (idle.length > 0 && waiting.length > 0) (idle.pop() as Socket).write(waiting.shift() as string);
 }
 

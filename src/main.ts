@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { isatty } from 'node:tty';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
 import { createApi } from './api/server.ts';
 import { createMm7Listener } from './carriers/mm7/listener.ts';
@@ -20,7 +21,7 @@ import { createIds } from './domain/ids.ts';
 import { createRouting } from './domain/routing.ts';
 import { type Env, realEnv } from './env.ts';
 import { createMedia } from './media/media.ts';
-import { createOutbound } from './net/outbound.ts';
+import { checkCallout, createOutbound } from './net/outbound.ts';
 import type { Store } from './store/contract.ts';
 import { connectSqlite, openSqlite, type SqliteHost, type SqlitePorts } from './store/sqlite/sqlite.ts';
 import { createWebhooks } from './webhooks/webhooks.ts';
@@ -65,16 +66,16 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     undo.push(() => host.close());
     const store = connectSqlite(host.connect());
     undo.push(() => store.close());
-    const firstKey = await ensureKey(store, config, env);
-
     const carriers = await startThread('carriers', config, host.connect(), crash);
-    undo.push(() => carriers.stop());
+    const stopCarriers = (): Promise<void> => carriers.stop();
+    undo.push(stopCarriers);
     const carrierUrl = carriers.ready.url;
     let sandboxUrl: string | null = null;
     if (config.sandbox) {
       const reportUrl = `${carrierUrl}/mm7/${SANDBOX}`;
       const sandbox = await startThread('sandbox', config, null, crash, reportUrl);
-      undo.push(() => sandbox.stop());
+      // The peer outlives its callers: what is in flight at a stop still gets its answer.
+      undo.splice(undo.indexOf(stopCarriers), 0, () => sandbox.stop());
       sandboxUrl = sandbox.ready.url;
     }
     const lanes = await carriers.go(sandboxUrl);
@@ -85,9 +86,12 @@ export async function startServer(config: Config, options: { env: Env }): Promis
       ids: createIds((await store.identity()).idKey),
       routing: createRouting(lanes),
       carrierCounters: () => carriers.counters(),
+      checkCallout: checkCallout(config.outboundAllow),
     });
     undo.push(() => api.close());
     const url = await listen(api, config);
+    // Last: a key is shown once, so it is made only by a start that succeeds.
+    const firstKey = await ensureKey(store, config, env);
     env.log.info({ url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined }, 'ready');
     return { url, sandboxUrl, carrierUrl, firstKey, stop: () => unwind(undo, env) };
   } catch (error) {
@@ -141,6 +145,10 @@ function portTaken(setting: string, host: string, port: number, error: unknown):
   const code = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
   const why = code === 'EADDRINUSE' ? 'is taken by another process' : `cannot be opened (${code})`;
   return `${setting}: ${host}:${port} ${why}; stop that process or choose another port with ${setting}`;
+}
+
+function isPortError(error: unknown): boolean {
+  return ['EADDRINUSE', 'EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 /** Makes sure that the first account has a key. Returns it in clear when it was made here. */
@@ -241,7 +249,7 @@ function startThread(
 if (!isMainThread && (workerData as ThreadStart | null)?.role) await runThread(workerData as ThreadStart);
 
 async function runThread(start: ThreadStart): Promise<void> {
-  const env = realEnv({ level: start.config.logLevel, pretty: false });
+  const env = realEnv({ level: start.config.logLevel, pretty: isatty(2) });
   const say = (message: FromThread): void => parentPort?.postMessage(message);
   try {
     if (start.role === 'sandbox') await runSandbox(start, env, say);
@@ -262,7 +270,11 @@ async function runSandbox(start: ThreadStart, env: Env, say: (message: FromThrea
     reportUrl: start.reportUrl as string,
     env,
   }).catch((error: unknown) => {
-    throw new StartError([portTaken('POSTCARD_SANDBOX_PORT', host, sandboxPort, error)]);
+    throw new StartError([
+      isPortError(error)
+        ? portTaken('POSTCARD_SANDBOX_PORT', host, sandboxPort, error)
+        : `the sandbox's file in ${dataDir} cannot be opened: ${(error as Error).message}`,
+    ]);
   });
   say({ ready: { url: sandbox.url } });
   parentPort?.on('message', async (message: ToThread) => {
