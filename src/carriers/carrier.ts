@@ -1,0 +1,29 @@
+/**
+ * The contract between dispatch and whatever carries messages away. A carrier knows one peer and one protocol; it knows no
+ * store, no lane, no status and no retry. What the peer tells later (reports) does not come this way: see the listeners.
+ */
+import type { Outcome, Submission } from '../domain/submission.ts';
+
+/**
+ * One configured way to a mobile network.
+ *
+ * `submit` makes one attempt, at once, and tells what came of it:
+ * - It never rejects for anything the peer or the network does; each of that is an `Outcome`. A rejection is a bug, which
+ *   dispatch settles as unknown.
+ * - Nothing is retried inside, and no redirect is followed: attempts, pauses and rates belong to dispatch.
+ * - `deferred`, `throttled` and `refused` claim that the peer did not take the message. So a failure is `deferred` only if
+ *   the request cannot have been read (no connection, no TLS, not a byte written) or the peer itself says so. Once the
+ *   request may have been read and no clear answer came, the outcome is `unknown`.
+ * - `accepted` carries the peer's id exactly as the peer wrote it; reports are matched by it.
+ * - `Failure.words` holds the peer's code and text, at most 200 characters, never content or credentials.
+ * - When `signal` aborts, it ends soon with what is known by then: `deferred` before the first byte, else `unknown`.
+ * - Any number may run at a time (dispatch keeps to the configured concurrency). The submission is not changed, and
+ *   `submission.parts` is the same array for all messages of one content, so encodings may be cached by its identity.
+ */
+export interface Carrier {
+  /** The configured name; reports arrive under it. */
+  readonly name: string;
+  submit(submission: Submission, signal: AbortSignal): Promise<Outcome>;
+  /** Lets go of connections. No submit may be running or follow. */
+  close?(): Promise<void>;
+}

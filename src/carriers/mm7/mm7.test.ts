@@ -1,0 +1,305 @@
+/** The carrier against real sockets: what a peer can do to a connection, and what must come of it. */
+import { createServer, type Server, type Socket } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Outcome, Submission } from '../../domain/submission.ts';
+import { testEnv } from '../../env.ts';
+import { readMultipart } from '../mime.ts';
+import { createMm7Carrier, type Mm7Config } from './mm7.ts';
+import { readSoap } from './soap.ts';
+
+const submission: Submission = {
+  transactionId: 'tx-1',
+  sender: 'Postcard',
+  recipients: ['441134960001'],
+  parts: [{ contentId: 't.txt', contentType: 'text/plain; charset=utf-8', bytes: Buffer.from('hello') }],
+  validUntil: Date.UTC(2026, 0, 3),
+};
+
+interface Request {
+  head: string;
+  body: Buffer;
+}
+/** What the peer does with each whole request. */
+type Behaviour = (socket: Socket, request: Request, n: number) => void;
+
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+interface Peer {
+  url: string;
+  requests: Request[];
+  connections: number;
+}
+
+/** An HTTP server as raw as can be. */
+async function peer(behave: Behaviour, onConnect?: (socket: Socket) => void): Promise<Peer> {
+  const sockets = new Set<Socket>();
+  const seen: Peer = { url: '', requests: [], connections: 0 };
+  const server: Server = createServer((socket) => {
+    seen.connections++;
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
+    onConnect?.(socket);
+    let pending: Buffer = Buffer.alloc(0);
+    socket.on('data', (chunk) => {
+      pending = Buffer.concat([pending, chunk]);
+      for (;;) {
+        const end = pending.indexOf('\r\n\r\n');
+        if (end < 0) return;
+        const head = pending.subarray(0, end).toString('latin1');
+        const length = Number(/^content-length: (\d+)/im.exec(head)?.[1]);
+        if (pending.length < end + 4 + length) return;
+        const request = { head, body: Buffer.from(pending.subarray(end + 4, end + 4 + length)) };
+        pending = pending.subarray(end + 4 + length);
+        seen.requests.push(request);
+        behave(socket, request, seen.requests.length);
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  undo.push(() => {
+    for (const socket of sockets) socket.destroy();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  seen.url = `http://127.0.0.1:${address.port}/mm7?link=1`;
+  return seen;
+}
+
+function carrierTo(url: string, change: Partial<Mm7Config> = {}) {
+  const carrier = createMm7Carrier(
+    {
+      name: 'c',
+      url,
+      namespace: 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4',
+      version: '6.8.0',
+      transferEncoding: 'binary',
+      concurrency: 2,
+      timeoutMs: 30_000,
+      ...change,
+    },
+    testEnv(),
+  );
+  undo.push(() => carrier.close?.());
+  return carrier;
+}
+
+const never = new AbortController().signal;
+const submit = (url: string, change: Partial<Mm7Config> = {}): Promise<Outcome> =>
+  carrierTo(url, change).submit(submission, never);
+
+function http(status: string, body: string, headers = 'Content-Type: text/xml\r\n'): string {
+  return `HTTP/1.1 ${status}\r\n${headers}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+}
+
+function success({ body, head }: Request, id = 'mid-1'): string {
+  const soap = readSoap(/^content-type: (.*)$/im.exec(head)?.[1], body);
+  const transaction = soap.ok ? soap.message.transactionId : 'unreadable';
+  return http(
+    '200 OK',
+    `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Header><TransactionID>${transaction}</TransactionID></E:Header><E:Body><SubmitRsp><Status><StatusCode>1000</StatusCode><StatusText>Success</StatusText></Status><MessageID>${id}</MessageID></SubmitRsp></E:Body></E:Envelope>`,
+  );
+}
+
+describe('a submission', () => {
+  it('is one POST with the configured address, credentials and an empty SOAPAction', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const outcome = await submit(mmsc.url, { username: 'user', password: 'pässword' });
+    expect(outcome).toEqual({ kind: 'accepted', carrierMessageId: 'mid-1', words: '1000 Success' });
+    expect(mmsc.requests).toHaveLength(1);
+    const { head, body } = mmsc.requests[0]!;
+    expect(head.split('\r\n')[0]).toBe('POST /mm7?link=1 HTTP/1.1');
+    expect(head).toMatch(/^soapaction: ""$/im);
+    expect(head).toMatch(/^host: 127\.0\.0\.1:\d+$/im);
+    expect(head).toContain(`authorization: Basic ${Buffer.from('user:pässword').toString('base64')}`);
+    expect(head).toMatch(
+      /^content-type: multipart\/related; boundary="pc-[0-9a-f]{32}"; type="text\/xml"; start="<mm7-submit@postcard>"$/im,
+    );
+    const soap = readSoap(/^content-type: (.*)$/im.exec(head)![1], body);
+    expect(soap).toMatchObject({ ok: true, message: { operation: 'SubmitReq', transactionId: 'tx-1' } });
+  });
+
+  it('without credentials names none', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    await submit(mmsc.url);
+    expect(mmsc.requests[0]!.head).not.toMatch(/authorization/i);
+  });
+
+  it('of a megabyte arrives whole', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const bytes = Buffer.from(Array.from({ length: 1_000_000 }, (_, i) => (i * 31) & 255));
+    const parts = [{ contentId: 'big.jpg', contentType: 'image/jpeg', bytes }];
+    const outcome = await carrierTo(mmsc.url).submit({ ...submission, parts }, never);
+    expect(outcome.kind).toBe('accepted');
+    const { head, body } = mmsc.requests[0]!;
+    const soap = readSoap(/^content-type: (.*)$/im.exec(head)![1], body);
+    if (!soap.ok) throw new Error(soap.fault);
+    const content = soap.message.attachments[0]!;
+    const inner = readMultipart(content.contentType, content.bytes);
+    if (!inner.ok) throw new Error(inner.fault);
+    expect(Buffer.compare(inner.parts[1]!.bytes, bytes)).toBe(0);
+  });
+
+  it('uses a kept connection again, and no more connections than configured', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const one = carrierTo(mmsc.url, { concurrency: 1 });
+    for (let i = 0; i < 5; i++) expect((await one.submit(submission, never)).kind).toBe('accepted');
+    expect(mmsc.connections).toBe(1);
+    await one.close?.();
+    const two = carrierTo(mmsc.url, { concurrency: 2 });
+    const outcomes = await Promise.all(Array.from({ length: 20 }, () => two.submit(submission, never)));
+    expect(outcomes.every((outcome) => outcome.kind === 'accepted')).toBe(true);
+    expect(mmsc.connections).toBe(3);
+  });
+});
+
+describe('a peer', () => {
+  it('that is not there leaves the submission deferred', async () => {
+    const mmsc = await peer(() => {});
+    await undo.pop()?.();
+    const outcome = await submit(mmsc.url);
+    expect(outcome).toMatchObject({ kind: 'deferred', error: { id: 15000 } });
+    expect(JSON.stringify(outcome)).toContain('ECONNREFUSED');
+  });
+
+  it('whose name nobody knows leaves it deferred', async () => {
+    expect(await submit('http://mmsc.invalid/mm7')).toMatchObject({ kind: 'deferred', error: { id: 15000 } });
+  });
+
+  it('that speaks no TLS on a https address leaves it deferred', async () => {
+    const mmsc = await peer(
+      () => {},
+      (socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'),
+    );
+    expect(await submit(mmsc.url.replace('http:', 'https:'))).toMatchObject({ kind: 'deferred' });
+    expect(mmsc.requests).toHaveLength(0);
+  });
+
+  it('that hangs up after it has read the request leaves it unknown, and nothing is sent twice', async () => {
+    const mmsc = await peer((socket) => socket.destroy());
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'unknown', error: { id: 15000 } });
+    expect(mmsc.requests).toHaveLength(1);
+    expect(mmsc.connections).toBe(1);
+  });
+
+  it('that resets the connection after it has read the request leaves it unknown', async () => {
+    const mmsc = await peer((socket) => socket.resetAndDestroy());
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'unknown' });
+    expect(mmsc.requests).toHaveLength(1);
+  });
+
+  it('that hangs up in the middle of its answer leaves it unknown', async () => {
+    const mmsc = await peer((socket, request) => {
+      socket.write(success(request).slice(0, -30));
+      socket.end();
+    });
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'unknown' });
+  });
+
+  const garbage: [string, string | Buffer][] = [
+    ['bytes that are no HTTP', Buffer.from([0, 255, 1, 2, 13, 10, 13, 10])],
+    ['text that is no HTTP', 'hello there\r\n\r\n'],
+    ['a page', http('200 OK', '<html>welcome</html>', 'Content-Type: text/html\r\n')],
+    ['nothing in 200', http('200 OK', '')],
+    ['headers without end', `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(100_000)}`],
+    ['an answer of a megabyte', http('200 OK', 'x'.repeat(1_000_000))],
+    ['two different lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello'],
+  ];
+  it.each(garbage)('that answers with %s leaves it unknown', async (_, answer) => {
+    const mmsc = await peer((socket) => socket.end(answer));
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'unknown', error: { id: 15000 } });
+    expect(mmsc.requests).toHaveLength(1);
+  });
+
+  it('that redirects is not followed', async () => {
+    const elsewhere = await peer((socket, request) => socket.write(success(request)));
+    const mmsc = await peer((socket) => socket.write(http('307 Moved', '', `Location: ${elsewhere.url}\r\n`)));
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'deferred' });
+    expect(elsewhere.connections).toBe(0);
+  });
+
+  it('that asks to slow down is heard', async () => {
+    const mmsc = await peer((socket) => socket.write(http('429 Too Many Requests', '', 'Retry-After: 9\r\n')));
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'throttled', retryAfterMs: 9000 });
+  });
+
+  it('that refuses in a fault with HTTP 500 is understood, and its connection kept', async () => {
+    const fault =
+      '<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Body><E:Fault><faultcode>E:Client</faultcode><faultstring>x</faultstring><detail><RSErrorRsp><Status><StatusCode>2003</StatusCode><StatusText>Address not found</StatusText></Status></RSErrorRsp></detail></E:Fault></E:Body></E:Envelope>';
+    const mmsc = await peer((socket) => socket.write(http('500 Internal Server Error', fault)));
+    const carrier = carrierTo(mmsc.url, { concurrency: 1 });
+    for (let i = 0; i < 2; i++) {
+      expect(await carrier.submit(submission, never)).toEqual({
+        kind: 'refused',
+        error: { id: 15009, words: '2003 Address not found' },
+      });
+    }
+    expect(mmsc.connections).toBe(1);
+  });
+
+  it('that recovers is served again by the same carrier', async () => {
+    const mmsc = await peer((socket, request, n) => (n === 1 ? socket.destroy() : socket.write(success(request))));
+    const carrier = carrierTo(mmsc.url);
+    expect((await carrier.submit(submission, never)).kind).toBe('unknown');
+    expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+  });
+});
+
+describe('an abort', () => {
+  it('before the start sends nothing', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    expect(await carrierTo(mmsc.url).submit(submission, AbortSignal.abort())).toMatchObject({ kind: 'deferred' });
+    expect(mmsc.connections).toBe(0);
+  });
+
+  it('while the peer is silent leaves it unknown and hangs up', async () => {
+    const control = new AbortController();
+    const closed = Promise.withResolvers<void>();
+    const mmsc = await peer(
+      () => control.abort(),
+      (socket) => socket.on('close', () => closed.resolve()),
+    );
+    expect(await carrierTo(mmsc.url).submit(submission, control.signal)).toEqual({
+      kind: 'unknown',
+      error: { id: 15000, words: 'no answer in time' },
+    });
+    await closed.promise;
+  });
+
+  it('while the peer drips its answer leaves it unknown', async () => {
+    const control = new AbortController();
+    const mmsc = await peer((socket, request) => {
+      socket.write(success(request).slice(0, 60), () => control.abort());
+    });
+    expect(await carrierTo(mmsc.url).submit(submission, control.signal)).toMatchObject({ kind: 'unknown' });
+  });
+
+  it('while it waits for a connection leaves it deferred and never sends it', async () => {
+    const held = Promise.withResolvers<() => void>();
+    const mmsc = await peer((socket, request) => held.resolve(() => socket.write(success(request))));
+    const carrier = carrierTo(mmsc.url, { concurrency: 1 });
+    const first = carrier.submit(submission, never);
+    const answerFirst = await held.promise;
+    const control = new AbortController();
+    const second = carrier.submit({ ...submission, transactionId: 'tx-2' }, control.signal);
+    control.abort();
+    expect(await second).toEqual({ kind: 'deferred', error: { id: 15000, words: 'no connection in time' } });
+    answerFirst();
+    expect((await first).kind).toBe('accepted');
+    expect(mmsc.requests).toHaveLength(1);
+  });
+
+  it('after the answer changes nothing', async () => {
+    const control = new AbortController();
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const carrier = carrierTo(mmsc.url, { concurrency: 1 });
+    expect((await carrier.submit(submission, control.signal)).kind).toBe('accepted');
+    control.abort();
+    expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+    expect(mmsc.connections).toBe(1);
+  });
+});

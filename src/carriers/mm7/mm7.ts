@@ -1,0 +1,184 @@
+/**
+ * The MM7 carrier, outbound: one SubmitReq over HTTP per submission, and what the MMSC's answer means.
+ *
+ * Promises: the contract of `carrier.ts`. A pool of at most `concurrency` kept connections of its own; no redirects; an
+ * answer is read up to `ANSWER_BYTES`; nothing is sent twice here. The instant the first byte may have left decides between
+ * deferred (before) and unknown (after).
+ *
+ * Fails: as outcomes only. `createMm7Carrier` throws for a URL that is none (settings have checked it).
+ */
+import type { Dispatcher } from 'undici';
+import { Pool } from 'undici';
+import type { Outcome, Submission } from '../../domain/submission.ts';
+import type { Env } from '../../env.ts';
+import type { Carrier } from '../carrier.ts';
+import { bounded, type HttpAnswer, outcomeOf } from './answer.ts';
+import { createSubmitEncoder, type SubmitBody, type SubmitOptions } from './submit.ts';
+
+/** What the carrier needs of its settings (`CarrierConfig` in settings.ts has them all). */
+export interface Mm7Config extends SubmitOptions {
+  name: string;
+  url: string;
+  /** HTTP Basic, with `password`. */
+  username?: string;
+  password?: string;
+  /** Submissions in flight, and so connections. */
+  concurrency: number;
+  /** Dispatch aborts after this long; our own time-outs stay below it. */
+  timeoutMs: number;
+}
+
+/** An MMSC answers with a kB. */
+const ANSWER_BYTES = 256 * 1024;
+/** Bodies up to this are copied into one write; beyond it the shared content goes out as it is. */
+const ONE_WRITE_BYTES = 64 * 1024;
+const CONNECT_MS = 10_000;
+/** Idle connections are left before common servers close them (5 s), so that no request meets a closing one. */
+const IDLE_MS = 4_000;
+/** 15000 EC_MMS_GENERAL_ERROR: may heal. */
+const GENERAL = 15000;
+
+/** A carrier for one configured MMSC. */
+export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
+  const url = new URL(config.url);
+  const path = `${url.pathname}${url.search}`;
+  // Below dispatch's own limit, so that the words can say which phase took too long.
+  const phaseMs = Math.max(1, Math.floor(config.timeoutMs * 0.9));
+  const pool = new Pool(url.origin, {
+    connections: config.concurrency,
+    pipelining: 1,
+    allowH2: false,
+    keepAliveTimeout: IDLE_MS,
+    keepAliveMaxTimeout: 60_000,
+    headersTimeout: phaseMs,
+    bodyTimeout: phaseMs,
+    connectTimeout: Math.min(CONNECT_MS, phaseMs),
+    maxHeaderSize: 16 * 1024,
+  });
+  const encode = createSubmitEncoder(config, () => `pc-${Buffer.from(env.random.bytes(16)).toString('hex')}`);
+  const fixed = ['soapaction', '""', 'user-agent', 'Postcard'];
+  if (config.username !== undefined) {
+    const basic = Buffer.from(`${config.username}:${config.password ?? ''}`, 'utf8').toString('base64');
+    fixed.push('authorization', `Basic ${basic}`);
+  }
+
+  return {
+    name: config.name,
+    async submit(submission: Submission, signal: AbortSignal): Promise<Outcome> {
+      if (signal.aborted) return deferred('aborted before it was sent');
+      const body = encode(submission);
+      const result = await post(pool, path, fixed, body, signal);
+      if ('status' in result) return outcomeOf(result, submission, env.clock.now());
+      return result.sent ? { kind: 'unknown', error: { id: GENERAL, words: result.words } } : deferred(result.words);
+    },
+    close: () => pool.destroy(),
+  };
+}
+
+function deferred(words: string): Outcome {
+  return { kind: 'deferred', error: { id: GENERAL, words } };
+}
+
+/** `sent`: a byte of the request may have left. */
+type Failed = { sent: boolean; words: string };
+
+function post(
+  pool: Pool,
+  path: string,
+  fixed: string[],
+  { contentType, opening, closing }: SubmitBody,
+  signal: AbortSignal,
+): Promise<HttpAnswer | Failed> {
+  const length = opening.byteLength + closing.byteLength;
+  const headers = [...fixed, 'content-type', contentType, 'content-length', String(length)];
+  // undici takes any iterable of chunks; its types know streams only.
+  const body =
+    length <= ONE_WRITE_BYTES
+      ? Buffer.concat([opening, closing], length)
+      : ([opening, closing] as unknown as Dispatcher.DispatchOptions['body']);
+  return new Promise((resolve) => {
+    const exchange = new Exchange(resolve, signal);
+    try {
+      pool.dispatch({ path, method: 'POST', headers, body }, exchange);
+    } catch (error) {
+      exchange.onResponseError(null, error as Error);
+    }
+  });
+}
+
+/** One request and its answer; settles exactly once. */
+class Exchange implements Dispatcher.DispatchHandler {
+  private readonly resolve: (result: HttpAnswer | Failed) => void;
+  private readonly signal: AbortSignal;
+  private readonly onAbort: () => void;
+  private controller: Dispatcher.DispatchController | null = null;
+  private sent = false;
+  private done = false;
+  private status = 0;
+  private headers: Record<string, string | string[] | undefined> = {};
+  private chunks: Buffer[] = [];
+  private size = 0;
+
+  constructor(resolve: (result: HttpAnswer | Failed) => void, signal: AbortSignal) {
+    this.resolve = resolve;
+    this.signal = signal;
+    this.onAbort = () => {
+      this.settle({ sent: this.sent, words: this.sent ? 'no answer in time' : 'no connection in time' });
+      this.controller?.abort(new Error('aborted'));
+    };
+    signal.addEventListener('abort', this.onAbort, { once: true });
+  }
+
+  /** The last moment before the first byte goes to the socket. */
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    if (this.done) {
+      controller.abort(new Error('aborted'));
+      return;
+    }
+    this.controller = controller;
+    this.sent = true;
+  }
+
+  onResponseStart(_: unknown, status: number, headers: Record<string, string | string[] | undefined>): void {
+    // 1xx are no answers.
+    if (status < 200) return;
+    this.status = status;
+    this.headers = headers;
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.size += chunk.byteLength;
+    if (this.size <= ANSWER_BYTES) {
+      this.chunks.push(chunk);
+      return;
+    }
+    this.settle({ sent: true, words: `answer longer than ${ANSWER_BYTES} bytes` });
+    controller.abort(new Error('answer too long'));
+  }
+
+  onResponseEnd(): void {
+    this.settle({
+      status: this.status,
+      contentType: first(this.headers['content-type']),
+      retryAfter: first(this.headers['retry-after']),
+      body: this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks, this.size),
+    });
+  }
+
+  onResponseError(_: unknown, error: Error): void {
+    const code = (error as { code?: unknown }).code;
+    const words = bounded(typeof code === 'string' ? `${code} ${error.message}` : error.message);
+    this.settle({ sent: this.sent, words: words || 'connection failed' });
+  }
+
+  private settle(result: HttpAnswer | Failed): void {
+    if (this.done) return;
+    this.done = true;
+    this.signal.removeEventListener('abort', this.onAbort);
+    this.resolve(result);
+  }
+}
+
+function first(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
