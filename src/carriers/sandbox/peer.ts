@@ -460,11 +460,12 @@ export function printReport(report: Report): string {
   return printed(report, body);
 }
 
+/** Reads on from the status: "Retrieved by the handset". */
 const REPORT_TEXT: Record<ReportStatus, string> = {
-  Retrieved: 'Retrieved by the handset',
-  Deferred: 'Notified, not retrieved yet',
-  Rejected: 'Rejected by the handset',
-  Expired: 'Expired before it was retrieved',
+  Retrieved: 'by the handset',
+  Deferred: 'until the handset fetches it',
+  Rejected: 'by the handset',
+  Expired: 'before the handset fetched it',
 };
 
 /** Whether the answer to a report took it: a DeliveryReportRsp with status 1000. */
