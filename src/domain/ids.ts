@@ -5,11 +5,13 @@
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 
+/** What an id names; ids of different kinds never parse as each other. */
 export type IdKind = 'message' | 'bulk' | 'webhook';
 const KINDS: Record<IdKind, number> = { message: 1, bulk: 2, webhook: 3 };
 
+/** Numbers to public ids and back, under one key. */
 export interface Ids {
-  /** The public id of a number (0..2^53). */
+  /** The public id of a number: an integer from 0 to 2^53 - 1, else RangeError. */
   print(kind: IdKind, no: number): string;
   /** The number behind an id, or null when it is not one of ours of that kind. */
   parse(kind: IdKind, id: string): number | null;
@@ -17,8 +19,10 @@ export interface Ids {
 
 const SHAPE = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** `key`: 32 hex digits from `Store.identity`. */
+/** `key`: 32 hex digits from `Store.identity`; throws RangeError for anything else. */
 export function createIds(key: string): Ids {
+  // Buffer.from would stop at the first wrong digit without a word.
+  if (!/^[0-9a-f]{32}$/i.test(key)) throw new RangeError('the key of ids must be 32 hex digits');
   const bytes = Buffer.from(key, 'hex');
   // Kept open: ECB without padding gives each block at once, and one context per id would cost more than the block.
   const cipher = createCipheriv('aes-128-ecb', bytes, null).setAutoPadding(false);
@@ -26,6 +30,7 @@ export function createIds(key: string): Ids {
   const block = Buffer.alloc(16);
   return {
     print(kind, no) {
+      if (!Number.isSafeInteger(no) || no < 0) throw new RangeError(`no id for the number ${no}`);
       block.fill(0);
       block[0] = KINDS[kind];
       block.writeUIntBE(Math.floor(no / 2 ** 32), 1, 3);

@@ -12,6 +12,7 @@ export type Segment =
   | { type: 'SMIL'; contentId?: string; smil: string; contentType: string }
   | { type: 'UPLOADED_REFERENCE'; contentId?: string; uploadedContentId: string };
 
+/** What a handset shows: a subject and the segments in their order. */
 export interface Content {
   /** 0..66 code points; becomes the MM's Subject. */
   title?: string;
@@ -52,10 +53,12 @@ export interface DeliveryTimeWindow {
   to?: TimeOfDay;
 }
 
+/** What single countries' rules ask for. `resellerCode`: int32, 0 or more. */
 export interface Regional {
   southKorea?: { resellerCode?: number };
 }
 
+/** The SMS that follows when the MMS failed for good; `sender` defaults to the message's. */
 export interface SmsFailover {
   sender?: string;
   text: string;
@@ -63,6 +66,7 @@ export interface SmsFailover {
   regional?: Regional;
 }
 
+/** How one message is to be treated; all of it is stored, whatever is already honoured. */
 export interface MessageOptions {
   platform?: { entityId?: string; applicationId?: string };
   validityPeriod?: ValidityPeriod;
@@ -74,6 +78,7 @@ export interface MessageOptions {
 
 export type ReportContentType = 'application/json' | 'application/xml';
 
+/** Where and in which form the customer is told of the message. */
 export interface Webhooks {
   /** `contentType` belongs to `webhooks`; clients in production put it here, so it is taken from both places. */
   delivery?: { url?: string; intermediateReport?: boolean; notify?: boolean; contentType?: ReportContentType };
@@ -91,11 +96,13 @@ export interface MessageRequest {
   webhooks?: Webhooks;
 }
 
+/** At most `amount` (1 or more) submissions in any `timeUnit` (default MINUTE) of a bulk. */
 export interface SpeedLimit {
   amount: number;
   timeUnit?: 'MINUTE' | 'HOUR' | 'DAY';
 }
 
+/** When and how fast the messages of a request leave, and the bulk that they form or join. */
 export interface Schedule {
   bulkId?: string;
   /** As received: yyyy-MM-dd'T'HH:mm:ss[.SSS](Z|+hhmm|+hh:mm), at most 180 days ahead; in the past = now. */
@@ -103,6 +110,7 @@ export interface Schedule {
   sendingSpeedLimit?: SpeedLimit;
 }
 
+/** What is done with the links in a message's texts. */
 export interface Tracking {
   shortenUrl?: boolean;
   trackClicks?: boolean;

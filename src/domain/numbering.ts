@@ -2,6 +2,10 @@
  * From a validated request to rows: every destination gets a number, numbers of one spec are consecutive, and those that
  * share lane, window and validity form a run (one row, however many destinations). Pure: numbers, routing and time come
  * as arguments. Order of numbers: request, specs, then per spec the runs and last the destinations refused at the door.
+ *
+ * Promises: numbers are consecutive and each destination has exactly one; the answer's entries stand in request order. A
+ * group stays one submission where one lane takes all its members, else its members go alone and `split` says so.
+ * Fails: a destination or sender that cannot be one is a refusal in its own entry; an invalid request is the schema's affair.
  */
 import { parseDestination, parseSender } from './address.ts';
 import type { MessageRequest, SendRequest, SingleDestination, Spec } from './message.ts';
@@ -20,6 +24,7 @@ export interface Entry {
   refused: number;
 }
 
+/** What numbering must be told, being pure. */
 export interface NumberingContext {
   account: number;
   /** First of `numbersNeeded` consecutive numbers. */
@@ -27,6 +32,8 @@ export interface NumberingContext {
   now: number;
   routing: Routing;
   idem: { key: string; hash: string } | null;
+  /** Customer's ids that messages had before this request: refused with 23, in the answer and nowhere else. */
+  repeated?: ReadonlySet<string>;
 }
 
 /** How many numbers a request takes: itself, its specs, its destinations. */
@@ -38,8 +45,15 @@ export function numbersNeeded(request: SendRequest): number {
   return count;
 }
 
+/** A numbered request. `split`: how many groups no single lane takes (worth a line in the log). */
+export interface Numbered {
+  accept: Accept;
+  entries: Entry[];
+  split: number;
+}
+
 /** Rows for the store and lines for the answer. */
-export function numberRequest(request: SendRequest, context: NumberingContext): { accept: Accept; entries: Entry[] } {
+export function numberRequest(request: SendRequest, context: NumberingContext): Numbered {
   const schedule = request.options?.schedule;
   const sendAt = schedule?.sendAt === undefined ? null : parseInstant(schedule.sendAt);
   const limit = schedule?.sendingSpeedLimit;
@@ -58,10 +72,11 @@ export function numberRequest(request: SendRequest, context: NumberingContext): 
   };
   const entries: Entry[] = [];
   const numbers = new Numbers(context.first + 1 + request.messages.length);
+  let split = 0;
   request.messages.forEach((message, index) => {
-    numberMessage(message, request, context.first + 1 + index, context, numbers, accept, entries);
+    split += numberMessage(message, request, context.first + 1 + index, context, numbers, accept, entries);
   });
-  return { accept, entries };
+  return { accept, entries, split };
 }
 
 /** Hands out consecutive numbers. */
@@ -72,6 +87,7 @@ class Numbers {
   }
 }
 
+/** Returns how many groups were split. */
 function numberMessage(
   message: MessageRequest,
   request: SendRequest,
@@ -80,7 +96,7 @@ function numberMessage(
   numbers: Numbers,
   accept: Accept,
   entries: Entry[],
-): void {
+): number {
   const first = numbers.next;
   const sender = parseSender(message.sender);
   const window = windowOf(message.options?.deliveryTimeWindow);
@@ -88,6 +104,7 @@ function numberMessage(
   const refused: [Entry, number][] = [];
   const singles = new Map<number, [Entry, string][]>();
   const groups: { lane: number; members: [Entry, string][] }[] = [];
+  let split = 0;
 
   const judge = (destination: SingleDestination): { entry: Entry; to: string; lane: number } | null => {
     const entry: Entry = {
@@ -97,6 +114,10 @@ function numberMessage(
       refused: 0,
     };
     entries.push(entry);
+    if (entry.key !== null && context.repeated?.has(entry.key)) {
+      entry.refused = DUPLICATE;
+      return null;
+    }
     const parsed = parseDestination(destination.to);
     const lane = parsed.ok ? context.routing.laneFor(parsed.number) : null;
     entry.refused = !sender.ok ? sender.status : !parsed.ok ? parsed.status : lane === null ? NO_ROUTE : 0;
@@ -110,11 +131,14 @@ function numberMessage(
   for (const destination of message.destinations) {
     if ('group' in destination) {
       const members = destination.group.map(judge).filter((member) => member !== null);
-      const lane = members[0]?.lane;
-      if (lane === undefined) continue;
-      if (members.every((member) => member.lane === lane)) {
+      if (members.length === 0) continue;
+      const lane = context.routing.laneForAll(members.map((member) => member.to));
+      if (lane !== null) {
         groups.push({ lane, members: members.map((member) => [member.entry, member.to]) });
-      } else for (const member of members) push(singles, member.lane, [member.entry, member.to]);
+      } else {
+        split++;
+        for (const member of members) push(singles, member.lane, [member.entry, member.to]);
+      }
     } else {
       const single = judge(destination);
       if (single) push(singles, single.lane, [single.entry, single.to]);
@@ -133,10 +157,13 @@ function numberMessage(
     accept.refused.push([entry.no, status]);
   }
   accept.specs.push(specOf(message, request, first, numbers.next));
+  return split;
 }
 
 /** Status 19 REJECTED_ROUTE_NOT_AVAILABLE. */
 const NO_ROUTE = 19;
+/** Status 23 REJECTED_DUPLICATE_MESSAGE_ID. */
+const DUPLICATE = 23;
 
 function place(entry: Entry, to: string, numbers: Numbers, accept: Accept): void {
   entry.no = numbers.next++;

@@ -37,6 +37,7 @@ export interface RunIn {
   validityMs: number;
 }
 
+/** A numbered request on its way into the store: all rows of it or none (G2). */
 export interface Accept {
   account: number;
   /** From `reserve`: the request's own number; specs are first+1.., messages follow. */

@@ -40,6 +40,8 @@ export interface Claim {
   attempt: number;
   /** Epoch microseconds before which its first byte must not leave. */
   notBeforeUs: number;
+  /** Under a speed limit: it must leave within PACE_SLACK_MS of `notBeforeUs`, or be put back for a new turn. */
+  paced: boolean;
   validUntil: number;
 }
 
@@ -51,6 +53,7 @@ export interface Claims {
   nextDue: number | null;
 }
 
+/** The outcome of one claim's attempt. `startedAt` by the store's clock. */
 export interface Settle {
   lane: number;
   token: number;
@@ -72,6 +75,7 @@ export interface Webhook {
   events: EventRow[];
 }
 
+/** What `webhookNext` hands out, with the specs of its events. */
 export interface Webhooks {
   now: number;
   webhooks: Webhook[];
@@ -145,12 +149,14 @@ export interface Story {
   validUntil: number | null;
 }
 
+/** An API key, known by its SHA-256 (hex) only. */
 export interface Key {
   hash: string;
   account: number;
   label: string;
 }
 
+/** Content that a customer uploaded, to be referred to by `id` until `validityMs` have passed. */
 export interface Upload {
   account: number;
   id: string;
@@ -176,6 +182,7 @@ export type MediaOutcome =
   | { kind: 'failed'; error: number; words: string }
   | { kind: 'again'; afterMs: number; error: number; words: string };
 
+/** Sizes for the metrics page; may be a second old. */
 export interface Stats {
   waiting: number;
   inFlight: number;
@@ -196,6 +203,14 @@ export interface Store {
   reserve(count: number): Promise<number>;
   /** The lane of a carrier, made on first use; policies are kept beside it so that a dead node's flights follow them. */
   lane(carrier: string, policy: { onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }): Promise<number>;
+
+  /**
+   * A beat of `node` with the lanes it could serve; returns those it holds for `ttlMs` more. Nodes whose beat is fresh share
+   * the lanes evenly, a lease that was not renewed in time is free for another's next beat. No lanes or a `ttlMs` of 0 = the
+   * node leaves. A lease is efficiency, not safety: claims of two nodes on one lane pass each other. An engine of one process
+   * gives all.
+   */
+  laneLease(node: string, lanes: number[], ttlMs: number): Promise<number[]>;
 
   accept(request: Accept): Promise<Accepted>;
   /** Bytes by their SHA-256 (hex). Idempotent; resolves after the commit. */
@@ -218,18 +233,30 @@ export interface Store {
   mediaNext(limit: number, leaseMs: number): Promise<{ now: number; jobs: MediaJob[]; nextDue: number | null }>;
   mediaSettle(job: { spec: number; segment: number }, outcome: MediaOutcome): Promise<void>;
 
+  /**
+   * At most `limit` POSTs to make, endpoints taking turns. An endpoint has at most 8 leases open at a time (1 after five
+   * failures in a row, until a try succeeds), so one that hangs cannot take all slots of its caller.
+   */
   webhookNext(limit: number, leaseMs: number): Promise<Webhooks>;
+  /** False = the lease was lost or the POST is settled already. */
   webhookSettle(settle: WebhookSettle): Promise<boolean>;
 
-  /** Finals that no webhook is due for, each handed out once (G16). Newest first. */
+  /**
+   * Finals that no webhook is due for, each handed out once (G16), for 48 h (7 days where a webhook was exhausted). Newest
+   * first; `next` is always null: ask again for more.
+   */
   takeReports(filter: MessageFilter): Promise<Page<EventRow>>;
+  /** A page may hold fewer rows than asked for although `next` goes on: a search stops to let others read. */
   logs(filter: MessageFilter): Promise<Page<MessageRow>>;
   /** By number, or by the customer's own id. */
   story(account: number, id: { no: number } | { key: string }): Promise<Story | null>;
-  /** Events after `after` (0 = from now), oldest first, at most `limit`: the live feed. */
+  /**
+   * Events after `after` (0 = from now, below = from the first), oldest first, at most `limit`: the live feed. `last` is above
+   * 0 and what to give next, whether there were rows or not.
+   */
   feed(account: number, after: number, limit: number): Promise<{ rows: EventRow[]; specs: SpecRow[]; last: number }>;
 
-  /** Pause or resume a bulk; null = no such bulk. O(1) whatever its size. */
+  /** Pause or resume a bulk; false = no such bulk, or cancelled. O(1) whatever its size. */
   bulkSteer(account: number, bulkId: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): Promise<boolean>;
 
   keys(): Promise<Key[]>;

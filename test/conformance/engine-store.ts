@@ -47,6 +47,7 @@ export function openEngineStore(file: string, options: { now?: number; retention
     identity: () => write('identity', null),
     reserve: (count) => write('reserve', count),
     lane: (carrier, policy) => write('lane', { carrier, ...policy }),
+    laneLease: async (_node, lanes) => lanes,
     accept: (request) => write('accept', request),
     putContent: async (hash, value) => void bytes.set(hash, value),
     putUpload: (upload) => write('putUpload', upload),

@@ -4,23 +4,18 @@
  */
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
+import { repaced } from '../clock.ts';
 import type { Accept, Accepted, RunIn } from '../contract.ts';
 import type { Events } from './events.ts';
 import type { Lines } from './lines.ts';
+import type { BulkRow, Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** How long an Idempotency-Key answers with the first answer. */
 export const IDEM_MS = 24 * 3_600_000;
 
-interface Bulk {
-  no: number;
-  id: string | null;
-  interval_us: number;
-  paused_at: number | null;
-  canceled_at: number | null;
-}
-
-export function createAccept(tx: Tx, lines: Lines, events: Events) {
+/** The verb `accept` on the transaction that it is given. */
+export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   const db = tx.db;
   const q = {
     idem: prepare<{ hash: string; at: number; answer: string }>(
@@ -28,16 +23,11 @@ export function createAccept(tx: Tx, lines: Lines, events: Events) {
       'SELECT hash, at, answer FROM idem WHERE account = ? AND key = ?',
     ),
     idemPut: prepare(db, 'INSERT OR REPLACE INTO idem (account, key, hash, at, answer) VALUES (?, ?, ?, ?, ?)'),
-    bulk: prepare<Bulk>(
-      db,
-      'SELECT no, id, interval_us, paused_at, canceled_at FROM bulk WHERE account = ? AND id = ?',
-    ),
     bulkAdd: prepare(
       db,
-      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, paused_at, resumed_at, canceled_at)
-       VALUES (?, ?, ?, ?, ?, ?, 0, NULL, NULL, NULL)`,
+      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, paused_at, pauses,
+         canceled_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?, NULL, '[]', NULL)`,
     ),
-    bulkPace: prepare(db, 'UPDATE bulk SET interval_us = ? WHERE no = ?'),
     upload: prepare<{ hash: string; content_type: string; name: string }>(
       db,
       'SELECT hash, content_type, name FROM upload WHERE account = ? AND id = ? AND expires_at > ?',
@@ -59,10 +49,9 @@ export function createAccept(tx: Tx, lines: Lines, events: Events) {
     ),
     run: prepare(
       db,
-      `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, valid_until, media,
-         due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
+         limited, media, due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
-    deadline: prepare(db, 'INSERT OR REPLACE INTO deadline (at, first, "end", run, whole) VALUES (?, ?, ?, ?, 1)'),
   };
 
   function replay(request: Accept): Accepted | null {
@@ -74,27 +63,34 @@ export function createAccept(tx: Tx, lines: Lines, events: Events) {
   }
 
   /** The bulk to join, or null where the request needs none of its own. */
-  function bulkOf(request: Accept): Bulk | null {
-    const joined = request.bulkId === null ? undefined : q.bulk.get(request.account, request.bulkId);
+  function bulkOf(request: Accept): BulkRow | null {
+    const joined = request.bulkId === null ? null : runs.bulk(request.account, { id: request.bulkId });
     if (joined) {
-      if (request.intervalUs !== null && request.intervalUs !== joined.interval_us) {
-        q.bulkPace.run(request.intervalUs, joined.no);
-        joined.interval_us = request.intervalUs;
+      if (request.intervalUs !== null && request.intervalUs !== joined.intervalUs) {
+        runs.setClock(joined, repaced(joined, request.intervalUs, tx.now));
       }
       return joined;
     }
     if (request.bulkId === null && request.sendAt === null && request.intervalUs === null) return null;
-    const interval = request.intervalUs ?? 0;
-    q.bulkAdd.run(request.first, request.account, request.bulkId, tx.now, request.sendAt, interval);
-    return { no: request.first, id: request.bulkId, interval_us: interval, paused_at: null, canceled_at: null };
+    const intervalUs = request.intervalUs ?? 0;
+    const limitedAt = intervalUs > 0 ? tx.now : null;
+    q.bulkAdd.run(request.first, request.account, request.bulkId, tx.now, request.sendAt, intervalUs, limitedAt);
+    return {
+      no: request.first,
+      id: request.bulkId,
+      intervalUs,
+      nextUs: 0,
+      limitedAt,
+      pausedAt: null,
+      pauses: [],
+      canceledAt: null,
+    };
   }
 
-  function addRun(request: Accept, run: RunIn, bulk: Bulk | null, links: boolean): void {
-    const line = lines.line(run.lane, request.account, bulk?.no ?? null, bulk?.paused_at != null);
-    const opening = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
-    // Under a speed limit each turn starts its own clock, when it is claimed.
-    const validUntil = bulk !== null && bulk.interval_us > 0 ? null : opening + run.validityMs;
-    const due = links ? null : opening;
+  function addRun(request: Accept, run: RunIn, bulk: BulkRow | null, links: boolean): void {
+    const line = lines.line(run.lane, request.account, bulk?.no ?? null, bulk !== null && bulk.pausedAt !== null);
+    const opensAt = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
+    const due = links ? null : opensAt;
     q.run.run(
       run.first,
       line,
@@ -107,19 +103,20 @@ export function createAccept(tx: Tx, lines: Lines, events: Events) {
       run.window?.from ?? null,
       run.window?.to ?? null,
       run.validityMs,
-      validUntil,
+      opensAt,
+      opensAt + run.validityMs,
+      bulk !== null && bulk.intervalUs > 0 ? 1 : 0,
       links ? 1 : 0,
       due,
       tx.seq(),
     );
-    if (validUntil !== null) q.deadline.run(validUntil, run.first, run.end, run.first);
     if (due !== null) lines.wake(line, run.lane, request.account, due);
   }
 
   return function accept(request: Accept): Accepted {
     const replayed = replay(request);
     if (replayed) return replayed;
-    if (request.bulkId !== null && q.bulk.get(request.account, request.bulkId)?.canceled_at != null) {
+    if (request.bulkId !== null && runs.bulk(request.account, { id: request.bulkId })?.canceledAt != null) {
       return { kind: 'bulkCanceled' };
     }
     const uploads = new Map<string, { hash: string; content_type: string; name: string }>();

@@ -4,46 +4,28 @@
  * so a crash loses nobody. A fresh message costs one flight row; a run of ten thousand costs one cursor.
  */
 import type { SpecRow } from '../../domain/rows.ts';
-import { admit, type RateBucket, type Window } from '../../domain/schedule.ts';
+import { admit } from '../../domain/schedule.ts';
+import { STATE, type State } from '../../domain/status.ts';
+import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Reads } from './rows.ts';
+import type { BulkRow, RunRow, Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** Submissions one account may take before the next account's turn, and one line before the next line's. */
 const ACCOUNT_QUANTUM = 32;
 const LINE_QUANTUM = 16;
-/** How far ahead slots of a speed limit are handed out, with their instants (design 7, clock). */
+/** How far ahead slots of a speed limit are handed out, with their instants. */
 const AHEAD_MS = 250;
-
-export interface BulkRow {
-  no: number;
-  interval_us: number;
-  next_us: number;
-  paused_at: number | null;
-  resumed_at: number | null;
-}
-
-export interface RunRow {
-  no: number;
-  spec: number;
-  next: number;
-  end: number;
-  members: number;
-  send_at: number | null;
-  days: number | null;
-  from_min: number | null;
-  to_min: number | null;
-  validity: number;
-  valid_until: number | null;
-  accepted_at: number;
-}
 
 export interface RetryRow {
   leader: number;
   line: number;
   run: number;
   members: number;
+  /** Members of the last submission. */
+  sent: number;
   generation: number;
   attempts: number;
   held: number;
@@ -51,24 +33,13 @@ export interface RetryRow {
   due_at: number;
 }
 
-/** The end of a run's validity: a pause that began before the clock started moves it to the resumption (design 5). */
-export function validUntilOf(
-  run: { valid_until: number | null; validity: number },
-  bulk: BulkRow | null,
-): number | null {
-  if (run.valid_until === null || !bulk || bulk.paused_at === null || bulk.resumed_at === null) return run.valid_until;
-  const opening = run.valid_until - run.validity;
-  return bulk.paused_at <= opening && bulk.resumed_at > opening ? bulk.resumed_at + run.validity : run.valid_until;
-}
+export const RETRY = 'leader, line, run, members, sent, generation, attempts, held, valid_until, due_at';
 
-function windowOf(run: RunRow): Window | null {
-  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
-}
+/** Lines remembered as to whose turn it is, fresh or retry. */
+const FLIPS = 10_000;
 
-const RUN_COLUMNS = `r.no, r.spec, r.next, r."end" AS "end", r.members, r.send_at, r.days, r.from_min, r.to_min, r.validity,
-  r.valid_until, (SELECT s.accepted_at FROM spec s WHERE s.no = r.spec) AS accepted_at`;
-
-export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
+/** The verb `claim` on the transaction that it is given. */
+export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
   const db = tx.db;
   const q = {
     turn: prepare<{ account: number }>(
@@ -80,33 +51,26 @@ export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
       `SELECT no, lane, account, bulk, paused FROM line
        WHERE lane = ? AND account = ? AND due_at <= ? ORDER BY due_at, seq LIMIT 1`,
     ),
-    bulk: prepare<BulkRow>(db, 'SELECT no, interval_us, next_us, paused_at, resumed_at FROM bulk WHERE no = ?'),
-    bulkNext: prepare(db, 'UPDATE bulk SET next_us = ? WHERE no = ?'),
-    runs: prepare<RunRow>(
-      db,
-      `SELECT ${RUN_COLUMNS} FROM run r WHERE r.line = ? AND r.due_at <= ? ORDER BY r.due_at, r.seq LIMIT ?`,
-    ),
-    run: prepare<RunRow>(db, `SELECT ${RUN_COLUMNS} FROM run r WHERE r.no = ?`),
-    runMove: prepare(db, 'UPDATE run SET next = ?, due_at = ?, seq = ? WHERE no = ?'),
     retries: prepare<RetryRow>(
       db,
-      `SELECT leader, line, run, members, generation, attempts, held, valid_until, due_at FROM retry
-       WHERE line = ? AND due_at <= ? ORDER BY due_at LIMIT ?`,
+      `SELECT ${RETRY} FROM retry WHERE line = ? AND due_at <= ? ORDER BY due_at, leader LIMIT ? + 0`,
     ),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
     retryWait: prepare(db, 'UPDATE retry SET due_at = ? WHERE leader = ?'),
     // Only messages that still wait: a duplicate id has no row, a timely report or an expiry has made others final.
-    pending: prepare<{ no: number; to: string }>(
+    pending: prepare<{ no: number; to: string; state: State }>(
       db,
-      'SELECT no, "to" FROM message WHERE no >= ? AND no < ? AND state IN (0, 2)',
+      `SELECT no, "to", state FROM message
+       WHERE no >= ? AND no < ? AND state IN (${STATE.pending}, ${STATE.uncertain}) ORDER BY no`,
     ),
     flight: prepare(
       db,
-      `INSERT INTO flight (leader, token, lane, line, run, members, generation, attempts, held, valid_until, lease_until)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO flight (leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until,
+         lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
-    deadline: prepare(db, 'INSERT OR REPLACE INTO deadline (at, first, "end", run, whole) VALUES (?, ?, ?, ?, 0)'),
   };
+  // Whether a line's last served submission was a retry; lost at a restart, which costs one turn.
+  const lastWasRetry = new Set<number>();
 
   let out: Claim[] = [];
   let lease = 0;
@@ -118,6 +82,7 @@ export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
     span: { leader: number; members: number },
     state: { generation: number; attempts: number; held: number },
     notBeforeUs: number,
+    paced: boolean,
     validUntil: number,
   ): void {
     const token = tx.seq();
@@ -128,6 +93,7 @@ export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
       line.no,
       run.no,
       span.members,
+      members.length,
       state.generation,
       state.attempts + 1,
       state.held,
@@ -138,54 +104,38 @@ export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
       token,
       leader: span.leader,
       spec: run.spec,
-      members,
+      members: members.map(({ no, to }) => ({ no, to })),
       generation: state.generation,
       attempt: state.attempts + 1,
       notBeforeUs,
+      paced,
       validUntil,
     });
   }
 
-  const bucketOf = (bulk: BulkRow | null): RateBucket | null =>
-    bulk && bulk.interval_us > 0 ? { intervalUs: bulk.interval_us, next: bulk.next_us } : null;
-
-  function charge(bulk: BulkRow | null, next: number): void {
-    if (!bulk || bulk.interval_us === 0) return;
-    bulk.next_us = next;
-    q.bulkNext.run(next, bulk.no);
-  }
-
   /** Returns submissions taken (0 or 1). */
   function serveRetry(line: LineRow, bulk: BulkRow | null, retry: RetryRow): number {
-    const run = q.run.get(retry.run);
+    const run = runs.get(retry.run);
     const members = q.pending.all(retry.leader, retry.leader + retry.members);
     if (!run || members.length === 0) {
       q.retryDelete.run(retry.leader);
       return 0;
     }
-    const admission = admit(
-      {
-        acceptedAt: run.accepted_at,
-        sendAt: run.send_at,
-        window: windowOf(run),
-        validityMs: run.validity,
-        validUntil: retry.valid_until,
-        remaining: 1,
-      },
-      bucketOf(bulk),
-      tx.now,
-      1,
-      AHEAD_MS,
-    );
+    const view = viewOf(run, bulk, startOf(run, bulk) ?? tx.now, 1);
+    const bucket = bucketOf(bulk);
+    const admission = admit({ ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
     if (admission.kind !== 'go') {
       // Past its validity: the sweep ends it truthfully; until then it is not claimable.
       q.retryWait.run(admission.kind === 'wait' ? admission.until : tx.now + 60_000, retry.leader);
       return 0;
     }
     q.retryDelete.run(retry.leader);
-    charge(bulk, admission.bucketNext + (members.length - 1) * admission.stepUs);
+    runs.charge(bulk, admission.bucketNext + (members.length - 1) * admission.stepUs);
+    // Fewer members than last time are another submission; but what may have reached the carrier keeps its id.
+    const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
+    const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
     const span = { leader: retry.leader, members: retry.members };
-    fly(line, run, members, span, retry, admission.firstAt, retry.valid_until);
+    fly(line, run, members, span, state, admission.firstAt, bucket !== null, retry.valid_until);
     return 1;
   }
 
@@ -194,79 +144,85 @@ export function createClaim(tx: Tx, lines: Lines, reads: Reads) {
     const group = run.members > 0;
     const left = run.end - run.next;
     const bucket = bucketOf(bulk);
-    const until = bucket ? null : validUntilOf(run, bulk);
-    const admission = admit(
-      {
-        acceptedAt: run.accepted_at,
-        sendAt: run.send_at,
-        window: windowOf(run),
-        validityMs: run.validity,
-        validUntil: until,
-        remaining: group ? 1 : left,
-      },
-      bucket,
-      tx.now,
-      group ? 1 : Math.min(quota, left),
-      AHEAD_MS,
-    );
+    const start = startOf(run, bulk);
+    if (start === null || left <= 0) {
+      runs.move(run, run.next, left <= 0 ? null : tx.now + 60_000);
+      return 0;
+    }
+    const view = viewOf(run, bulk, start, group ? 1 : left);
+    const admission = admit(view, bucket, tx.now, group ? 1 : Math.min(quota, left), AHEAD_MS);
     if (admission.kind === 'expired') {
-      // The sweep ends them. Without a limit the run's own deadline does; under one, those whose turn passed unused.
-      const next = bucket ? run.next + admission.count : run.next;
-      if (bucket) q.deadline.run(admission.at, run.next, next, run.no);
-      charge(bulk, admission.bucketNext);
-      q.runMove.run(next, bucket && next < run.end ? tx.now : null, tx.seq(), run.no);
+      if (byTurns(run, start, bulk)) runs.passed(run, bulk, admission);
+      // All of them: the sweep's look at the run is due.
+      else runs.move(run, run.next, null);
       return 0;
     }
     if (admission.kind === 'wait') {
-      q.runMove.run(run.next, admission.until, tx.seq(), run.no);
+      runs.move(run, run.next, admission.until);
       return 0;
     }
-    const count = group ? left : admission.count;
-    const end = run.next + count;
+    const end = run.next + (group ? left : admission.count);
     const messages = q.pending.all(run.next, end);
     const fresh = { generation: 0, attempts: 0, held: 0 };
+    const { firstAt, stepUs, validUntil } = admission;
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
-        fly(line, run, messages, { leader: run.next, members: left }, fresh, admission.firstAt, admission.validUntil);
+        const span = { leader: run.next, members: left };
+        fly(line, run, messages, span, fresh, firstAt, bucket !== null, validUntil);
         taken = 1;
       }
-      charge(bulk, admission.bucketNext + Math.max(0, messages.length - 1) * admission.stepUs);
+      if (messages.length > 0) runs.charge(bulk, admission.bucketNext + (messages.length - 1) * stepUs);
     } else {
       for (const message of messages) {
-        const at = admission.firstAt + taken * admission.stepUs;
-        fly(line, run, [message], { leader: message.no, members: 1 }, fresh, at, admission.validUntil);
+        const span = { leader: message.no, members: 1 };
+        fly(line, run, [message], span, fresh, firstAt + taken * stepUs, bucket !== null, validUntil);
         taken++;
       }
-      charge(bulk, admission.bucketNext);
+      // Numbers without a message to send (a duplicate id) take no turn.
+      runs.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
     }
-    if (bucket) q.deadline.run(admission.validUntil, run.next, end, run.no);
-    q.runMove.run(end, end < run.end ? tx.now : null, tx.seq(), run.no);
+    if (byTurns(run, start, bulk)) runs.deadline(validUntil, run.next, end, run.no);
+    runs.move(run, end, tx.now);
     return taken;
   }
 
   function serveLine(line: LineRow, quota: number): number {
-    const bulk = line.bulk === null ? null : (q.bulk.get(line.bulk) ?? null);
+    const bulk = runs.bulkOf(line);
     const retries = q.retries.all(line.no, tx.now, quota);
-    const runs = q.runs.all(line.no, tx.now, quota);
+    const waiting = runs.due(line.no, quota);
     let taken = 0;
     let r = 0;
     let n = 0;
-    while (taken < quota && (r < retries.length || n < runs.length)) {
+    while (taken < quota && (r < retries.length || n < waiting.length)) {
       const retry = retries[r];
-      if (retry) {
+      const run = waiting[n];
+      // Never tried: put back by a stop or a pause of its lane, so it was there before all that is fresh.
+      const first = retry?.attempts === 0;
+      if (retry && (!run || first || !lastWasRetry.has(line.no))) {
         r++;
-        taken += serveRetry(line, bulk, retry);
+        const served = serveRetry(line, bulk, retry);
+        taken += served;
+        if (served > 0 && run && !first) flip(line.no, true);
+        continue;
       }
-      const run = runs[n];
-      if (run && taken < quota) {
-        n++;
-        // While others wait beside it, a run takes one; alone it takes what is free.
-        const share = runs.length - n > 0 || retries.length - r > 0 ? 1 : quota - taken;
-        taken += serveRun(line, bulk, run, share);
-      }
+      if (!run) break;
+      n++;
+      // While others wait beside it, a run takes one; alone it takes what is free.
+      const share = waiting.length - n > 0 || retries.length - r > 0 ? 1 : quota - taken;
+      taken += serveRun(line, bulk, run, share);
+      flip(line.no, false);
     }
     return taken;
+  }
+
+  function flip(line: number, retry: boolean): void {
+    if (!retry) {
+      lastWasRetry.delete(line);
+      return;
+    }
+    if (lastWasRetry.size >= FLIPS) lastWasRetry.clear();
+    lastWasRetry.add(line);
   }
 
   function serveAccount(lane: number, account: number, quota: number): number {

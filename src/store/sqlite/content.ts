@@ -10,15 +10,22 @@ import { prepare } from './tx.ts';
 /** Unreferenced content younger than this may be about to be referred to. */
 const ORPHAN_MS = 24 * 3_600_000;
 
+/** Hashes looked at in one step of the collection. */
+const COLLECT = 200;
+
 export interface ContentFile {
   put(items: { hash: string; bytes: Uint8Array }[], now: number): void;
   get(hash: string): Uint8Array | null;
-  /** Hashes old enough to be orphans, at most `limit`, after `place` in hash order. */
-  old(now: number, place: string, limit: number): string[];
-  drop(hashes: string[]): void;
+  /**
+   * One bounded step of the collection, after `place` in hash order: drops what is a day old and referred to by nobody.
+   * Returns the place to go on from, '' = from the beginning. What is about to be referred to was put (and so touched) less
+   * than a day ago; what is referred to through an upload is referred to until its messages are gone.
+   */
+  collect(now: number, place: string, isReferred: (hash: string) => boolean): string;
   close(): void;
 }
 
+/** Opens or makes the content file; throws what SQLite says of it. */
 export function openContent(file: string): ContentFile {
   const db = new DatabaseSync(file);
   db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA page_size = 8192;
@@ -27,7 +34,7 @@ export function openContent(file: string): ContentFile {
     touch: prepare(db, 'UPDATE content SET at = ? WHERE hash = ?'),
     add: prepare(db, 'INSERT INTO content (hash, at, bytes) VALUES (?, ?, ?)'),
     get: prepare<{ bytes: Uint8Array }>(db, 'SELECT bytes FROM content WHERE hash = ?'),
-    old: prepare<{ hash: string }>(db, 'SELECT hash FROM content WHERE hash > ? AND at <= ? ORDER BY hash LIMIT ?'),
+    old: prepare<{ hash: string }>(db, 'SELECT hash FROM content WHERE hash > ? AND at <= ? ORDER BY hash LIMIT ? + 0'),
     drop: prepare(db, 'DELETE FROM content WHERE hash = ?'),
   };
   const inTransaction = (work: () => void): void => {
@@ -51,11 +58,12 @@ export function openContent(file: string): ContentFile {
       if (!bytes) return null;
       return createHash('sha256').update(bytes).digest('hex') === hash ? bytes : null;
     },
-    old: (now, place, limit) => q.old.all(place, now - ORPHAN_MS, limit).map((row) => row.hash),
-    drop(hashes) {
+    collect(now, place, isReferred) {
+      const hashes = q.old.all(place, now - ORPHAN_MS, COLLECT).map((row) => row.hash);
       inTransaction(() => {
-        for (const hash of hashes) q.drop.run(hash);
+        for (const hash of hashes) if (!isReferred(hash)) q.drop.run(hash);
       });
+      return hashes.length === COLLECT ? (hashes.at(-1) as string) : '';
     },
     close: () => db.close(),
   };

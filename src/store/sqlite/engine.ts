@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { CarrierReport } from '../../domain/submission.ts';
+import { resumed } from '../clock.ts';
 import type { Accept, Key, MediaOutcome, MessageFilter, Settle, Upload, WebhookSettle } from '../contract.ts';
 import { createAccept } from './accept.ts';
 import { createClaim } from './claim.ts';
@@ -18,9 +19,10 @@ import { createMedia } from './media.ts';
 import { createTakeReports } from './read.ts';
 import { createRetain } from './retain.ts';
 import { createReads } from './rows.ts';
+import { createRuns } from './runs.ts';
 import { migrate } from './schema.ts';
-import { createSettle, refOf } from './settle.ts';
-import { prepare, type Tx } from './tx.ts';
+import { createSettle } from './settle.ts';
+import { execute, prepare, type Tx, type Watch, watchStatements } from './tx.ts';
 
 /** A write verb and its argument, as it crosses threads. */
 export type Op =
@@ -53,34 +55,65 @@ export interface EngineOptions {
   now: number;
   /** FULL unless a bench shows what the sync costs; the server never lowers it. */
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+  /** Largest size of the file in pages of 4096 bytes (tests of a full disk); default SQLite's own bound. */
+  maxPages?: number;
+  /** For tests: sees the statements. */
+  watch?: Watch;
 }
 
 export interface Engine {
   apply(ops: Op[], now: number): OpResult[];
   /** Wake-ups of the last apply; cleared by reading. */
   hints(): string[];
+  /** What SQLite says it does, read back. */
+  durability(): Durability;
   close(): void;
 }
+
+/** A WAL that was written back is cut to this when it is used again; without it, it would keep its largest size. */
+const WAL_KEPT_BYTES = 16 * 1024 * 1024;
+/** Places of `seq` written ahead: a crash skips at most these. */
+const SEQ_BLOCK = 1_000_000;
 
 /** Open (and bring up to date) a database. Throws SchemaTooNew, or what SQLite says about the file. */
 export function openEngine(options: EngineOptions): Engine {
   const db = new DatabaseSync(options.file);
-  const level = options.synchronous ?? 'FULL';
-  db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${level}; PRAGMA foreign_keys = OFF;
-    PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; PRAGMA busy_timeout = 2000;
-    PRAGMA mmap_size = 0`);
-  verifyDurability(db, options.file, level);
-  migrate(db);
-  return createEngine(db, options);
+  try {
+    const level = options.synchronous ?? 'FULL';
+    db.exec(`PRAGMA synchronous = ${level}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = OFF;
+      PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${WAL_KEPT_BYTES}; PRAGMA temp_store = MEMORY;
+      PRAGMA cache_size = -65536; PRAGMA busy_timeout = 2000; PRAGMA mmap_size = 0`);
+    if (options.file !== ':memory:') verifyDurability(db, level);
+    migrate(db);
+    if (options.maxPages) db.exec(`PRAGMA max_page_count = ${Math.floor(options.maxPages)}`);
+    if (options.watch) watchStatements(db, options.watch);
+    return createEngine(db, options);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+export interface Durability {
+  /** `wal`, or `memory` for tests. */
+  journalMode: string;
+  /** 2 = FULL: a sync with every commit. */
+  synchronous: number;
+}
+
+function durability(db: DatabaseSync): Durability {
+  return {
+    journalMode: (db.prepare('PRAGMA journal_mode').get() as { journal_mode: string }).journal_mode,
+    synchronous: (db.prepare('PRAGMA synchronous').get() as { synchronous: number }).synchronous,
+  };
 }
 
 /** G1: a build of SQLite that would not sync is refused, not trusted. */
-function verifyDurability(db: DatabaseSync, file: string, level: string): void {
+export function verifyDurability(db: DatabaseSync, level: 'FULL' | 'NORMAL' | 'OFF'): void {
   const wanted = { FULL: 2, NORMAL: 1, OFF: 0 }[level];
-  const journal = (db.prepare('PRAGMA journal_mode').get() as { journal_mode: string }).journal_mode;
-  const synchronous = (db.prepare('PRAGMA synchronous').get() as { synchronous: number }).synchronous;
-  if (file !== ':memory:' && (journal !== 'wal' || synchronous !== wanted)) {
-    throw new Error(`unsafe store: journal_mode=${journal} synchronous=${synchronous}, wanted wal and ${wanted}`);
+  const { journalMode, synchronous } = durability(db);
+  if (journalMode !== 'wal' || synchronous !== wanted) {
+    throw new Error(`unsafe store: journal_mode=${journalMode} synchronous=${synchronous}, wanted wal and ${wanted}`);
   }
 }
 
@@ -93,8 +126,9 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   // The store's clock never goes back: max(persisted high water, wall).
   let highWater = Math.max(Number(meta.get.get('clock')?.v ?? 0), 0);
   let persisted = highWater;
-  // Starts above every place given before: a thousand places a millisecond were never used up.
-  let seq = Math.max(options.now, highWater) * 1000;
+  // Starts above every place given before: a committed place is never above the bound that was committed with it.
+  let seq = Number(meta.get.get('seq')?.v ?? 0);
+  let seqBound = seq;
   const tx: Tx = {
     db,
     now: Math.max(options.now, highWater),
@@ -104,65 +138,66 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   const reads = createReads(db);
   const lines = createLines(tx);
   const events = createEvents(tx, reads);
-  const accept = createAccept(tx, lines, events);
-  const claim = createClaim(tx, lines, reads);
-  const settle = createSettle(tx, lines, events);
-  const media = createMedia(tx, lines, events);
-  const retain = createRetain(tx, options.retentionMs);
+  const runs = createRuns(tx);
+  const accept = createAccept(tx, lines, runs, events);
+  const claim = createClaim(tx, lines, runs, reads);
+  const settle = createSettle(tx, lines, runs, events);
+  const media = createMedia(tx, lines, runs);
+  const retain = createRetain(tx, events, options.retentionMs);
   const takeReports = createTakeReports(tx, reads);
   const q = {
-    bulk: prepare<{ no: number; paused_at: number | null; resumed_at: number | null; canceled_at: number | null }>(
-      db,
-      'SELECT no, paused_at, resumed_at, canceled_at FROM bulk WHERE account = ? AND (no = ? OR id = ?)',
-    ),
     bulkOfSpecs: prepare<{ accepted_at: number }>(
       db,
       'SELECT accepted_at FROM spec WHERE bulk = ? AND account = ? LIMIT 1',
     ),
     bulkAdd: prepare(
       db,
-      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, paused_at, resumed_at, canceled_at)
-       VALUES (?, ?, NULL, ?, NULL, 0, 0, NULL, NULL, NULL)`,
+      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, paused_at, pauses,
+         canceled_at) VALUES (?, ?, NULL, ?, NULL, 0, 0, NULL, NULL, '[]', NULL)`,
     ),
-    bulkPause: prepare(db, 'UPDATE bulk SET paused_at = ?, resumed_at = ? WHERE no = ?'),
-    expressRuns: prepare<{ no: number; line: number; lane: number; account: number }>(
+    expressRuns: prepare<{ no: number; end: number; line: number; lane: number; account: number }>(
       db,
-      `SELECT r.no, r.line, l.lane, l.account FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
-       JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
+      `SELECT r.no, r."end" AS "end", r.line, l.lane, l.account FROM spec s
+       JOIN run r ON r.no >= s.first AND r.no < s."end" JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
     ),
     runLine: prepare(db, 'UPDATE run SET line = ? WHERE no = ?'),
-    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE run = ?'),
+    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE leader >= ? AND leader < ?'),
+    flightLine: prepare(db, 'UPDATE flight SET line = ? WHERE leader >= ? AND leader < ?'),
     keyDrop: prepare(db, 'DELETE FROM key WHERE account = ? AND label = ? AND hash <> ?'),
     keyPut: prepare(db, 'INSERT OR REPLACE INTO key (hash, account, label) VALUES (?, ?, ?)'),
     account: prepare(db, 'INSERT OR IGNORE INTO account (no, name) VALUES (?, ?)'),
   };
 
-  /** An express bulk gets rows of its own the first time it is steered. */
+  /** An express bulk gets rows of its own the first time it is paused. */
   function ownBulk(account: number, no: number): boolean {
     const spec = q.bulkOfSpecs.get(no, account);
     if (!spec) return false;
     q.bulkAdd.run(no, account, spec.accepted_at);
-    const moved = new Set<string>();
+    const left = new Set<number>();
     for (const run of q.expressRuns.all(no)) {
       const line = lines.line(run.lane, run.account, no, false);
       q.runLine.run(line, run.no);
-      q.retryLine.run(line, run.no);
-      moved.add(`${run.line}`);
+      // What is in flight comes back to the line it will then belong to.
+      q.retryLine.run(line, run.no, run.end);
+      q.flightLine.run(line, run.no, run.end);
+      left.add(run.line);
     }
-    for (const line of moved) lines.rest(lines.get(Number(line)));
+    for (const line of left) lines.rest(lines.get(line));
     return true;
   }
 
-  function bulkSteer(account: number, bulk: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): boolean {
-    const no = 'no' in bulk ? bulk.no : -1;
-    const id = 'id' in bulk ? bulk.id : null;
-    let row = q.bulk.get(account, no, id);
-    if (!row && 'no' in bulk && ownBulk(account, bulk.no)) row = q.bulk.get(account, no, id);
-    if (!row || row.canceled_at !== null) return false;
-    const paused = row.paused_at !== null && row.resumed_at === null;
-    if (paused === (to === 'PAUSED')) return true;
-    q.bulkPause.run(to === 'PAUSED' ? tx.now : row.paused_at, to === 'PAUSED' ? null : tx.now, row.no);
-    for (const line of lines.ofBulk(row.no)) lines.pause(line, to === 'PAUSED');
+  function bulkSteer(account: number, by: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): boolean {
+    const pause = to === 'PAUSED';
+    let bulk = runs.bulk(account, by);
+    if (!bulk && 'no' in by) {
+      // Never steered, so it is running.
+      if (!pause) return q.bulkOfSpecs.get(by.no, account) !== undefined;
+      if (ownBulk(account, by.no)) bulk = runs.bulk(account, by);
+    }
+    if (!bulk || bulk.canceledAt !== null) return false;
+    if ((bulk.pausedAt !== null) === pause) return true;
+    runs.setClock(bulk, pause ? { ...bulk, pausedAt: tx.now } : resumed(bulk, tx.now));
+    for (const line of lines.ofBulk(bulk.no)) lines.pause(line, pause);
     return true;
   }
 
@@ -193,7 +228,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         return null;
       case 'sweep': {
         const more = settle.sweep();
-        return retain(refOf) || more;
+        return retain() || more;
       }
       case 'reserve': {
         const first = Number(meta.get.get('next')?.v ?? 1);
@@ -227,22 +262,23 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
 
   /** One transaction. Throws after rolling back. */
   function group(ops: Op[]): OpResult[] {
-    db.exec('BEGIN IMMEDIATE');
+    execute(db, 'BEGIN IMMEDIATE');
     try {
       const results = ops.map((op) => ({ ok: run(op) }));
       // Every second, so that a clock set back across a restart cannot move the store's time back by more.
-      if (tx.now - persisted >= 1000) {
-        meta.put.run('clock', tx.now);
-        persisted = tx.now;
-      }
-      db.exec('COMMIT');
+      const tick = tx.now - persisted >= 1000;
+      if (tick) meta.put.run('clock', tx.now);
+      const bound = seq > seqBound ? seq + SEQ_BLOCK : seqBound;
+      if (bound > seqBound) meta.put.run('seq', bound);
+      execute(db, 'COMMIT');
+      if (tick) persisted = tx.now;
+      seqBound = bound;
       return results;
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK');
       lines.forget();
       events.forget();
       settle.forget();
-      persisted = 0;
       throw error;
     }
   }
@@ -250,6 +286,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   // What was in flight when the process died is known to nobody now (G12, "at once on SQLite").
   db.exec('BEGIN IMMEDIATE');
   settle.freeLeases();
+  events.freeLeases();
   db.exec('COMMIT');
 
   return {
@@ -275,6 +312,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       hints.clear();
       return list;
     },
+    durability: () => durability(db),
     close: () => db.close(),
   };
 }

@@ -6,10 +6,12 @@
  * for all its retries), and leaves when the hook is settled. Messages with intermediate reports keep their open events
  * in `open_event`, and only the oldest is handed on.
  */
+import { statusView } from '../../domain/codes.ts';
 import { webhookDelay } from '../../domain/retry.ts';
 import type { EventRow } from '../../domain/rows.ts';
 import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
 import type { Webhook, WebhookSettle, Webhooks } from '../contract.ts';
+import { earliest } from './lines.ts';
 import { MESSAGE_COLUMNS, MESSAGE_JOINS, type MessageColumns, type Reads, toMessage } from './rows.ts';
 import { prepare, type Tx } from './tx.ts';
 
@@ -24,25 +26,53 @@ export interface Live {
   sent_at: number | null;
 }
 
+/** What of a spec decides the way of its events. */
+interface SpecHead {
+  endpoint: number | null;
+  intermediate: number;
+  bulk: number;
+}
+
 /** Most events in one POST (contract: up to 100 reports). */
 const POST_EVENTS = 100;
-/** POSTs in flight to one endpoint: two, so that while one is answered the next fills. */
-const ENDPOINT_SLOTS = 2;
+/** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
+const ENDPOINT_SLOTS = 8;
+/** Of these, fresh ones that are not full: two, so that while one is answered the next fills. */
+const FRESH_SLOTS = 2;
+/** Failed tries in a row after which an endpoint has one slot, until a try succeeds. A delay, never a skip. */
+const BREAKER = 5;
+/** Lost leases taken back in one call. */
+const LOST = 64;
+/** How long a final report can be pulled; where a webhook was exhausted, counted from there. */
+const PULL_MS = 48 * 3_600_000;
+const EXHAUSTED_PULL_MS = 7 * 86_400_000;
+/** First characters kept of an endpoint's answer. */
+const EXCERPT = 500;
 /** Reports that change nothing are kept as notes, at most this many a message. */
 const NOTES = 20;
 
 /** What proves that a submission left: the first of these is sentAt. */
 const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'unknown', 'report']);
 
+interface EndpointRow {
+  no: number;
+  account: number;
+  url: string;
+  content_type: string;
+  secret: string | null;
+  open: number;
+  fails: number;
+  fresh: number;
+}
+const ENDPOINT = 'no, account, url, content_type, secret, open, fails, fresh';
+
 export type Events = ReturnType<typeof createEvents>;
 
+/** Events and the outbox on the transaction that they are given. */
 export function createEvents(tx: Tx, reads: Reads) {
   const db = tx.db;
   const q = {
-    spec: prepare<{ endpoint: number | null; intermediate: number }>(
-      db,
-      'SELECT endpoint, intermediate FROM spec WHERE no = ?',
-    ),
+    spec: prepare<SpecHead>(db, 'SELECT endpoint, intermediate, bulk FROM spec WHERE no = ?'),
     update: prepare(db, 'UPDATE message SET state = ?, status = ?, error = ?, sent_at = ?, done_at = ? WHERE no = ?'),
     event: prepare<{ no: number }>(
       db,
@@ -52,38 +82,48 @@ export function createEvents(tx: Tx, reads: Reads) {
     endpoint: prepare<{ no: number }>(db, 'SELECT no FROM endpoint WHERE account = ? AND url = ? AND content_type = ?'),
     endpointAdd: prepare<{ no: number }>(
       db,
-      `INSERT INTO endpoint (account, url, content_type, secret, open, due_at, seq)
-       VALUES (?, ?, ?, NULL, 0, NULL, 0) RETURNING no`,
+      `INSERT INTO endpoint (account, url, content_type, secret, open, fails, fresh, due_at, seq)
+       VALUES (?, ?, ?, NULL, 0, 0, 0, NULL, 0) RETURNING no`,
     ),
     out: prepare(db, 'INSERT INTO outbox (endpoint, event) VALUES (?, ?)'),
     endpointWake: prepare(
       db,
-      `UPDATE endpoint SET due_at = ?, seq = ? WHERE no = ? AND due_at IS NULL AND open < ${ENDPOINT_SLOTS}`,
+      `UPDATE endpoint SET due_at = ?, seq = ? WHERE no = ? AND (due_at IS NULL OR due_at > ?)
+         AND (open = 0 OR (open < ${FRESH_SLOTS} AND fails < ${BREAKER}))`,
     ),
     openAdd: prepare(db, 'INSERT INTO open_event (message, event) VALUES (?, ?)'),
     openOldest: prepare<{ event: number | null }>(db, 'SELECT min(event) AS event FROM open_event WHERE message = ?'),
     openDelete: prepare(db, 'DELETE FROM open_event WHERE message = ? AND event = ?'),
-    pull: prepare(db, 'INSERT OR IGNORE INTO pull (account, event) VALUES (?, ?)'),
+    pull: prepare(
+      db,
+      'INSERT OR IGNORE INTO pull (account, event, message, spec, bulk, until) VALUES (?, ?, ?, ?, ?, ?)',
+    ),
 
-    endpointNext: prepare<{ no: number }>(db, 'SELECT no FROM endpoint WHERE due_at <= ? ORDER BY due_at, seq LIMIT 1'),
-    endpointRow: prepare<{
-      no: number;
-      account: number;
-      url: string;
-      content_type: string;
-      secret: string | null;
-      open: number;
-    }>(db, 'SELECT no, account, url, content_type, secret, open FROM endpoint WHERE no = ?'),
-    endpointSet: prepare(db, 'UPDATE endpoint SET open = open + ?, due_at = ?, seq = ? WHERE no = ?'),
+    endpointNext: prepare<EndpointRow>(
+      db,
+      `SELECT ${ENDPOINT} FROM endpoint WHERE due_at <= ? ORDER BY due_at, seq LIMIT 1`,
+    ),
+    endpointRow: prepare<EndpointRow>(db, `SELECT ${ENDPOINT} FROM endpoint WHERE no = ?`),
+    endpointSet: prepare(db, 'UPDATE endpoint SET open = ?, fails = ?, fresh = ?, due_at = ?, seq = ? WHERE no = ?'),
     endpointMin: prepare<{ due: number | null }>(
       db,
       'SELECT min(due_at) AS due FROM endpoint WHERE due_at IS NOT NULL',
     ),
+    endpointUsed: prepare<{ one: number }>(
+      db,
+      `SELECT 1 AS one WHERE EXISTS (SELECT 1 FROM spec WHERE endpoint = ?1)
+         OR EXISTS (SELECT 1 FROM hook WHERE endpoint = ?1) OR EXISTS (SELECT 1 FROM outbox WHERE endpoint = ?1)`,
+    ),
+    endpointDelete: prepare(db, 'DELETE FROM endpoint WHERE no = ?'),
     outOf: prepare<{ event: number }>(
       db,
       `SELECT event FROM outbox WHERE endpoint = ? ORDER BY event LIMIT ${POST_EVENTS}`,
     ),
     outAny: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM outbox WHERE endpoint = ? LIMIT 1'),
+    outFull: prepare<{ one: number }>(
+      db,
+      `SELECT 1 AS one FROM outbox WHERE endpoint = ? ORDER BY event LIMIT 1 OFFSET ${POST_EVENTS - 1}`,
+    ),
     outDelete: prepare(db, 'DELETE FROM outbox WHERE endpoint = ? AND event <= ?'),
     hookAdd: prepare<{ no: number }>(
       db,
@@ -91,16 +131,23 @@ export function createEvents(tx: Tx, reads: Reads) {
        VALUES (?, ?, 0, 0, ?, 1, ?, ?, ?, NULL) RETURNING no`,
     ),
     eventHook: prepare(db, 'UPDATE event SET hook = ? WHERE no = ?'),
-    hookDue: prepare<{
-      no: number;
-      endpoint: number;
-      retry: number;
-      leased: number;
-      events: string;
-      body: string | null;
-    }>(db, 'SELECT no, endpoint, retry, leased, events, body FROM hook WHERE due_at <= ? ORDER BY due_at LIMIT ?'),
+    hookNext: prepare<{ no: number; retry: number; events: string; body: string | null }>(
+      db,
+      `SELECT no, retry, events, body FROM hook WHERE endpoint = ? AND state = 0 AND leased = 0 AND due_at <= ?
+       ORDER BY due_at LIMIT 1`,
+    ),
+    hookWaits: prepare<{ due: number | null }>(
+      db,
+      'SELECT min(due_at) AS due FROM hook WHERE endpoint = ? AND state = 0 AND leased = 0',
+    ),
+    hookLost: prepare<{ no: number; endpoint: number }>(
+      db,
+      `SELECT no, endpoint FROM hook WHERE leased = 1 AND due_at <= ? ORDER BY due_at LIMIT ${LOST}`,
+    ),
+    leasesFreed: prepare(db, 'UPDATE hook SET due_at = 0 WHERE leased = 1'),
+    leaseMin: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM hook WHERE leased = 1'),
     hookLease: prepare(db, 'UPDATE hook SET token = ?, leased = 1, due_at = ? WHERE no = ?'),
-    hookMin: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM hook WHERE due_at IS NOT NULL'),
+    hookFree: prepare(db, 'UPDATE hook SET leased = 0, due_at = ? WHERE no = ?'),
     hook: prepare<{
       no: number;
       endpoint: number;
@@ -108,8 +155,9 @@ export function createEvents(tx: Tx, reads: Reads) {
       retry: number;
       token: number;
       state: number;
+      leased: number;
       events: string;
-    }>(db, 'SELECT no, endpoint, account, retry, token, state, events FROM hook WHERE no = ?'),
+    }>(db, 'SELECT no, endpoint, account, retry, token, state, leased, events FROM hook WHERE no = ?'),
     hookSet: prepare(
       db,
       'UPDATE hook SET state = ?, retry = ?, leased = 0, due_at = ?, body = coalesce(?, body) WHERE no = ?',
@@ -118,9 +166,10 @@ export function createEvents(tx: Tx, reads: Reads) {
       db,
       'INSERT OR REPLACE INTO hook_try (hook, retry, at, took, status, excerpt) VALUES (?, ?, ?, ?, ?, ?)',
     ),
-    eventOf: prepare<{ message: number; account: number; status: number }>(
+    eventOf: prepare<{ message: number; account: number; status: number; spec: number; bulk: number }>(
       db,
-      'SELECT message, account, status FROM event WHERE no = ?',
+      `SELECT e.message, e.account, e.status, m.spec, s.bulk FROM event e JOIN message m ON m.no = e.message
+       JOIN spec s ON s.no = m.spec WHERE e.no = ?`,
     ),
     eventRow: prepare<MessageColumns & { event: number; at: number; e_status: number; e_error: number }>(
       db,
@@ -129,10 +178,10 @@ export function createEvents(tx: Tx, reads: Reads) {
     ),
   };
   // Immutable columns of specs in use; bounded, and emptied on rollback.
-  const specs = new Map<number, { endpoint: number | null; intermediate: number }>();
+  const specs = new Map<number, SpecHead>();
   const endpoints = new Map<string, number>();
 
-  function spec(no: number): { endpoint: number | null; intermediate: number } {
+  function spec(no: number): SpecHead {
     let row = specs.get(no);
     if (!row) {
       row = q.spec.get(no);
@@ -145,7 +194,59 @@ export function createEvents(tx: Tx, reads: Reads) {
 
   function handOn(endpoint: number, event: number): void {
     q.out.run(endpoint, event);
-    if (q.endpointWake.run(tx.now, tx.seq(), endpoint) > 0) tx.hint('webhooks');
+    if (q.endpointWake.run(tx.now, tx.seq(), endpoint, tx.now) > 0) tx.hint('webhooks');
+  }
+
+  /** Fresh events of an endpoint that may be formed into a POST now. */
+  function freshReady(endpoint: EndpointRow): boolean {
+    return (endpoint.open < FRESH_SLOTS ? q.outAny : q.outFull).get(endpoint.no) !== undefined;
+  }
+
+  const full = (endpoint: EndpointRow): boolean => endpoint.open >= (endpoint.fails >= BREAKER ? 1 : ENDPOINT_SLOTS);
+
+  /** Write the endpoint and its next due instant; what is due already goes to the end of the ring. */
+  function rest(endpoint: EndpointRow): number | null {
+    let due: number | null = null;
+    if (!full(endpoint)) {
+      due = freshReady(endpoint) ? tx.now : (q.hookWaits.get(endpoint.no)?.due ?? null);
+      if (due !== null) due = Math.max(due, tx.now);
+    }
+    q.endpointSet.run(endpoint.open, endpoint.fails, endpoint.fresh, due, tx.seq(), endpoint.no);
+    return due;
+  }
+
+  /** Next POST of an endpoint: retries that are due and fresh events alternate. */
+  function form(endpoint: EndpointRow, lease: number): Webhook | null {
+    if (full(endpoint)) return null;
+    const retry = q.hookNext.get(endpoint.no, tx.now);
+    if (retry && (endpoint.fresh === 1 || !freshReady(endpoint))) {
+      const token = tx.seq();
+      q.hookLease.run(token, lease, retry.no);
+      endpoint.open++;
+      endpoint.fresh = 0;
+      return webhook(retry.no, token, endpoint, retry.retry, retry.body, JSON.parse(retry.events) as number[]);
+    }
+    if (!freshReady(endpoint)) return null;
+    const events = q.outOf.all(endpoint.no).map((row) => row.event);
+    q.outDelete.run(endpoint.no, events.at(-1) as number);
+    const token = tx.seq();
+    const row = q.hookAdd.get(endpoint.no, endpoint.account, token, lease, tx.now, JSON.stringify(events));
+    const { no } = row as { no: number };
+    for (const event of events) q.eventHook.run(no, event);
+    endpoint.open++;
+    endpoint.fresh = 1;
+    return webhook(no, token, endpoint, 0, null, events);
+  }
+
+  /** POSTs whose process died wait again, with the same bytes and retry number. */
+  function takeBackLost(): void {
+    for (const hook of q.hookLost.all(tx.now)) {
+      q.hookFree.run(tx.now, hook.no);
+      const endpoint = q.endpointRow.get(hook.endpoint);
+      if (!endpoint) throw new Error(`endpoint ${hook.endpoint} is gone`);
+      endpoint.open = Math.max(0, endpoint.open - 1);
+      rest(endpoint);
+    }
   }
 
   /** The event row of a status the message now has, and its way to the customer. */
@@ -153,10 +254,10 @@ export function createEvents(tx: Tx, reads: Reads) {
     const event = (
       q.event.get(message.no, message.account, tx.now, next.status, next.error, 0, words) as { no: number }
     ).no;
-    const { endpoint, intermediate } = spec(message.spec);
+    const { endpoint, intermediate, bulk } = spec(message.spec);
     const final = isFinal(next.state);
     if (endpoint === null) {
-      if (final) q.pull.run(message.account, event);
+      if (final) q.pull.run(message.account, event, message.no, message.spec, bulk, tx.now + PULL_MS);
       return;
     }
     if (intermediate === 0) {
@@ -184,13 +285,11 @@ export function createEvents(tx: Tx, reads: Reads) {
   function webhook(
     no: number,
     token: number,
-    endpointNo: number,
+    endpoint: EndpointRow,
     retry: number,
     body: string | null,
     events: number[],
   ): Webhook {
-    const endpoint = q.endpointRow.get(endpointNo);
-    if (!endpoint) throw new Error(`endpoint ${endpointNo} is gone`);
     return {
       no,
       token,
@@ -207,7 +306,10 @@ export function createEvents(tx: Tx, reads: Reads) {
     for (const no of events) {
       const event = q.eventOf.get(no);
       if (!event) continue;
-      if (exhausted) q.pull.run(event.account, no);
+      // Only finals are pulled: what came between is of no use once nobody listens.
+      if (exhausted && statusView(event.status).groupName !== 'PENDING') {
+        q.pull.run(event.account, no, event.message, event.spec, event.bulk, tx.now + EXHAUSTED_PULL_MS);
+      }
       if (q.openDelete.run(event.message, no) === 0) continue;
       const next = q.openOldest.get(event.message)?.event ?? null;
       if (next !== null) handOn(endpoint, next);
@@ -217,7 +319,7 @@ export function createEvents(tx: Tx, reads: Reads) {
   return {
     /** The endpoint's number, made on first use. */
     endpoint(account: number, url: string, contentType: string): number {
-      const name = `${account} ${contentType} ${url}`;
+      const name = endpointName(account, url, contentType);
       const cached = endpoints.get(name);
       if (cached !== undefined) return cached;
       const row = q.endpoint.get(account, url, contentType) ?? q.endpointAdd.get(account, url, contentType);
@@ -252,65 +354,61 @@ export function createEvents(tx: Tx, reads: Reads) {
       q.event.get(message.no, message.account, tx.now, message.status, message.error, 1, words);
     },
 
+    /**
+     * At most `limit` POSTs, one an endpoint and round, so that no endpoint's backlog (or death) stands before the others'.
+     */
     webhookNext(limit: number, leaseMs: number): Webhooks {
+      takeBackLost();
       const webhooks: Webhook[] = [];
       const lease = tx.now + leaseMs;
-      for (const due of q.hookDue.all(tx.now, limit)) {
-        const token = tx.seq();
-        q.hookLease.run(token, lease, due.no);
-        if (due.leased === 0) q.endpointSet.run(1, null, tx.seq(), due.endpoint);
-        webhooks.push(webhook(due.no, token, due.endpoint, due.retry, due.body, JSON.parse(due.events) as number[]));
-      }
       while (webhooks.length < limit) {
-        const next = q.endpointNext.get(tx.now);
-        if (!next) break;
-        const endpoint = q.endpointRow.get(next.no) as { account: number; open: number };
-        const events = q.outOf.all(next.no).map((row) => row.event);
-        const last = events.at(-1);
-        if (last === undefined || endpoint.open >= ENDPOINT_SLOTS) {
-          q.endpointSet.run(0, null, tx.seq(), next.no);
-          continue;
-        }
-        q.outDelete.run(next.no, last);
-        const token = tx.seq();
-        const hook = (
-          q.hookAdd.get(next.no, endpoint.account, token, lease, tx.now, JSON.stringify(events)) as { no: number }
-        ).no;
-        for (const event of events) q.eventHook.run(hook, event);
-        const more = endpoint.open + 1 < ENDPOINT_SLOTS && q.outAny.get(next.no) !== undefined;
-        q.endpointSet.run(1, more ? tx.now : null, tx.seq(), next.no);
-        webhooks.push(webhook(hook, token, next.no, 0, null, events));
+        const endpoint = q.endpointNext.get(tx.now);
+        if (!endpoint) break;
+        const formed = form(endpoint, lease);
+        if (formed) webhooks.push(formed);
+        rest(endpoint);
       }
       const specNos = new Set(webhooks.flatMap((hook) => hook.events.map((event) => event.spec)));
-      const nextHook = q.hookMin.get()?.due ?? null;
-      const nextEndpoint = q.endpointMin.get()?.due ?? null;
       return {
         now: tx.now,
         webhooks,
         specs: reads.specs([...specNos]),
-        nextDue: nextHook === null ? nextEndpoint : nextEndpoint === null ? nextHook : Math.min(nextHook, nextEndpoint),
+        nextDue: earliest(q.endpointMin.get()?.due ?? null, q.leaseMin.get()?.due ?? null),
       };
     },
 
     webhookSettle(settle: WebhookSettle): boolean {
       const hook = q.hook.get(settle.no);
-      if (hook?.state !== 0 || hook.token !== settle.token) return false;
-      q.hookTry.run(hook.no, hook.retry, tx.now - settle.tookMs, settle.tookMs, settle.status, settle.excerpt);
+      if (hook?.state !== 0 || hook.leased !== 1 || hook.token !== settle.token) return false;
+      const startedAt = tx.now - settle.tookMs;
+      q.hookTry.run(hook.no, hook.retry, startedAt, settle.tookMs, settle.status, settle.excerpt.slice(0, EXCERPT));
       const delay = settle.ok ? null : webhookDelay(hook.retry);
       const state = settle.ok ? 1 : delay === null ? 2 : 0;
-      q.hookSet.run(
-        state,
-        delay === null ? hook.retry : hook.retry + 1,
-        delay === null ? null : tx.now + delay,
-        settle.ok ? null : settle.body,
-        hook.no,
-      );
-      const events = JSON.parse(hook.events) as number[];
-      const more = q.outAny.get(hook.endpoint) !== undefined;
-      q.endpointSet.run(-1, more ? tx.now : null, tx.seq(), hook.endpoint);
-      if (state !== 0) closeEvents(hook.endpoint, events, state === 2);
-      if (more) tx.hint('webhooks');
+      const retry = delay === null ? hook.retry : hook.retry + 1;
+      q.hookSet.run(state, retry, delay === null ? null : tx.now + delay, settle.ok ? null : settle.body, hook.no);
+      if (state !== 0) closeEvents(hook.endpoint, JSON.parse(hook.events) as number[], state === 2);
+      const endpoint = q.endpointRow.get(hook.endpoint);
+      if (!endpoint) throw new Error(`endpoint ${hook.endpoint} is gone`);
+      endpoint.open = Math.max(0, endpoint.open - 1);
+      endpoint.fails = settle.ok ? 0 : endpoint.fails + 1;
+      if (rest(endpoint) !== null) tx.hint('webhooks');
       return true;
     },
+
+    /** At start on a store of one process: nobody else can hold a lease. */
+    freeLeases: (): number => q.leasesFreed.run(),
+
+    /** Forget an endpoint that nothing refers to any more. */
+    dropEndpoint(no: number): void {
+      if (q.endpointUsed.get(no)) return;
+      const row = q.endpointRow.get(no);
+      if (!row) return;
+      endpoints.delete(endpointName(row.account, row.url, row.content_type));
+      q.endpointDelete.run(no);
+    },
   };
+}
+
+function endpointName(account: number, url: string, contentType: string): string {
+  return `${account} ${contentType} ${url}`;
 }

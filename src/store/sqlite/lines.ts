@@ -4,6 +4,7 @@
  */
 import { prepare, type Tx } from './tx.ts';
 
+/** A bulk's place on a lane, or an account's express line (`bulk` null). */
 export interface LineRow {
   no: number;
   lane: number;
@@ -14,6 +15,7 @@ export interface LineRow {
 
 export type Lines = ReturnType<typeof createLines>;
 
+/** Lanes, turns and lines on the transaction that they are given. */
 export function createLines(tx: Tx) {
   const db = tx.db;
   const q = {
@@ -94,8 +96,8 @@ export function createLines(tx: Tx) {
     wake(line: number, lane: number, account: number, due: number): void {
       const seq = tx.seq();
       if (q.wakeLine.run(due, seq, line, due) === 0) return;
-      q.wakeTurn.run(due, seq, lane, account, due);
-      if (due <= tx.now) tx.hint('lane');
+      // A later instant is told too: the lane sleeps until the earliest it knew.
+      if (q.wakeTurn.run(due, seq, lane, account, due) > 0) tx.hint('lane');
     },
     /** The line was served, steered or emptied: its next due instant from what is really under it. */
     rest(line: LineRow): number | null {
@@ -117,12 +119,13 @@ export function createLines(tx: Tx) {
       q.setPaused.run(paused ? 1 : 0, line.no);
       const due = lines.rest({ ...line, paused: paused ? 1 : 0 });
       lines.restTurn(line.lane, line.account);
-      if (due !== null && due <= tx.now) tx.hint('lane');
+      if (due !== null) tx.hint('lane');
     },
   };
   return lines;
 }
 
+/** The earlier of two instants; null = never. */
 export function earliest(a: number | null, b: number | null): number | null {
   return a === null ? b : b === null ? a : Math.min(a, b);
 }

@@ -2,32 +2,34 @@
  * LINK segments on their way to bytes, uploads, and the runs that wait for them: a run opens when every segment of its
  * spec has bytes; a segment that failed for good ends the spec's messages with the error that says why.
  */
-import { STATE } from '../../domain/status.ts';
 import type { MediaJob, MediaOutcome, Upload } from '../contract.ts';
-import type { Events, Live } from './events.ts';
 import type { Lines } from './lines.ts';
+import type { Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
 
-export function createMedia(tx: Tx, lines: Lines, events: Events) {
+/** Uploads and the fetching of links on the transaction that they are given. */
+export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
   const db = tx.db;
   const q = {
     due: prepare<{ spec: number; segment: number; url: string; content_type: string | null; tries: number }>(
       db,
-      'SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= ? ORDER BY due_at LIMIT ?',
+      'SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= ? ORDER BY due_at LIMIT ? + 0',
     ),
     lease: prepare(db, 'UPDATE media SET due_at = ?, tries = tries + 1 WHERE spec = ? AND segment = ?'),
     min: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
+    // Of what still waits for it; a run that expired needs no bytes.
     validUntil: prepare<{ at: number | null }>(
       db,
-      `SELECT max(coalesce(valid_until, ? + validity)) AS at FROM run
-       WHERE no >= (SELECT first FROM spec WHERE no = ?) AND no < (SELECT "end" FROM spec WHERE no = ?)`,
+      `SELECT max(opens_at + validity) AS at FROM run
+       WHERE no >= (SELECT first FROM spec WHERE no = ?1) AND no < (SELECT "end" FROM spec WHERE no = ?1)
+         AND media = 1 AND next < "end"`,
     ),
     ready: prepare(
       db,
       'UPDATE media SET hash = ?, content_type = ?, name = ?, due_at = NULL WHERE spec = ? AND segment = ?',
     ),
     again: prepare(db, 'UPDATE media SET due_at = ? WHERE spec = ? AND segment = ? AND hash IS NULL'),
-    drop: prepare(db, 'UPDATE media SET due_at = NULL WHERE spec = ?'),
+    drop: prepare(db, 'UPDATE media SET due_at = NULL WHERE spec = ? AND due_at IS NOT NULL'),
     open: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM media WHERE spec = ? AND hash IS NULL'),
     runs: prepare<{ no: number; line: number; lane: number; account: number; next: number; end: number }>(
       db,
@@ -36,12 +38,6 @@ export function createMedia(tx: Tx, lines: Lines, events: Events) {
          AND r.media = 1`,
     ),
     runOpen: prepare(db, 'UPDATE run SET media = 0, due_at = ?, seq = ? WHERE no = ?'),
-    runEnd: prepare(db, 'UPDATE run SET next = "end", due_at = NULL WHERE no = ?'),
-    waiting: prepare<Live>(
-      db,
-      `SELECT no, account, spec, state, status, error, sent_at FROM message
-       WHERE no >= ? AND no < ? AND state = ${STATE.pending}`,
-    ),
     upload: prepare(
       db,
       `INSERT OR REPLACE INTO upload (account, id, name, hash, content_type, size, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
@@ -51,15 +47,20 @@ export function createMedia(tx: Tx, lines: Lines, events: Events) {
     next(limit: number, leaseMs: number): { now: number; jobs: MediaJob[]; nextDue: number | null } {
       const jobs: MediaJob[] = [];
       for (const row of q.due.all(tx.now, limit)) {
+        const validUntil = q.validUntil.get(row.spec)?.at ?? null;
+        if (validUntil === null) {
+          q.drop.run(row.spec);
+          continue;
+        }
         q.lease.run(tx.now + leaseMs, row.spec, row.segment);
-        const validUntil = q.validUntil.get(tx.now, row.spec, row.spec)?.at ?? tx.now;
         jobs.push({
           spec: row.spec,
           segment: row.segment,
           url: row.url,
           contentType: row.content_type,
           tries: row.tries + 1,
-          validUntil,
+          // A pause may have moved it on.
+          validUntil: Math.max(validUntil, tx.now + 60_000),
         });
       }
       return { now: tx.now, jobs, nextDue: q.min.get()?.due ?? null };
@@ -79,11 +80,13 @@ export function createMedia(tx: Tx, lines: Lines, events: Events) {
         return;
       }
       q.drop.run(job.spec);
-      for (const run of q.runs.all(job.spec, job.spec)) {
-        for (const message of q.waiting.all(run.next, run.end)) {
-          events.change(message, { kind: 'contentFailed', error: outcome.error }, outcome.words);
-        }
-        q.runEnd.run(run.no);
+      for (const row of q.runs.all(job.spec, job.spec)) {
+        const run = runs.get(row.no);
+        if (!run) continue;
+        // The sweep writes their ends, in steps.
+        runs.deadline(tx.now, run.next, run.end, run.no, { error: outcome.error, words: outcome.words.slice(0, 500) });
+        runs.move(run, run.end, null);
+        runs.look(run.no, null);
       }
     },
     putUpload(upload: Upload): void {

@@ -1,13 +1,39 @@
 /**
  * Reads: logs, one message's story, the live feed, figures; and takeReports, the one read that consumes (so it runs in the
  * writer's transaction). All newest first by number unless said; every read takes the account.
+ *
+ * A filter never becomes SQL: values are bound, and what no index knows is looked at row by row, newest first, within a
+ * budget. A page that used up its budget is short and says where to go on.
  */
-import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { STATUSES } from '../../domain/codes.ts';
-import type { EventRow, MessageRow } from '../../domain/rows.ts';
+import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
+import { STATE } from '../../domain/status.ts';
+import { byTurns, startOf } from '../clock.ts';
 import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
-import { MESSAGE_COLUMNS, MESSAGE_JOINS, type MessageColumns, type Reads, toMessage } from './rows.ts';
-import { prepare, type Statement, type Tx } from './tx.ts';
+import {
+  MESSAGE_COLUMNS,
+  MESSAGE_JOINS,
+  MESSAGE_OWN_COLUMNS,
+  type MessageColumns,
+  type MessageOwnColumns,
+  type Reads,
+  toMessage,
+} from './rows.ts';
+import { createRuns } from './runs.ts';
+import { prepare, type Tx } from './tx.ts';
+
+/** What one page of logs may look at: a message costs 1, a spec SPEC_COST (a query of its own). About 0.2 s. */
+const BUDGET = 400_000;
+const SPEC_COST = 10;
+/** Specs fetched at a time: few at first, since most pages end soon. */
+const SPECS_FIRST = 64;
+const SPECS_MOST = 4096;
+/** Pull entries fetched at a time. */
+const PULLS = 200;
+/** Numbers of events that one call of the feed walks over at most, in steps. */
+const FEED_STEP = 10_000;
+const FEED_STEPS = 20;
 
 type EventColumns = MessageColumns & { event: number; at: number; e_status: number; e_error: number };
 const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error`;
@@ -16,84 +42,179 @@ function toEvent(row: EventColumns): EventRow {
   return { ...toMessage(row), event: row.event, at: row.at, status: row.e_status, error: row.e_error, doneAt: row.at };
 }
 
-/** Statements by their text: filters make a bounded number of shapes. */
-function cachedStatements<Row>(db: DatabaseSync): (sql: string) => Statement<Row> {
-  const cache = new Map<string, Statement<Row>>();
-  return (sql) => {
-    let statement = cache.get(sql);
-    if (!statement) {
-      if (cache.size >= 200) cache.clear();
-      statement = prepare<Row>(db, sql);
-      cache.set(sql, statement);
-    }
-    return statement;
-  };
+interface SpecHead {
+  no: number;
+  account: number;
+  bulk: number;
+  first: number;
+  end: number;
+  accepted_at: number;
+  sender: string;
+  campaign: string | null;
+  entity: string | null;
+  application: string | null;
+}
+const SPEC_HEAD = 'no, account, bulk, first, "end" AS "end", accepted_at, sender, campaign, entity, application';
+
+/** The ids of statuses in a group; an unknown group has none. */
+function statusesOf(group: string): Set<number> {
+  const ids = Object.values(STATUSES)
+    .filter((status) => status.groupName === group)
+    .map((status) => status.id);
+  return new Set(ids);
 }
 
-/** Conditions of a filter on message m, spec s, bulk b. The account always comes first. */
-function conditions(filter: MessageFilter): { where: string[]; values: SQLInputValue[] } {
-  const where = ['m.account = ?'];
-  const values: SQLInputValue[] = [filter.account];
-  const oneOf = (column: string, list: SQLInputValue[]): string => {
-    values.push(...list);
-    return list.length === 0 ? '0' : `${column} IN (${list.map(() => '?').join(', ')})`;
-  };
-  if (filter.bulks) {
-    const ids = filter.bulks.ids;
-    where.push(`(${oneOf('s.bulk', filter.bulks.nos)} OR ${oneOf('b.id', ids)})`);
-  }
-  if (filter.messages) {
-    // A key of the customer's own never hides behind a number of another's, nor the reverse.
-    const nos = oneOf('m.no', filter.messages.nos);
-    const keys = oneOf('m.key', filter.messages.keys);
-    where.push(`((m.key IS NULL AND ${nos}) OR ${keys})`);
-  }
-  const equal = (column: string, value: SQLInputValue | undefined): void => {
-    if (value === undefined) return;
-    where.push(`${column} = ?`);
-    values.push(value);
-  };
-  equal('s.sender', filter.sender);
-  equal('m."to"', filter.destination);
-  equal('s.entity', filter.entity);
-  equal('s.application', filter.application);
-  if (filter.campaigns) where.push(oneOf('s.campaign', filter.campaigns));
-  if (filter.generalStatus !== undefined) {
-    const group = filter.generalStatus;
-    const ids = Object.values(STATUSES)
-      .filter((status) => status.groupName === group)
-      .map((status) => status.id);
-    where.push(oneOf('m.status', ids));
-  }
-  if (filter.since !== undefined) {
-    where.push('coalesce(m.sent_at, s.accepted_at) >= ?');
-    values.push(filter.since);
-  }
-  if (filter.until !== undefined) {
-    where.push('coalesce(m.sent_at, s.accepted_at) <= ?');
-    values.push(filter.until);
-  }
-  return { where, values };
-}
-
-export function createTakeReports(tx: Tx, reads: Reads) {
-  const statement = cachedStatements<EventColumns>(tx.db);
-  const take = prepare(tx.db, 'DELETE FROM pull WHERE account = ? AND event = ?');
-  return function takeReports(filter: MessageFilter): Page<EventRow> {
-    const { where, values } = conditions(filter);
-    const rows = statement(
-      `SELECT ${EVENT_COLUMNS} FROM pull p JOIN event e ON e.no = p.event JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
-       WHERE p.account = ? AND ${where.join(' AND ')} ORDER BY p.event DESC LIMIT ?`,
-    ).all(filter.account, ...values, filter.limit);
-    for (const row of rows) take.run(filter.account, row.event);
-    const events = rows.map(toEvent);
-    return { rows: events, specs: reads.specs([...new Set(events.map((event) => event.spec))]), next: null };
-  };
-}
-
-export function createReader(db: DatabaseSync, reads: Reads) {
-  const statement = cachedStatements<MessageColumns>(db);
+/** A filter as two questions: does anything of this spec match, and does this message of it? */
+function createFilter(db: DatabaseSync) {
   const q = {
+    bulkById: prepare<{ no: number }>(db, 'SELECT no FROM bulk WHERE account = ? AND id = ?'),
+    key: prepare<{ no: number }>(db, 'SELECT no FROM message_key WHERE account = ? AND key = ?'),
+  };
+  return function read(filter: MessageFilter) {
+    const { account, sender, entity, application, destination, since, until } = filter;
+    const bulks = filter.bulks
+      ? new Set([...filter.bulks.nos, ...filter.bulks.ids.flatMap((id) => q.bulkById.get(account, id)?.no ?? [])])
+      : null;
+    const campaigns = filter.campaigns ? new Set(filter.campaigns) : null;
+    const statuses = filter.generalStatus === undefined ? null : statusesOf(filter.generalStatus);
+    let messages: Set<number> | null = null;
+    let keyed: Set<number> | null = null;
+    if (filter.messages) {
+      keyed = new Set(filter.messages.keys.flatMap((key) => q.key.get(account, key)?.no ?? []));
+      messages = new Set([...filter.messages.nos, ...keyed]);
+    }
+    return {
+      bulks: bulks === null ? null : [...bulks],
+      /** Newest first. */
+      messages: messages === null ? null : [...messages].sort((a, b) => b - a),
+      spec(spec: SpecHead): boolean {
+        return (
+          spec.account === account &&
+          (bulks === null || bulks.has(spec.bulk)) &&
+          (sender === undefined || spec.sender === sender) &&
+          (entity === undefined || spec.entity === entity) &&
+          (application === undefined || spec.application === application) &&
+          (campaigns === null || (spec.campaign !== null && campaigns.has(spec.campaign))) &&
+          // Nothing is sent before it is accepted.
+          (until === undefined || spec.accepted_at <= until)
+        );
+      },
+      message(row: MessageOwnColumns, spec: SpecHead): boolean {
+        const at = row.m_sent ?? spec.accepted_at;
+        return (
+          // A key of the customer's own never hides behind a number of another's, nor the reverse.
+          (messages === null || (messages.has(row.m_no) && (row.m_key === null || keyed?.has(row.m_no) === true))) &&
+          (destination === undefined || row.m_to === destination) &&
+          (statuses === null || statuses.has(row.m_status)) &&
+          (since === undefined || at >= since) &&
+          (until === undefined || at <= until)
+        );
+      },
+    };
+  };
+}
+
+/** The two ways to bind a place "before everything". */
+const END = Number.MAX_SAFE_INTEGER;
+
+/** The verb `takeReports`: a write, since what it hands out is taken. */
+export function createTakeReports(tx: Tx, reads: Reads) {
+  const db = tx.db;
+  const readFilter = createFilter(db);
+  const q = {
+    newest: prepare<Pulled>(
+      db,
+      `SELECT event, message, spec FROM pull WHERE account = ? AND event < ? AND until > ? ORDER BY event DESC LIMIT ${PULLS}`,
+    ),
+    ofBulk: prepare<Pulled>(
+      db,
+      `SELECT event, message, spec FROM pull WHERE account = ? AND bulk = ? AND event < ? AND until > ?
+       ORDER BY event DESC LIMIT ${PULLS}`,
+    ),
+    ofMessage: prepare<Pulled>(
+      db,
+      `SELECT p.event, p.message, p.spec FROM event e JOIN pull p ON p.account = ? AND p.event = e.no
+       WHERE e.message = ? AND p.until > ? ORDER BY e.no DESC`,
+    ),
+    spec: prepare<SpecHead>(db, `SELECT ${SPEC_HEAD} FROM spec WHERE no = ?`),
+    event: prepare<EventColumns>(
+      db,
+      `SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS} WHERE e.no = ?`,
+    ),
+    take: prepare(db, 'DELETE FROM pull WHERE account = ? AND event = ?'),
+  };
+  return function takeReports(filter: MessageFilter): Page<EventRow> {
+    const { account, limit } = filter;
+    const wanted = readFilter(filter);
+    const specs = new Map<number, SpecHead | undefined>();
+    const rows: EventRow[] = [];
+
+    function consider(pulled: Pulled): void {
+      if (!specs.has(pulled.spec)) specs.set(pulled.spec, q.spec.get(pulled.spec));
+      const spec = specs.get(pulled.spec);
+      if (!spec || !wanted.spec(spec)) return;
+      const event = q.event.get(pulled.event);
+      if (!event || !wanted.message({ ...event, m_status: event.e_status }, spec)) return;
+      q.take.run(account, pulled.event);
+      rows.push(toEvent(event));
+    }
+    function walk(next: (before: number) => Pulled[]): void {
+      for (let before = END; rows.length < limit; ) {
+        const page = next(before);
+        for (const pulled of page) {
+          if (rows.length >= limit) return;
+          consider(pulled);
+          before = pulled.event;
+        }
+        if (page.length < PULLS) return;
+      }
+    }
+    if (wanted.messages !== null) {
+      for (const no of wanted.messages) {
+        for (const pulled of q.ofMessage.all(account, no, tx.now)) if (rows.length < limit) consider(pulled);
+      }
+    } else if (wanted.bulks !== null) {
+      for (const bulk of wanted.bulks) walk((before) => q.ofBulk.all(account, bulk, before, tx.now));
+    } else walk((before) => q.newest.all(account, before, tx.now));
+    rows.sort((a, b) => b.event - a.event);
+    return { rows, specs: reads.specs([...new Set(rows.map((row) => row.spec))]), next: null };
+  };
+}
+
+interface Pulled {
+  event: number;
+  message: number;
+  spec: number;
+}
+
+/** The verbs that only read; they run beside the writer on a connection of their own. */
+export function createReader(db: DatabaseSync, reads: Reads) {
+  const readFilter = createFilter(db);
+  const runs = createRuns({ db, now: 0, seq: () => 0, hint: () => {} });
+  const q = {
+    specsOfAccount: prepare<SpecHead>(
+      db,
+      `SELECT ${SPEC_HEAD} FROM spec WHERE account = ? AND no < ? ORDER BY no DESC LIMIT ? + 0`,
+    ),
+    specsOfBulk: prepare<SpecHead>(
+      db,
+      `SELECT ${SPEC_HEAD} FROM spec WHERE bulk = ? AND no < ? ORDER BY no DESC LIMIT ? + 0`,
+    ),
+    spec: prepare<SpecHead>(db, `SELECT ${SPEC_HEAD} FROM spec WHERE no = ?`),
+    bulkId: prepare<{ id: string | null }>(db, 'SELECT id FROM bulk WHERE no = ?'),
+    messages: prepare<MessageOwnColumns>(
+      db,
+      `SELECT ${MESSAGE_OWN_COLUMNS} FROM message m WHERE m.no >= ? AND m.no < ? ORDER BY m.no DESC LIMIT ? + 0`,
+    ),
+    // Most filters leave few rows of a big spec: the frequent ones are asked in SQL.
+    messagesTo: prepare<MessageOwnColumns>(
+      db,
+      `SELECT ${MESSAGE_OWN_COLUMNS} FROM message m WHERE m.no >= ? AND m.no < ? AND m."to" = ? ORDER BY m.no DESC LIMIT ? + 0`,
+    ),
+    message: prepare<MessageOwnColumns & { account: number }>(
+      db,
+      `SELECT ${MESSAGE_OWN_COLUMNS}, m.account AS account FROM message m WHERE m.no = ?`,
+    ),
     one: prepare<MessageColumns>(
       db,
       `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = ? AND m.no = ? AND m.key IS NULL`,
@@ -103,11 +224,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       `SELECT ${MESSAGE_COLUMNS} FROM message_key k JOIN message m ON m.no = k.no ${MESSAGE_JOINS}
        WHERE k.account = ? AND k.key = ?`,
     ),
-    leader: prepare<{ leader: number }>(
-      db,
-      `SELECT CASE WHEN r.members > 0 THEN r.no ELSE ? END AS leader FROM run r
-       WHERE r.no <= ? AND r."end" > ? ORDER BY r.no DESC LIMIT 1`,
-    ),
+    runOf: prepare<{ no: number }>(db, 'SELECT no FROM run WHERE no <= ? ORDER BY no DESC LIMIT 1'),
     attempts: prepare<{
       n: number;
       generation: number;
@@ -140,42 +257,100 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       `SELECT e.no AS event, t.retry, t.at, t.took, t.status, t.excerpt, p.url FROM event e JOIN hook h ON h.no = e.hook
        JOIN hook_try t ON t.hook = h.no JOIN endpoint p ON p.no = h.endpoint WHERE e.message = ? ORDER BY t.at LIMIT 1000`,
     ),
-    waiting: prepare<{ due: number | null; paused: number; media: number; until: number | null }>(
+    line: prepare<{ bulk: number | null; paused: number; lane: number; account: number }>(
       db,
-      `SELECT coalesce(t.due_at, r.due_at) AS due, l.paused, r.media, coalesce(t.valid_until, r.valid_until) AS until
-       FROM run r JOIN line l ON l.no = r.line LEFT JOIN retry t ON t.leader = ?
-       WHERE r.no <= ? AND r."end" > ? ORDER BY r.no DESC LIMIT 1`,
+      'SELECT bulk, paused, lane, account FROM line WHERE no = ?',
     ),
+    runDue: prepare<{ due: number | null }>(db, 'SELECT due_at AS due FROM run WHERE no = ?'),
+    retry: prepare<{ due: number; until: number }>(
+      db,
+      'SELECT due_at AS due, valid_until AS until FROM retry WHERE leader = ?',
+    ),
+    flight: prepare<{ until: number }>(db, 'SELECT valid_until AS until FROM flight WHERE leader = ?'),
     feed: prepare<EventColumns>(
       db,
       `SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
-       WHERE e.no > ? AND e.account = ? AND e.kind = 0 ORDER BY e.no LIMIT ?`,
+       WHERE e.no > ? AND e.no <= ? AND e.account = ? AND e.kind = 0 ORDER BY e.no LIMIT ? + 0`,
     ),
-    lastEvent: prepare<{ no: number | null }>(db, 'SELECT max(no) AS no FROM event'),
+    lastEvent: prepare<{ no: number }>(db, "SELECT seq AS no FROM sqlite_sequence WHERE name = 'event'"),
     keys: prepare<Key>(db, 'SELECT hash, account, label FROM key'),
     install: prepare<{ v: string }>(db, "SELECT v FROM meta WHERE k = 'install'"),
     stats: prepare<Omit<Stats, 'walBytes'>>(
       db,
       `SELECT (SELECT coalesce(sum("end" - next), 0) FROM run WHERE due_at IS NOT NULL) AS waiting,
          (SELECT count(*) FROM flight) AS inFlight, (SELECT count(*) FROM retry) AS retries,
-         (SELECT count(*) FROM hook WHERE due_at IS NOT NULL) + (SELECT count(*) FROM outbox) AS webhooksWaiting,
+         (SELECT count(*) FROM endpoint p JOIN hook h ON h.endpoint = p.no AND h.state = 0)
+           + (SELECT count(*) FROM outbox) AS webhooksWaiting,
          (SELECT count(*) FROM hook WHERE state = 2) AS webhooksExhausted, (SELECT count(*) FROM pull) AS pull`,
     ),
   };
 
   return {
     logs(filter: MessageFilter): Page<MessageRow> {
-      const { where, values } = conditions(filter);
-      if (filter.before !== undefined) {
-        where.push('m.no < ?');
-        values.push(filter.before);
+      const wanted = readFilter(filter);
+      const before = filter.before ?? END;
+      const rows: MessageRow[] = [];
+      const bulkIds = new Map<number, string | null>();
+      const add = (row: MessageOwnColumns, spec: SpecHead): void => {
+        if (!bulkIds.has(spec.bulk)) bulkIds.set(spec.bulk, q.bulkId.get(spec.bulk)?.id ?? null);
+        const bulkId = bulkIds.get(spec.bulk) ?? null;
+        rows.push(toMessage({ ...row, s_bulk: spec.bulk, s_accepted: spec.accepted_at, b_id: bulkId }));
+      };
+      const page = (next: number | null): Page<MessageRow> => ({
+        rows,
+        specs: reads.specs([...new Set(rows.map((row) => row.spec))]),
+        next,
+      });
+
+      if (wanted.messages !== null) {
+        for (const no of wanted.messages) {
+          if (no >= before) continue;
+          const row = q.message.get(no);
+          if (!row || row.account !== filter.account) continue;
+          const spec = q.spec.get(row.m_spec);
+          if (!spec || !wanted.spec(spec) || !wanted.message(row, spec)) continue;
+          if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
+          add(row, spec);
+        }
+        return page(null);
       }
-      const rows = statement(
-        `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT ?`,
-      ).all(...values, filter.limit + 1);
-      const page = rows.slice(0, filter.limit).map(toMessage);
-      const next = rows.length > filter.limit ? (page.at(-1)?.no ?? null) : null;
-      return { rows: page, specs: reads.specs([...new Set(page.map((row) => row.spec))]), next };
+
+      // Numbers of an account's specs and those of their messages rise together: both are given by the request.
+      const fetch = (place: number, count: number): SpecHead[] => {
+        if (wanted.bulks === null) return q.specsOfAccount.all(filter.account, place, count);
+        const all = wanted.bulks.flatMap((bulk) => q.specsOfBulk.all(bulk, place, count));
+        return wanted.bulks.length < 2 ? all : all.sort((a, b) => b.no - a.no).slice(0, count);
+      };
+      let budget = BUDGET;
+      let place = before;
+      for (let count = SPECS_FIRST; ; count = Math.min(count * 4, SPECS_MOST)) {
+        const specs = fetch(place, count);
+        for (const spec of specs) {
+          // Of a page's first spec some messages were on the page before.
+          const end = Math.min(spec.end, before);
+          if (wanted.spec(spec)) {
+            for (let from = end; from > spec.first; ) {
+              const want = Math.max(filter.limit - rows.length + 1, 64);
+              const found =
+                filter.destination === undefined
+                  ? q.messages.all(spec.first, from, want)
+                  : q.messagesTo.all(spec.first, from, filter.destination, want);
+              for (const row of found) {
+                if (!wanted.message(row, spec)) continue;
+                if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
+                add(row, spec);
+              }
+              from = found.length < want ? spec.first : (found.at(-1) as MessageOwnColumns).m_no;
+            }
+            budget -= end > spec.first ? end - spec.first : 0;
+          }
+          budget -= SPEC_COST;
+          place = spec.no;
+          // All older messages are below its first one.
+          if (budget <= 0) return page(spec.first);
+        }
+        if (specs.length < count) return page(null);
+      }
     },
     story(account: number, id: { no: number } | { key: string }): Story | null {
       const row = 'no' in id ? q.one.get(account, id.no) : q.keyed.get(account, id.key);
@@ -183,9 +358,23 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       const message = toMessage(row);
       const spec = reads.specs([message.spec])[0];
       if (!spec) return null;
-      const leader = q.leader.get(message.no, message.no, message.no)?.leader ?? message.no;
+      const nearest = q.runOf.get(message.no);
+      const found = nearest ? runs.get(nearest.no) : null;
+      // Refused at the door: in no run.
+      const run = found !== null && found.end > message.no ? found : null;
+      const leader = run !== null && run.members > 0 ? run.no : message.no;
       const install = q.install.get()?.v ?? '';
-      const waiting = q.waiting.get(leader, message.no, message.no);
+      const line = run === null ? undefined : q.line.get(run.line);
+      const retry = q.retry.get(leader);
+      const waiting = run && {
+        due: retry?.due ?? q.runDue.get(run.no)?.due ?? null,
+        paused: line?.paused === 1,
+        media: run.closed,
+      };
+      const bulk = line ? runs.bulkOf({ no: 0, ...line }) : null;
+      const start = run === null ? null : startOf(run, bulk);
+      const shared = run === null || start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
+      const validUntil = q.flight.get(leader)?.until ?? retry?.until ?? shared;
       const final = message.doneAt !== null;
       return {
         message,
@@ -219,13 +408,22 @@ export function createReader(db: DatabaseSync, reads: Reads) {
           url: row.url,
         })),
         waiting: final || !waiting ? null : whyWaiting(message, waiting),
-        validUntil: waiting?.until ?? null,
+        validUntil,
       };
     },
-    feed(account: number, after: number, limit: number): { rows: EventRow[]; specs: []; last: number } {
-      if (after === 0) return { rows: [], specs: [], last: q.lastEvent.get()?.no ?? 0 };
-      const rows = q.feed.all(after, account, limit).map(toEvent);
-      return { rows, specs: [], last: rows.at(-1)?.event ?? after };
+    feed(account: number, after: number, limit: number): { rows: EventRow[]; specs: SpecRow[]; last: number } {
+      const head = q.lastEvent.get()?.no ?? 1;
+      if (after === 0) return { rows: [], specs: [], last: head };
+      let place = Math.max(after, 0);
+      for (let step = 0; step < FEED_STEPS && place < head; step++) {
+        const to = Math.min(place + FEED_STEP, head);
+        const rows = q.feed.all(place, to, account, limit).map(toEvent);
+        // A full page may have more behind its last row.
+        const last = rows.length < limit ? to : (rows.at(-1)?.event ?? to);
+        if (rows.length > 0) return { rows, specs: reads.specs([...new Set(rows.map((row) => row.spec))]), last };
+        place = last;
+      }
+      return { rows: [], specs: [], last: Math.max(place, 1) };
     },
     keys: (): Key[] => q.keys.all().map((row) => ({ hash: row.hash, account: row.account, label: row.label })),
     stats(walBytes: number): Stats {
@@ -236,12 +434,13 @@ export function createReader(db: DatabaseSync, reads: Reads) {
 
 function whyWaiting(
   message: MessageRow,
-  waiting: { due: number | null; paused: number; media: number },
+  waiting: { due: number | null; paused: boolean; media: boolean },
 ): { until: number | null; why: string } {
   if (message.claimed) return { until: null, why: 'being submitted' };
+  if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
   if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
-  if (waiting.paused === 1) return { until: null, why: 'its bulk is paused' };
-  if (waiting.media === 1) return { until: null, why: 'its linked content is being fetched' };
+  if (waiting.paused) return { until: null, why: 'its bulk is paused' };
+  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
   return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
 }
 

@@ -5,7 +5,8 @@ import type { DatabaseSync } from 'node:sqlite';
 import type { MessageRow, SpecRow } from '../../domain/rows.ts';
 import { prepare } from './tx.ts';
 
-export interface MessageColumns {
+/** What the message's own row says. */
+export interface MessageOwnColumns {
   m_no: number;
   m_key: string | null;
   m_spec: number;
@@ -16,17 +17,27 @@ export interface MessageColumns {
   m_sent: number | null;
   m_done: number | null;
   m_claimed: number;
+}
+
+/** A row of `MESSAGE_COLUMNS`. */
+export interface MessageColumns extends MessageOwnColumns {
   s_bulk: number;
   s_accepted: number;
   b_id: string | null;
 }
 
+/** Whether a claim is open: spans of flights do not overlap, so only the nearest leader can cover a number. */
+const CLAIMED = `coalesce((SELECT f.leader + f.members > m.no FROM flight f WHERE f.leader <= m.no
+  ORDER BY f.leader DESC LIMIT 1), 0)`;
+
+/** Columns of `message m`. */
+export const MESSAGE_OWN_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
+  m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, ${CLAIMED} AS m_claimed`;
 /** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. */
-export const MESSAGE_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
-  m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, s.bulk AS s_bulk,
-  s.accepted_at AS s_accepted, b.id AS b_id, EXISTS (SELECT 1 FROM flight f WHERE f.leader = m.no) AS m_claimed`;
+export const MESSAGE_COLUMNS = `${MESSAGE_OWN_COLUMNS}, s.bulk AS s_bulk, s.accepted_at AS s_accepted, b.id AS b_id`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
 
+/** The contract's message from such a row. */
 export function toMessage(row: MessageColumns): MessageRow {
   return {
     no: row.m_no,
@@ -47,6 +58,7 @@ export function toMessage(row: MessageColumns): MessageRow {
 
 export type Reads = ReturnType<typeof createReads>;
 
+/** Reads that writer and reader share, on either connection. */
 export function createReads(db: DatabaseSync) {
   const q = {
     spec: prepare<{ no: number; account: number; sender: string; body: string; accepted_at: number }>(

@@ -2,7 +2,7 @@
  * The tables of the embedded engine and how they grow: numbered steps, forward only, each applied once inside one
  * transaction. `PRAGMA user_version` is the last step applied; a file newer than the code is refused.
  *
- * Shape (design 7, "Rows and verbs"): waiting has three levels. turn = one account's place on a lane, line = one bulk's
+ * Shape (docs/adr/0004): waiting has three levels. turn = one account's place on a lane, line = one bulk's
  * place (or an account's express line), run = consecutive messages of one request. Each has `due_at` (NULL = nothing may
  * leave) and `seq`; served rows get due_at = now and the next seq, so an index scan in (due_at, seq) order is a fair ring.
  * What delays many messages is a column of bulk, line or run, never of message; a fresh message has no queue row at all.
@@ -16,21 +16,24 @@ CREATE TABLE account (no INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE key (hash TEXT PRIMARY KEY, account INTEGER NOT NULL, label TEXT NOT NULL) WITHOUT ROWID;
 
 -- A bulk row exists only where there is something to steer: a bulkId given, a schedule, or a steering verb.
+-- pauses = ended ones, JSON [[begin, end], ...]; limited_at = when it first had a speed limit (store/clock.ts).
 CREATE TABLE bulk (
   no INTEGER PRIMARY KEY, account INTEGER NOT NULL, id TEXT, accepted_at INTEGER NOT NULL, send_at INTEGER,
-  interval_us REAL NOT NULL, next_us REAL NOT NULL, paused_at INTEGER, resumed_at INTEGER, canceled_at INTEGER);
+  interval_us REAL NOT NULL, next_us REAL NOT NULL, limited_at INTEGER, paused_at INTEGER, pauses TEXT NOT NULL,
+  canceled_at INTEGER);
 CREATE UNIQUE INDEX bulk_id ON bulk (account, id) WHERE id IS NOT NULL;
 
 CREATE TABLE spec (
   no INTEGER PRIMARY KEY, account INTEGER NOT NULL, bulk INTEGER NOT NULL, first INTEGER NOT NULL, "end" INTEGER NOT NULL,
   accepted_at INTEGER NOT NULL, endpoint INTEGER, intermediate INTEGER NOT NULL, sender TEXT NOT NULL,
   campaign TEXT, entity TEXT, application TEXT, body TEXT NOT NULL);
+CREATE INDEX spec_account ON spec (account);
 CREATE INDEX spec_bulk ON spec (bulk);
+CREATE INDEX spec_endpoint ON spec (endpoint) WHERE endpoint IS NOT NULL;
 
 CREATE TABLE message (
   no INTEGER PRIMARY KEY, account INTEGER NOT NULL, spec INTEGER NOT NULL, "to" TEXT NOT NULL, key TEXT,
   state INTEGER NOT NULL, status INTEGER NOT NULL, error INTEGER NOT NULL, sent_at INTEGER, done_at INTEGER);
-CREATE INDEX message_account ON message (account, no);
 CREATE TABLE message_key (account INTEGER, key TEXT, no INTEGER NOT NULL, PRIMARY KEY (account, key)) WITHOUT ROWID;
 CREATE TABLE idem (
   account INTEGER, key TEXT, hash TEXT NOT NULL, at INTEGER NOT NULL, answer TEXT NOT NULL,
@@ -49,23 +52,28 @@ CREATE UNIQUE INDEX line_express ON line (lane, account) WHERE bulk IS NULL;
 CREATE INDEX line_due ON line (lane, account, due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX line_of_bulk ON line (bulk) WHERE bulk IS NOT NULL;
 -- no = the run's first message. members 0 = singles, else one group submission of that many numbers.
+-- opens_at = first opening after acceptance and sendAt; look_at = when the sweep must see whether its
+-- validity ended; limited = its bulk had a limit when it was accepted.
 CREATE TABLE run (
   no INTEGER PRIMARY KEY, line INTEGER NOT NULL, spec INTEGER NOT NULL, next INTEGER NOT NULL, "end" INTEGER NOT NULL,
   members INTEGER NOT NULL, send_at INTEGER, days INTEGER, from_min INTEGER, to_min INTEGER, validity INTEGER NOT NULL,
-  valid_until INTEGER, media INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
+  opens_at INTEGER NOT NULL, look_at INTEGER, limited INTEGER NOT NULL, media INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
 CREATE INDEX run_due ON run (line, due_at, seq) WHERE due_at IS NOT NULL;
+CREATE INDEX run_look ON run (look_at) WHERE look_at IS NOT NULL;
+-- sent = members of the last submission (a smaller one is a new generation).
 CREATE TABLE retry (
-  leader INTEGER PRIMARY KEY, line INTEGER NOT NULL, run INTEGER NOT NULL, members INTEGER NOT NULL,
+  leader INTEGER PRIMARY KEY, line INTEGER NOT NULL, run INTEGER NOT NULL, members INTEGER NOT NULL, sent INTEGER NOT NULL,
   generation INTEGER NOT NULL, attempts INTEGER NOT NULL, held INTEGER NOT NULL, valid_until INTEGER NOT NULL,
   due_at INTEGER NOT NULL);
 CREATE INDEX retry_due ON retry (line, due_at);
 CREATE TABLE flight (
   leader INTEGER PRIMARY KEY, token INTEGER NOT NULL, lane INTEGER NOT NULL, line INTEGER NOT NULL, run INTEGER NOT NULL,
-  members INTEGER NOT NULL, generation INTEGER NOT NULL, attempts INTEGER NOT NULL, held INTEGER NOT NULL,
-  valid_until INTEGER NOT NULL, lease_until INTEGER NOT NULL);
--- whole 1 = the run's unclaimed rest expires with it, 0 = a range claimed under a speed limit.
+  members INTEGER NOT NULL, sent INTEGER NOT NULL, generation INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  held INTEGER NOT NULL, valid_until INTEGER NOT NULL, lease_until INTEGER NOT NULL);
+-- Numbers [first, end) of a run that end at that instant unless they are final by then: by their validity (error NULL), or because
+-- their content cannot be had (error).
 CREATE TABLE deadline (
-  at INTEGER, first INTEGER, "end" INTEGER NOT NULL, run INTEGER NOT NULL, whole INTEGER NOT NULL,
+  at INTEGER, first INTEGER, "end" INTEGER NOT NULL, run INTEGER NOT NULL, error INTEGER, words TEXT,
   PRIMARY KEY (at, first)) WITHOUT ROWID;
 
 CREATE TABLE attempt (
@@ -73,17 +81,22 @@ CREATE TABLE attempt (
   outcome TEXT NOT NULL, error INTEGER NOT NULL, words TEXT NOT NULL, ref TEXT, PRIMARY KEY (leader, n)) WITHOUT ROWID;
 CREATE TABLE carrier_ref (
   lane INTEGER, ref TEXT, leader INTEGER NOT NULL, members INTEGER NOT NULL, PRIMARY KEY (lane, ref)) WITHOUT ROWID;
+CREATE INDEX carrier_ref_leader ON carrier_ref (leader);
 CREATE TABLE parked (no INTEGER PRIMARY KEY, lane INTEGER NOT NULL, ref TEXT NOT NULL, at INTEGER NOT NULL, report TEXT NOT NULL);
 CREATE INDEX parked_ref ON parked (lane, ref);
+CREATE INDEX parked_at ON parked (at);
 
 -- kind 0 = the status changed, 1 = a report noted that changed nothing (late, doubled).
 CREATE TABLE event (
   no INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL, account INTEGER NOT NULL, at INTEGER NOT NULL,
   status INTEGER NOT NULL, error INTEGER NOT NULL, kind INTEGER NOT NULL, words TEXT NOT NULL, hook INTEGER);
 CREATE INDEX event_message ON event (message);
+-- Numbers start at 2, so that "after 1" means from the first and 0 can mean from now.
+INSERT INTO sqlite_sequence (name, seq) VALUES ('event', 1);
+-- open = POSTs in flight, fails = failed tries in a row, fresh = the last one formed was a fresh one.
 CREATE TABLE endpoint (
   no INTEGER PRIMARY KEY, account INTEGER NOT NULL, url TEXT NOT NULL, content_type TEXT NOT NULL, secret TEXT,
-  open INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
+  open INTEGER NOT NULL, fails INTEGER NOT NULL, fresh INTEGER NOT NULL, due_at INTEGER, seq INTEGER NOT NULL);
 CREATE UNIQUE INDEX endpoint_url ON endpoint (account, url, content_type);
 CREATE INDEX endpoint_due ON endpoint (due_at, seq) WHERE due_at IS NOT NULL;
 CREATE TABLE outbox (endpoint INTEGER, event INTEGER, PRIMARY KEY (endpoint, event)) WITHOUT ROWID;
@@ -94,11 +107,17 @@ CREATE TABLE hook (
   no INTEGER PRIMARY KEY AUTOINCREMENT, endpoint INTEGER NOT NULL, account INTEGER NOT NULL, state INTEGER NOT NULL,
   retry INTEGER NOT NULL, token INTEGER NOT NULL, leased INTEGER NOT NULL, due_at INTEGER, at INTEGER NOT NULL,
   events TEXT NOT NULL, body TEXT);
-CREATE INDEX hook_due ON hook (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX hook_of ON hook (endpoint, state, leased, due_at);
+CREATE INDEX hook_lease ON hook (due_at) WHERE leased = 1;
+CREATE INDEX hook_exhausted ON hook (state) WHERE state = 2;
 CREATE TABLE hook_try (
   hook INTEGER, retry INTEGER, at INTEGER NOT NULL, took INTEGER NOT NULL, status INTEGER NOT NULL, excerpt TEXT NOT NULL,
   PRIMARY KEY (hook, retry)) WITHOUT ROWID;
-CREATE TABLE pull (account INTEGER, event INTEGER, PRIMARY KEY (account, event)) WITHOUT ROWID;
+CREATE TABLE pull (
+  account INTEGER, event INTEGER, message INTEGER NOT NULL, spec INTEGER NOT NULL, bulk INTEGER NOT NULL,
+  until INTEGER NOT NULL, PRIMARY KEY (account, event)) WITHOUT ROWID;
+CREATE INDEX pull_bulk ON pull (account, bulk, event);
+CREATE INDEX pull_until ON pull (until);
 
 CREATE TABLE upload (
   account INTEGER, id TEXT, name TEXT NOT NULL, hash TEXT NOT NULL, content_type TEXT NOT NULL, size INTEGER NOT NULL,
@@ -129,8 +148,13 @@ export function migrate(db: DatabaseSync): void {
   }
   for (let step = version; step < STEPS.length; step++) {
     db.exec('BEGIN IMMEDIATE');
-    db.exec(STEPS[step] as string);
-    db.exec(`PRAGMA user_version = ${step + 1}`);
-    db.exec('COMMIT');
+    try {
+      db.exec(STEPS[step] as string);
+      db.exec(`PRAGMA user_version = ${step + 1}`);
+      db.exec('COMMIT');
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
   }
 }

@@ -4,19 +4,26 @@
  * before the settle which teaches its id is parked and applied there; first final wins (G4, G5, G7).
  */
 import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
-import { isFinal, STATE } from '../../domain/status.ts';
+import { admit } from '../../domain/schedule.ts';
+import { STATE } from '../../domain/status.ts';
 import type { CarrierReport, Outcome } from '../../domain/submission.ts';
+import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Settle } from '../contract.ts';
-import { type BulkRow, type RetryRow, type RunRow, validUntilOf } from './claim.ts';
+import { RETRY } from './claim.ts';
 import type { Events, Live } from './events.ts';
 import type { LineRow, Lines } from './lines.ts';
+import type { RunRow, Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** Parked reports: kept this long, and at most this many. */
 const PARKED_MS = 48 * 3_600_000;
 const PARKED_MAX = 100_000;
-/** Numbers looked at in one step of the sweep. */
-const SWEEP_SPAN = 500;
+/** Messages, runs and ranges looked at in one step of the sweep. */
+const STEP = 500;
+/** Lost leases concluded in one step. */
+const LOST = 64;
+/** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
+const ATTEMPTS = 200;
 
 interface FlightRow {
   leader: number;
@@ -25,6 +32,7 @@ interface FlightRow {
   line: number;
   run: number;
   members: number;
+  sent: number;
   generation: number;
   attempts: number;
   held: number;
@@ -32,19 +40,23 @@ interface FlightRow {
   lease_until: number;
 }
 
-const FLIGHT = 'leader, token, lane, line, run, members, generation, attempts, held, valid_until, lease_until';
+const FLIGHT = 'leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until, lease_until';
 const LIVE = 'no, account, spec, state, status, error, sent_at';
 
-export function createSettle(tx: Tx, lines: Lines, events: Events) {
+/** May be submitted (again). */
+function waits(message: Live): boolean {
+  return message.state === STATE.pending || message.state === STATE.uncertain;
+}
+
+/** Settle, release, report and the endings that time brings, on the transaction that they are given. */
+export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   const db = tx.db;
   const q = {
     flight: prepare<FlightRow>(db, `SELECT ${FLIGHT} FROM flight WHERE leader = ?`),
     flightDelete: prepare(db, 'DELETE FROM flight WHERE leader = ?'),
-    flightLost: prepare<FlightRow>(db, `SELECT ${FLIGHT} FROM flight WHERE lease_until <= ? LIMIT 64`),
-    flightOver: prepare<FlightRow>(
-      db,
-      `SELECT ${FLIGHT} FROM flight WHERE leader <= ? AND leader + members > ? LIMIT 1`,
-    ),
+    flightLost: prepare<FlightRow>(db, `SELECT ${FLIGHT} FROM flight WHERE lease_until <= ? LIMIT ${LOST}`),
+    // Spans do not overlap: only the nearest leader can cover a number.
+    flightOver: prepare<FlightRow>(db, `SELECT ${FLIGHT} FROM flight WHERE leader <= ? ORDER BY leader DESC LIMIT 1`),
     flightsFreed: prepare(db, 'UPDATE flight SET lease_until = 0'),
     lane: prepare<{ on_unknown: 'hold' | 'retry' | 'fail'; reports: number }>(
       db,
@@ -56,8 +68,12 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     attemptCount: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM attempt WHERE leader = ?'),
-    members: prepare<Live & { to: string }>(db, `SELECT ${LIVE}, "to" FROM message WHERE no >= ? AND no < ?`),
-    refAdd: prepare(db, 'INSERT OR IGNORE INTO carrier_ref (lane, ref, leader, members) VALUES (?, ?, ?, ?)'),
+    members: prepare<Live & { to: string }>(
+      db,
+      `SELECT ${LIVE}, "to" FROM message WHERE no >= ? AND no < ? ORDER BY no`,
+    ),
+    // An id given twice: carriers begin anew after a reset, so the newest submission is meant.
+    refAdd: prepare(db, 'INSERT OR REPLACE INTO carrier_ref (lane, ref, leader, members) VALUES (?, ?, ?, ?)'),
     ref: prepare<{ leader: number; members: number }>(
       db,
       'SELECT leader, members FROM carrier_ref WHERE lane = ? AND ref = ?',
@@ -69,36 +85,21 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
       'SELECT no, report FROM parked WHERE lane = ? AND ref = ? ORDER BY no',
     ),
     parkedDelete: prepare(db, 'DELETE FROM parked WHERE no = ?'),
-    parkedOld: prepare(db, 'DELETE FROM parked WHERE at <= ? AND no IN (SELECT no FROM parked ORDER BY no LIMIT 200)'),
-    retryAdd: prepare(
+    parkedOld: prepare(
       db,
-      `INSERT OR REPLACE INTO retry (leader, line, run, members, generation, attempts, held, valid_until, due_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      'DELETE FROM parked WHERE no IN (SELECT no FROM parked WHERE at <= ? ORDER BY at LIMIT 200)',
     ),
-    retry: prepare<RetryRow>(
-      db,
-      `SELECT leader, line, run, members, generation, attempts, held, valid_until, due_at FROM retry WHERE leader = ?`,
-    ),
+    retryAdd: prepare(db, `INSERT OR REPLACE INTO retry (${RETRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
-    due: prepare<{ at: number; first: number; end: number; run: number; whole: number }>(
+    due: prepare<{ at: number; first: number; end: number; run: number; error: number | null; words: string | null }>(
       db,
-      'SELECT at, first, "end" AS "end", run, whole FROM deadline WHERE at <= ? ORDER BY at, first LIMIT 1',
+      'SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at <= ? ORDER BY at, first LIMIT 1',
     ),
     dueDelete: prepare(db, 'DELETE FROM deadline WHERE at = ? AND first = ?'),
-    dueAdd: prepare(db, 'INSERT OR REPLACE INTO deadline (at, first, "end", run, whole) VALUES (?, ?, ?, ?, ?)'),
-    run: prepare<Pick<RunRow, 'no' | 'next' | 'end' | 'members' | 'valid_until' | 'validity'> & { line: number }>(
-      db,
-      'SELECT no, line, next, "end" AS "end", members, valid_until, validity FROM run WHERE no = ?',
-    ),
-    runEnd: prepare(db, 'UPDATE run SET next = "end", due_at = NULL WHERE no = ?'),
-    bulkOfLine: prepare<BulkRow>(
-      db,
-      `SELECT b.no, b.interval_us, b.next_us, b.paused_at, b.resumed_at FROM line l JOIN bulk b ON b.no = l.bulk
-       WHERE l.no = ?`,
-    ),
     unfinished: prepare<Live>(
       db,
-      `SELECT ${LIVE} FROM message WHERE no >= ? AND no < ? AND state < ${STATE.delivered}`,
+      `SELECT ${LIVE} FROM message WHERE no >= ? AND no < ? AND state < ${STATE.delivered}
+       ORDER BY no`,
     ),
   };
   let parkedEstimate = q.parkedCount.get()?.n ?? 0;
@@ -114,6 +115,7 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
       flight.line,
       flight.run,
       flight.members,
+      flight.sent,
       flight.generation,
       attempts,
       held,
@@ -131,7 +133,7 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
     switch (outcome.kind) {
       case 'accepted': {
         const ref = refOf(outcome.carrierMessageId);
-        q.refAdd.run(flight.lane, ref, flight.leader, flight.members);
+        learn(flight.lane, ref, flight.leader, flight.members);
         for (const member of members) {
           const refused = outcome.refused?.find((one) => one.recipient === member.to);
           if (refused) {
@@ -143,10 +145,11 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
       }
       case 'deferred':
         for (const member of members) events.change(member, { kind: 'deferred', error: outcome.error.id }, words);
+        if (!members.some(waits)) return;
         again(flight, tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs), flight.attempts, flight.held);
         return;
       case 'throttled':
-        again(flight, tx.now + Math.max(0, outcome.retryAfterMs), flight.attempts - 1, flight.held);
+        again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
         return;
       case 'refused':
         for (const member of members) events.change(member, { kind: 'refused', error: outcome.error.id }, words);
@@ -160,7 +163,7 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
           const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
           events.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
         }
-        if (policy.on_unknown === 'fail' || last) return;
+        if (policy.on_unknown === 'fail' || last || !members.some(waits)) return;
         if (policy.on_unknown === 'retry') {
           const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
           again(flight, tx.now + delay, flight.attempts, 0);
@@ -170,8 +173,13 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
     }
   }
 
+  /** An answer without an id teaches nothing: all such answers would share it. */
+  function learn(lane: number, ref: string, leader: number, members: number): void {
+    if (ref !== '') q.refAdd.run(lane, ref, leader, members);
+  }
+
   function applyParked(lane: number, ref: string): void {
-    if (parkedEstimate === 0) return;
+    if (parkedEstimate === 0 || ref === '') return;
     for (const row of q.parked.all(lane, ref)) {
       q.parkedDelete.run(row.no);
       parkedEstimate--;
@@ -181,61 +189,97 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
 
   /** False = the id is not known (yet). */
   function applyReport(lane: number, ref: string, report: CarrierReport): boolean {
-    const found = q.ref.get(lane, ref);
+    const found = ref === '' ? undefined : q.ref.get(lane, ref);
     if (!found) return false;
     const members = q.members.all(found.leader, found.leader + found.members);
-    const named = members.length === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
+    const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
     for (const member of named) {
-      const waited = member.state === STATE.pending || member.state === STATE.uncertain;
       const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
       if (!events.change(member, event, report.words)) events.note(member, report.words);
-      else if (waited && members.length === 1 && isFinal(member.state)) q.retryDelete.run(found.leader);
     }
+    // Which member of a group it is about is not said: it decides nothing, but the story shows it.
+    const unnamed = named.length === 0 ? members[0] : undefined;
+    if (unnamed) events.note(unnamed, `names no recipient of this submission: ${report.words}`);
+    // Nobody is left to send to: the retry goes at once, not at its turn.
+    if (named.length > 0 && !members.some(waits)) q.retryDelete.run(found.leader);
     return true;
   }
 
-  function expire(message: Live): void {
-    const retry = q.retry.get(message.no);
-    if (retry?.members === 1) q.retryDelete.run(message.no);
-    const tried = message.state !== STATE.pending || message.error !== 0 || retry !== undefined;
-    const attempts = q.attemptCount.get(message.no)?.n ?? 0;
+  function expire(message: Live, run: RunRow | null): void {
+    const leader = run && run.members > 0 ? run.no : message.no;
+    // All members end with their submission, so its retry has nobody left.
+    q.retryDelete.run(leader);
+    const attempts = q.attemptCount.get(leader)?.n ?? 0;
     const words = attempts === 0 ? 'validity ended, never tried' : `validity ended after ${attempts} attempts`;
+    const tried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
   }
 
-  /** One step of one deadline. True = more may be due. */
-  function sweepDeadline(): boolean {
+  /** Up to `most` numbers of the earliest range that is due. Returns what it cost, 0 = none is due. */
+  function sweepDeadline(most: number): number {
     const due = q.due.get(tx.now);
-    if (!due) return false;
+    if (!due) return 0;
     q.dueDelete.run(due.at, due.first);
-    const run = q.run.get(due.run);
-    if (!run) return true;
-    const bulk = q.bulkOfLine.get(run.line) ?? null;
-    if (due.whole === 1 && bulk && run.valid_until !== null) {
-      const paused = line(run.line).paused === 1;
-      const opening = run.valid_until - run.validity;
-      // Paused before its clock could start: look again later, the resumption decides.
-      const until = paused && (bulk.paused_at ?? 0) <= opening ? tx.now + 60_000 : validUntilOf(run, bulk);
-      if (until !== null && until > tx.now) {
-        q.dueAdd.run(until, due.first, due.end, due.run, due.whole);
+    const failed = due.error === null ? undefined : { error: due.error, words: due.words ?? '' };
+    const end = Math.min(due.end, due.first + most);
+    runs.deadline(due.at, end, due.end, due.run, failed);
+    const run = runs.get(due.run);
+    for (const message of q.unfinished.all(due.first, end)) {
+      if (failed) {
+        events.change(message, { kind: 'contentFailed', error: failed.error }, failed.words);
+        continue;
+      }
+      const flight = q.flightOver.get(message.no);
+      if (flight && flight.leader + flight.members > message.no) {
+        // In flight: its settle comes first, or the loss of its lease.
+        runs.deadline(Math.max(flight.lease_until, tx.now) + 1000, message.no, message.no + 1, due.run);
+      } else expire(message, run);
+    }
+    return end - due.first + 1;
+  }
+
+  /** Whether the validity of a run has ended, all of it or the turns that passed unused. False = no run is to look at. */
+  function sweepRun(): boolean {
+    const run = runs.toLook();
+    if (!run) return false;
+    const row = line(run.line);
+    const bulk = runs.bulkOf(row);
+    const start = startOf(run, bulk);
+    const turns = byTurns(run, start, bulk);
+    if (turns && run.next >= run.end) runs.look(run.no, null);
+    else if (start === null || (turns && row.paused === 1)) {
+      // Its clock stands still, and runs in full once it starts.
+      runs.look(run.no, tx.now + run.validityMs);
+    } else if (turns) {
+      const remaining = run.members > 0 ? 1 : run.end - run.next;
+      const admission = admit(viewOf(run, bulk, start, remaining), bucketOf(bulk), tx.now, 1, 0);
+      if (admission.kind === 'expired') {
+        runs.passed(run, bulk, admission);
+        runs.look(run.no, run.next < run.end ? tx.now : null);
+        relax(row);
+      } else {
+        runs.look(run.no, admission.kind === 'go' ? admission.validUntil : Math.max(admission.until, tx.now + 1000));
+      }
+    } else {
+      const end = start + run.validityMs;
+      if (end > tx.now) {
+        runs.look(run.no, end);
         return true;
       }
-    }
-    if (due.whole === 1 && run.next < run.end) {
-      q.runEnd.run(run.no);
-      const row = line(run.line);
-      if (row.paused === 0) lines.rest(row);
-      lines.restTurn(row.lane, row.account);
-    }
-    const end = Math.min(due.end, due.first + SWEEP_SPAN);
-    if (end < due.end) q.dueAdd.run(due.at, end, due.end, due.run, due.whole);
-    for (const message of q.unfinished.all(due.first, end)) {
-      const flight = q.flightOver.get(message.no, message.no);
-      // In flight: its settle comes first, or the loss of its lease.
-      if (flight) q.dueAdd.run(Math.max(flight.lease_until, tx.now) + 1000, message.no, message.no + 1, run.no, 0);
-      else expire(message);
+      // Claimed ones too: they share the clock.
+      runs.deadline(tx.now, run.no, run.end, run.no);
+      const waited = run.next < run.end;
+      runs.move(run, run.end, null);
+      runs.look(run.no, null);
+      if (waited) relax(row);
     }
     return true;
+  }
+
+  /** Something left the line without being claimed. */
+  function relax(row: LineRow): void {
+    lines.rest(row);
+    lines.restTurn(row.lane, row.account);
   }
 
   function lose(flight: FlightRow): void {
@@ -257,7 +301,7 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
   }
 
   function attemptNo(leader: number): number {
-    return (q.attemptCount.get(leader)?.n ?? 0) + 1;
+    return Math.min((q.attemptCount.get(leader)?.n ?? 0) + 1, ATTEMPTS);
   }
 
   return {
@@ -267,9 +311,10 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
       if (!flight || flight.token !== settle.token) {
         // Too late to decide, but the carrier's id is worth knowing: its report will come.
         if (outcome.kind === 'accepted') {
-          const members = q.retry.get(settle.leader)?.members ?? flight?.members ?? 1;
+          // A group's leader is the number of its run.
+          const members = Math.max(1, runs.get(settle.leader)?.members ?? 1);
           const ref = refOf(outcome.carrierMessageId);
-          q.refAdd.run(settle.lane, ref, settle.leader, members);
+          learn(settle.lane, ref, settle.leader, members);
           applyParked(settle.lane, ref);
         }
         return false;
@@ -306,7 +351,7 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
       if (lane === null) return false;
       const ref = refOf(report.carrierMessageId);
       if (applyReport(lane, ref, report)) return true;
-      if (parkedEstimate < PARKED_MAX) {
+      if (ref !== '' && parkedEstimate < PARKED_MAX) {
         q.park.run(lane, ref, tx.now, JSON.stringify({ ...report, words: report.words.slice(0, 500) }));
         parkedEstimate++;
       }
@@ -320,10 +365,16 @@ export function createSettle(tx: Tx, lines: Lines, events: Events) {
     sweep(): boolean {
       const lost = q.flightLost.all(tx.now);
       for (const flight of lost) lose(flight);
-      const more = sweepDeadline();
+      let left = STEP;
+      while (left > 0 && sweepRun()) left--;
+      while (left > 0) {
+        const cost = sweepDeadline(left);
+        if (cost === 0) break;
+        left -= cost;
+      }
       const old = q.parkedOld.run(tx.now - PARKED_MS);
       parkedEstimate -= old;
-      return lost.length === 64 || more || old === 200;
+      return lost.length === LOST || left <= 0 || old === 200;
     },
     /** After a rollback. */
     forget(): void {

@@ -5,12 +5,13 @@
  * Fails: opening rejects with one line (locked, unwritable, too new, unsafe settings); a verb rejects with
  * StoreUnavailable when the disk refuses or the store is closed; any other rejection is a bug.
  */
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type Hint, type Store, StoreUnavailable } from '../contract.ts';
 import type { Op, OpResult } from './engine.ts';
 import type { ReadCall, ThreadData } from './thread.ts';
 
+/** Both ends of one connection to the store; transferable to another thread. */
 export interface SqlitePorts {
   writer: MessagePort;
   reader: MessagePort;
@@ -25,28 +26,39 @@ export interface SqliteHost {
 
 export interface SqliteOptions {
   dataDir: string;
+  /** The message log; default postcard.db in `dataDir`. Its lock and content stand beside it. */
+  file?: string;
   retentionMs: number;
   /** A thread of the store died: nothing can be promised any more, the process should end. */
   onCrash(message: string): void;
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+  /** Size of the write-ahead log at which the writer restarts it; default 64 MiB. */
+  walBoundBytes?: number;
 }
 
-/** Paths in the data directory. */
-export function sqliteFiles(dataDir: string): { file: string; contentFile: string; lockFile: string } {
-  return {
-    file: join(dataDir, 'postcard.db'),
-    contentFile: join(dataDir, 'content.db'),
-    lockFile: join(dataDir, 'postcard.lock'),
-  };
+/** The files of a store: names of their own for each, so that two may stand in one directory. */
+export function sqliteFiles(
+  dataDir: string,
+  file = join(dataDir, 'postcard.db'),
+): { file: string; contentFile: string; lockFile: string } {
+  const stem = file.replace(/\.db$/, '');
+  const contentFile = basename(stem) === 'postcard' ? join(dirname(file), 'content.db') : `${stem}.content.db`;
+  return { file, contentFile, lockFile: `${stem}.lock` };
 }
 
 /** Start the store's threads on a data directory that exists. Rejects with one line that says what is wrong. */
 export async function openSqlite(options: SqliteOptions): Promise<SqliteHost> {
-  const common = { ...sqliteFiles(options.dataDir), retentionMs: options.retentionMs };
-  const synchronous = options.synchronous ? { synchronous: options.synchronous } : {};
+  const common = { ...sqliteFiles(options.dataDir, options.file), retentionMs: options.retentionMs };
+  const writes = {
+    ...(options.synchronous ? { synchronous: options.synchronous } : {}),
+    ...(options.walBoundBytes ? { walBoundBytes: options.walBoundBytes } : {}),
+  };
   // The writer first: it makes and upgrades the file that the reader opens.
-  const writer = await startThread({ role: 'writer', ...common, ...synchronous }, options.onCrash);
-  const reader = await startThread({ role: 'reader', ...common }, options.onCrash);
+  const writer = await startThread({ role: 'writer', ...common, ...writes }, options.onCrash);
+  const reader = await startThread({ role: 'reader', ...common }, options.onCrash).catch(async (error: unknown) => {
+    await writer.close();
+    throw error;
+  });
   return {
     connect() {
       const toWriter = new MessageChannel();
@@ -160,6 +172,7 @@ export function connectSqlite(ports: SqlitePorts): Store {
     identity: () => write('identity', null),
     reserve: (count) => write('reserve', count),
     lane: (carrier, policy) => write('lane', { carrier, ...policy }),
+    laneLease: async (_node, lanes) => lanes,
     accept: (request) => write('accept', request),
     putContent: (hash, bytes) => read({ verb: 'putContent', arg: { hash, bytes } }),
     putUpload: (upload) => write('putUpload', upload),

@@ -24,6 +24,7 @@ export interface ThreadData {
   lockFile: string;
   retentionMs: number;
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
+  walBoundBytes?: number;
 }
 
 /** Reads and content verbs, as they cross to the reader thread. */
@@ -35,11 +36,15 @@ export type ReadCall =
   | { id: number; verb: 'content'; arg: string }
   | { id: number; verb: 'putContent'; arg: { hash: string; bytes: Uint8Array } };
 
+/** Ops that wait for a commit; beyond it, what customers bring is refused, what is on its way goes on. */
+const QUEUE = 20_000;
 /** Most ops in one commit: bounds the time a lone accept can wait behind others. */
 const GROUP = 1024;
 /** A WAL over this is restarted by the writer itself: the background checkpoint alone never resets it under load. */
 const WAL_BOUND = 64 * 1024 * 1024;
-/** Order inside a group: what came back first, then what comes in, then what goes out (design 7). */
+/** Commits between two looks at its size. */
+const WAL_LOOK = 64;
+/** Order inside a group: what came back first, then what comes in, then what goes out. */
 const RANK: Partial<Record<Op[0], number>> = { report: 0, settle: 0, release: 0, accept: 1, claim: 2, sweep: 4 };
 
 const data = workerData as ThreadData;
@@ -51,6 +56,15 @@ function fail(error: unknown): never {
   process.exit(1);
 }
 
+/** A background task that fails (a full disk) is tried again at its next turn; it must not take the thread with it. */
+function tolerated(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // The verbs themselves tell of a disk that refuses.
+  }
+}
+
 function walSize(file: string): number {
   try {
     return statSync(`${file}-wal`).size;
@@ -60,7 +74,9 @@ function walSize(file: string): number {
 }
 
 function startWriter(options: ThreadData): void {
-  const { engine, checkpoint } = open();
+  // The lock is kept in a variable of the thread: collected as garbage it would be freed.
+  const held = open();
+  const { engine, checkpoint } = held;
   const ports: MessagePort[] = [];
   let queue: { port: MessagePort; id: number; op: Op }[] = [];
   let scheduled = false;
@@ -70,7 +86,7 @@ function startWriter(options: ThreadData): void {
     try {
       // Held by the operating system for the life of the process, so a kill -9 frees it.
       const lock = new DatabaseSync(options.lockFile);
-      lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
+      takeLock(lock);
       const engine = openEngine({
         file: options.file,
         retentionMs: options.retentionMs,
@@ -80,14 +96,30 @@ function startWriter(options: ThreadData): void {
       const checkpoint = new DatabaseSync(options.file);
       return { engine, checkpoint, lock };
     } catch (error) {
-      if ((error as { errcode?: number }).errcode === 5) fail('another Postcard process uses this data directory');
       return fail(error);
+    }
+  }
+
+  function takeLock(lock: DatabaseSync): void {
+    try {
+      lock.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
+    } catch (error) {
+      if ((error as { errcode?: number }).errcode !== 5) throw error;
+      lock.close();
+      throw new Error('another Postcard process uses this data directory');
     }
   }
 
   function enqueue(port: MessagePort, text: string): void {
     const batch = JSON.parse(text) as [number, Op][];
-    for (const [id, op] of batch) queue.push({ port, id, op });
+    const refused: [number, OpResult][] = [];
+    for (const [id, op] of batch) {
+      const customers = op[0] === 'accept' || op[0] === 'putUpload' || op[0] === 'takeReports';
+      if (customers && queue.length >= QUEUE)
+        refused.push([id, { unavailable: 'too many requests wait for the disk' }]);
+      else queue.push({ port, id, op });
+    }
+    if (refused.length > 0) port.postMessage(JSON.stringify({ answers: refused }));
   }
 
   function drain(): void {
@@ -117,8 +149,8 @@ function startWriter(options: ThreadData): void {
       const text = JSON.stringify({ hints });
       for (const port of ports) port.postMessage(text);
     }
-    if (++commits % 64 === 0 && walSize(options.file) > WAL_BOUND) {
-      checkpoint.exec('PRAGMA wal_checkpoint(RESTART)');
+    if (++commits % WAL_LOOK === 0 && walSize(options.file) > (options.walBoundBytes ?? WAL_BOUND)) {
+      tolerated(() => checkpoint.exec('PRAGMA wal_checkpoint(RESTART)'));
     }
     if (queue.length > 0) schedule();
   }
@@ -140,10 +172,12 @@ function startWriter(options: ThreadData): void {
       port.on('close', () => ports.splice(ports.indexOf(port), 1));
     }
     if (message.close) {
-      while (queue.length > 0) drain();
+      do drain();
+      while (queue.length > 0);
       engine.close();
-      checkpoint.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+      tolerated(() => checkpoint.exec('PRAGMA wal_checkpoint(TRUNCATE)'));
       checkpoint.close();
+      held.lock.close();
       parentPort?.postMessage({ closed: true });
       queue = [];
       process.exit(0);
@@ -157,7 +191,7 @@ function startReader(options: ThreadData): void {
   const reader = createReader(db, createReads(db));
   let puts: { port: MessagePort; id: number; hash: string; bytes: Uint8Array }[] = [];
   let orphanPlace = '';
-  let stats: { at: number; value: Stats } | null = null;
+  let stats: { until: number; value: Stats } | null = null;
 
   function open() {
     try {
@@ -183,9 +217,13 @@ function startReader(options: ThreadData): void {
       case 'keys':
         return reader.keys();
       case 'stats': {
-        // Counting is linear in what waits: at most once a second, whoever asks.
+        // Counting is linear in what waits: at most once a second and 2 % of the time, whoever asks.
         const now = realClock.now();
-        if (!stats || now - stats.at >= 1000) stats = { at: now, value: reader.stats(walSize(options.file)) };
+        if (!stats || now >= stats.until) {
+          const value = reader.stats(walSize(options.file));
+          const cost = realClock.now() - now;
+          stats = { until: now + Math.max(1000, 50 * cost), value };
+        }
         return stats.value;
       }
       case 'content':
@@ -222,15 +260,13 @@ function startReader(options: ThreadData): void {
   }
 
   function collect(): void {
-    const hashes = content.old(realClock.now(), orphanPlace, 200);
-    orphanPlace = hashes.length === 200 ? (hashes.at(-1) as string) : '';
-    content.drop(hashes.filter((hash) => referred.get(hash) === undefined));
+    orphanPlace = content.collect(realClock.now(), orphanPlace, (hash) => referred.get(hash) !== undefined);
   }
 
   function every(ms: number, work: () => void): Timer {
     let timer: Timer;
     const tick = (): void => {
-      work();
+      tolerated(work);
       timer = realClock.setTimeout(tick, ms);
     };
     timer = realClock.setTimeout(tick, ms);

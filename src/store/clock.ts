@@ -1,0 +1,106 @@
+/**
+ * When the validity clock of waiting messages starts and ends, as every engine applies it to its rows. Pure.
+ *
+ * The clock starts once, at the first instant a message may leave: the latest of acceptance, sendAt, the window's opening
+ * and its turn under the speed limit. A pause that covers that instant moves it, a later one does not. So a run has either
+ * one clock for all its messages (no limit when it started), or each message has its own, which starts at its turn
+ * ("by turns"); then the bulk's bucket says whose turn has passed.
+ */
+import { nextOpening, type RateBucket, type RunView, type Window } from '../domain/schedule.ts';
+
+/** Pauses kept of one bulk; beyond, the two oldest become one. */
+const PAUSES = 50;
+/** A pause that ended longer ago moves nothing that still waits: at most 7 days to an opening and 48 h of validity. */
+const PAUSE_MATTERS_MS = 10 * 86_400_000;
+
+/** What a bulk says about time. */
+export interface BulkClock {
+  /** Microseconds between two turns; 0 = no limit. */
+  intervalUs: number;
+  /** Epoch microseconds of the earliest next turn. */
+  nextUs: number;
+  /** When it first had a limit; null = never. */
+  limitedAt: number | null;
+  /** Begin of the pause that holds now. */
+  pausedAt: number | null;
+  /** Ended pauses, oldest first: [begin, end). */
+  pauses: [number, number][];
+}
+
+/** What a run says about time. */
+export interface RunClock {
+  /** First opening after acceptance and sendAt. */
+  opensAt: number;
+  /** Its bulk had a limit when it was accepted. */
+  limited: boolean;
+  window: Window | null;
+  validityMs: number;
+}
+
+/**
+ * The first instant a run may leave, its turns aside; null = it stands still, because a pause covers that instant. A pause
+ * that begins at that very millisecond is later: something may have left before it.
+ */
+export function startOf(run: RunClock, bulk: BulkClock | null): number | null {
+  let start = run.opensAt;
+  if (bulk === null) return start;
+  for (const [begin, end] of bulk.pauses) {
+    if (begin < start && start < end) start = nextOpening(run.window, end);
+  }
+  return bulk.pausedAt !== null && bulk.pausedAt < start ? null : start;
+}
+
+/**
+ * Whether each message of the run has a clock of its own: the bulk had a limit before the run's clock could start. (At the
+ * very millisecond some may have left without a turn, so those of one request keep one clock.)
+ */
+export function byTurns(run: RunClock, start: number | null, bulk: BulkClock | null): boolean {
+  if (bulk === null || bulk.limitedAt === null) return false;
+  return run.limited || start === null || start > bulk.limitedAt;
+}
+
+/** The bucket of a bulk that has a limit. */
+export function bucketOf(bulk: BulkClock | null): RateBucket | null {
+  return bulk !== null && bulk.intervalUs > 0 ? { intervalUs: bulk.intervalUs, next: bulk.nextUs } : null;
+}
+
+/** What `admit` must know of a run whose clock does not stand still. `remaining` in submissions. */
+export function viewOf(run: RunClock, bulk: BulkClock | null, start: number, remaining: number): RunView {
+  const turns = byTurns(run, start, bulk);
+  // A limit that was lifted: what had no turn yet may leave since then, and its clock starts there.
+  const lifted = turns && bulk !== null && bulk.intervalUs === 0 ? Math.ceil(bulk.nextUs / 1000) : 0;
+  return {
+    acceptedAt: start,
+    sendAt: Math.max(start, lifted),
+    window: run.window,
+    validityMs: run.validityMs,
+    validUntil: turns ? null : start + run.validityMs,
+    remaining,
+  };
+}
+
+/** A bulk whose pause ends now. Turns that were still to come move behind it. */
+export function resumed(bulk: BulkClock, now: number): BulkClock {
+  if (bulk.pausedAt === null) return bulk;
+  const pauses = bulk.pauses.filter(([, end]) => end > now - PAUSE_MATTERS_MS);
+  if (now > bulk.pausedAt) pauses.push([bulk.pausedAt, now]);
+  while (pauses.length > PAUSES) {
+    const [first, second] = pauses.splice(0, 2) as [[number, number], [number, number]];
+    pauses.unshift([first[0], second[1]]);
+  }
+  const nextUs = bulk.limitedAt === null ? bulk.nextUs : Math.max(bulk.nextUs, now * 1000);
+  return { ...bulk, pausedAt: null, pauses, nextUs };
+}
+
+/** A bulk whose limit changes now: the last turn stays where it was (0 = no limit any more). */
+export function repaced(bulk: BulkClock, intervalUs: number, now: number): BulkClock {
+  if (bulk.intervalUs === intervalUs) return bulk;
+  const nextUs =
+    bulk.intervalUs === 0 || intervalUs === 0
+      ? // What left without a limit is not counted; what waits may leave from now on.
+        Math.max(intervalUs === 0 ? 0 : bulk.nextUs, now * 1000)
+      : bulk.nextUs === 0
+        ? 0
+        : bulk.nextUs - bulk.intervalUs + intervalUs;
+  return { ...bulk, intervalUs, nextUs, limitedAt: bulk.limitedAt ?? now };
+}

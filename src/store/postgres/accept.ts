@@ -1,0 +1,492 @@
+/**
+ * accept: numbered requests become rows, each wholly or not at all; one statement per kind of row however many requests
+ * share the transaction. Conflicts (a used Idempotency-Key, a cancelled bulk, unknown uploads) are found before the first
+ * write of their request, so that they are results and leave nothing behind.
+ *
+ * Against other nodes: a bulk that is joined is locked KEY SHARE, which a claim's lock does not mind but a steering verb
+ * waits for; a bulk or an Idempotency-Key that another node makes at the same moment raises Conflict, and the request is
+ * run again alone, when it finds the other's row.
+ */
+import { nextOpening } from '../../domain/schedule.ts';
+import { STATE } from '../../domain/status.ts';
+import { repaced } from '../clock.ts';
+import type { Accept, Accepted } from '../contract.ts';
+import type { createEvents } from './events.ts';
+import { type LineKey, type Lines, lineKey, type Wake } from './lines.ts';
+import { BULK, type BulkColumns, type BulkRow, RunBook, toBulk } from './runs.ts';
+import { byKey, Conflict, list, plain, sql, type Tx, texts } from './tx.ts';
+
+/** How long an Idempotency-Key answers with the first answer. */
+export const IDEM_MS = 24 * 3_600_000;
+
+const SQL = {
+  idem: sql(`SELECT i.account, i.key, i.hash, i.answer FROM idem i
+    JOIN unnest($1::bigint[], $2::text[]) AS x(account, key) ON i.account = x.account AND i.key = x.key WHERE i.at > $3`),
+  idemPut: sql(`INSERT INTO idem (account, key, hash, at, answer)
+    SELECT account, key, hash, $5::bigint, answer FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
+      AS x(account, key, hash, answer) ORDER BY account, key COLLATE "C"
+    ON CONFLICT (account, key) DO UPDATE SET hash = excluded.hash, at = excluded.at, answer = excluded.answer
+      WHERE idem.at <= $6::bigint RETURNING account`),
+  bulks: sql(`SELECT ${BULK} FROM bulk b JOIN unnest($1::bigint[], $2::text[]) AS x(account, id)
+      ON b.account = x.account AND b.id = x.id ORDER BY b.no FOR KEY SHARE OF b`),
+  // A limit that changes moves the bucket: nobody may claim by the old one meanwhile.
+  bulksLock: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) ORDER BY b.no FOR NO KEY UPDATE OF b`),
+  bulkAdd: sql(`INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, pauses)
+    SELECT no, account, id, $6::bigint, send_at, interval_us, next_us, limited_at, '[]'
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::float8[], $7::float8[], $8::bigint[])
+      AS x(no, account, id, send_at, interval_us, next_us, limited_at)
+    ORDER BY account, id COLLATE "C" ON CONFLICT DO NOTHING RETURNING no`),
+  uploads: sql(`SELECT u.account, u.id, u.hash, u.content_type, u.name FROM upload u
+    JOIN unnest($1::bigint[], $2::text[]) AS x(account, id) ON u.account = x.account AND u.id = x.id WHERE u.expires_at > $3`),
+  // In one order everywhere, so that two nodes cannot wait for each other.
+  keys: sql(`INSERT INTO message_key (account, key, no) SELECT account, key, no
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS x(account, key, no) ORDER BY account, key COLLATE "C", no
+    ON CONFLICT DO NOTHING RETURNING no`),
+  endpoints: sql(`SELECT e.no, e.account, e.url, e.content_type FROM endpoint e
+    JOIN unnest($1::bigint[], $2::text[], $3::text[]) AS x(account, url, content_type)
+      ON e.account = x.account AND md5(e.url) = md5(x.url) AND e.url = x.url AND e.content_type = x.content_type
+    ORDER BY e.no FOR KEY SHARE OF e`),
+  endpointAdd: sql(`INSERT INTO endpoint (account, url, content_type, secret, open, fails, fresh, due_at, seq)
+    SELECT account, url, content_type, NULL, 0, 0, false, NULL, 0 FROM unnest($1::bigint[], $2::text[], $3::text[])
+      AS x(account, url, content_type) ORDER BY account, url COLLATE "C", content_type COLLATE "C" ON CONFLICT DO NOTHING`),
+  specs:
+    sql(`INSERT INTO spec (no, account, bulk, first, "end", accepted_at, endpoint, intermediate, sender, campaign, entity,
+      application, body)
+    SELECT no, account, bulk, first, "end", $13::bigint, endpoint, intermediate, sender, campaign, entity, application, body
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+      AS x(no, account, bulk, first, "end", endpoint, intermediate, sender, campaign, entity, application, body)`),
+  media: sql(`INSERT INTO media (spec, segment, url, content_type, name, hash, tries, due_at)
+    SELECT spec, segment, url, content_type, name, hash, 0, due_at
+    FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+      AS x(spec, segment, url, content_type, name, hash, due_at)`),
+  messages: sql(`INSERT INTO message (no, account, spec, "to", key, state, status, error, sent_at, done_at)
+    SELECT no, account, spec, "to", key, state, status, error, NULL, done_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::smallint[],
+      $8::integer[], $9::bigint[]) AS x(no, account, spec, "to", key, state, status, error, done_at)`),
+  runs: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
+      limited, media, due_at, seq)
+    SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, media,
+      due_at, seq
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::integer[],
+      $8::integer[], $9::integer[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
+      $15::bigint[])
+      AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq)`),
+};
+
+/** A bulk that this group makes. */
+interface NewBulk extends BulkRow {
+  account: number;
+  sendAt: number | null;
+}
+
+interface UploadRow {
+  account: number;
+  id: string;
+  hash: string;
+  content_type: string;
+  name: string;
+}
+
+/** A request that will be stored. */
+interface Going {
+  index: number;
+  request: Accept;
+  bulk: BulkRow | null;
+  bulkNo: number;
+}
+
+/** Rows of a table as they pile up; `columns` turns them round for unnest. */
+function columnsOf<Row>(rows: readonly Row[]) {
+  return {
+    numbers: (pick: (row: Row) => number | boolean | null): string => list(rows.map(pick)),
+    texts: (pick: (row: Row) => string | null): string => texts(rows.map(pick)),
+  };
+}
+
+const pair = (account: number, name: string): string => `${account} ${name}`;
+
+export type AcceptGroup = (tx: Tx, requests: Accept[]) => Promise<Accepted[]>;
+
+export function createAccept(lines: Lines, events: ReturnType<typeof createEvents>): AcceptGroup {
+  async function replays(tx: Tx, requests: Accept[]): Promise<Map<string, { hash: string; answer: string }>> {
+    const asked = requests.filter((request) => request.idem !== null);
+    if (asked.length === 0) return new Map();
+    const rows = await tx.query<{ account: number; key: string; hash: string; answer: string }>(SQL.idem, [
+      list(asked.map((request) => request.account)),
+      texts(asked.map((request) => (request.idem as { key: string }).key)),
+      tx.now - IDEM_MS,
+    ]);
+    return byKey(rows, (row) => pair(row.account, row.key));
+  }
+
+  async function usedBulks(tx: Tx, requests: Accept[]): Promise<Map<string, BulkRow>> {
+    const asked = requests.filter((request) => request.bulkId !== null);
+    if (asked.length === 0) return new Map();
+    const wanted = byKey(asked, (request) => pair(request.account, request.bulkId as string));
+    type Row = BulkColumns & { account: number };
+    const rows = await tx.query<Row>(SQL.bulks, [
+      list([...wanted.values()].map((request) => request.account)),
+      texts([...wanted.values()].map((request) => request.bulkId)),
+    ]);
+    const found = byKey(rows, (row) => row.no);
+    const names = new Set(
+      asked
+        .filter((request) => request.intervalUs !== null)
+        .map((request) => pair(request.account, request.bulkId as string)),
+    );
+    const pacing = rows.filter((row) => names.has(pair(row.account, row.id as string))).map((row) => row.no);
+    if (pacing.length > 0) for (const row of await tx.query<Row>(SQL.bulksLock, [list(pacing)])) found.set(row.no, row);
+    return new Map([...found.values()].map((row) => [pair(row.account, row.id as string), toBulk(row)]));
+  }
+
+  async function knownUploads(tx: Tx, requests: Accept[]): Promise<Map<string, UploadRow>> {
+    const asked = requests.flatMap(({ account, specs }) =>
+      specs.flatMap((spec) => spec.uploads.map(({ id }) => ({ account, id }))),
+    );
+    if (asked.length === 0) return new Map();
+    const wanted = [...byKey(asked, (one) => pair(one.account, one.id)).values()];
+    const rows = await tx.query<UploadRow>(SQL.uploads, [
+      list(wanted.map((one) => one.account)),
+      texts(wanted.map((one) => one.id)),
+      tx.now,
+    ]);
+    return byKey(rows, (row) => pair(row.account, row.id));
+  }
+
+  /** Numbers of the endpoints, made on first use; locked (KEY SHARE), so that retention does not drop one that is used again. */
+  async function endpointsOf(tx: Tx, requests: Accept[]): Promise<Map<string, number>> {
+    const key = (account: number, url: string, type: string): string => `${account} ${type} ${url}`;
+    const found = new Map<string, number>();
+    const missing = new Map<string, { account: number; url: string; contentType: string }>();
+    for (const { account, specs } of requests) {
+      for (const { endpoint } of specs) {
+        if (!endpoint) continue;
+        const url = plain(endpoint.url);
+        const name = key(account, url, endpoint.contentType);
+        missing.set(name, { account, url, contentType: endpoint.contentType });
+      }
+    }
+    if (missing.size === 0) return found;
+    const look = async (rows: { account: number; url: string; contentType: string }[]): Promise<void> => {
+      type Row = { no: number; account: number; url: string; content_type: string };
+      const of = columnsOf(rows);
+      const values = [of.numbers((row) => row.account), of.texts((row) => row.url), of.texts((row) => row.contentType)];
+      for (const row of await tx.query<Row>(SQL.endpoints, values)) {
+        found.set(key(row.account, row.url, row.content_type), row.no);
+      }
+    };
+    await look([...missing.values()]);
+    const absent = [...missing].filter(([name]) => !found.has(name)).map(([, row]) => row);
+    if (absent.length > 0) {
+      const of = columnsOf(absent);
+      await tx.query(SQL.endpointAdd, [
+        of.numbers((row) => row.account),
+        of.texts((row) => row.url),
+        of.texts((row) => row.contentType),
+      ]);
+      await look(absent);
+    }
+    return found;
+  }
+
+  return async function accept(tx: Tx, requests: Accept[]): Promise<Accepted[]> {
+    const results: Accepted[] = new Array(requests.length);
+    const stored = await replays(tx, requests);
+    const bulks = await usedBulks(tx, requests);
+    const uploads = await knownUploads(tx, requests);
+
+    // --- who goes, and into which bulk ---
+    const going: Going[] = [];
+    /** Idempotency-Keys of this group: a second request with the same key answers as the first will. */
+    const inGroup = new Map<string, { hash: string; index: number }>();
+    const again: { index: number; first: number }[] = [];
+    const bulkAdds: NewBulk[] = [];
+    const book = new RunBook(tx);
+    requests.forEach((request, index) => {
+      const { account, idem } = request;
+      if (idem) {
+        const key = pair(account, idem.key);
+        const row = stored.get(key);
+        const sibling = inGroup.get(key);
+        const hash = row?.hash ?? sibling?.hash;
+        if (hash !== undefined && hash !== idem.hash) {
+          results[index] = { kind: 'idempotencyConflict' };
+          return;
+        }
+        if (row) {
+          results[index] = { ...(JSON.parse(row.answer) as Extract<Accepted, { kind: 'accepted' }>), kind: 'replayed' };
+          return;
+        }
+        if (sibling) {
+          again.push({ index, first: sibling.index });
+          return;
+        }
+      }
+      let bulk = request.bulkId === null ? null : (bulks.get(pair(account, request.bulkId)) ?? null);
+      if (bulk?.canceledAt != null) {
+        results[index] = { kind: 'bulkCanceled' };
+        return;
+      }
+      const ids = request.specs.flatMap((spec) => spec.uploads.map((upload) => upload.id));
+      const missing = [...new Set(ids.filter((id) => !uploads.has(pair(account, id))))];
+      if (missing.length > 0) {
+        results[index] = { kind: 'unknownUploads', ids: missing };
+        return;
+      }
+      if (bulk) {
+        if (request.intervalUs !== null && request.intervalUs !== bulk.intervalUs) {
+          const paced = repaced(bulk, request.intervalUs, tx.now);
+          // One made by this group is not written yet.
+          if (bulkAdds.some((made) => made.no === bulk?.no)) Object.assign(bulk, paced);
+          else book.setClock(bulk, paced);
+        }
+      } else if (request.bulkId !== null || request.sendAt !== null || request.intervalUs !== null) {
+        const intervalUs = request.intervalUs ?? 0;
+        const made: NewBulk = {
+          no: request.first,
+          account,
+          id: request.bulkId,
+          intervalUs,
+          nextUs: 0,
+          limitedAt: intervalUs > 0 ? tx.now : null,
+          pausedAt: null,
+          pauses: [],
+          canceledAt: null,
+          sendAt: request.sendAt,
+        };
+        bulkAdds.push(made);
+        bulk = made;
+        if (request.bulkId !== null) bulks.set(pair(account, request.bulkId), made);
+      }
+      if (idem) inGroup.set(pair(account, idem.key), { hash: idem.hash, index });
+      going.push({ index, request, bulk, bulkNo: bulk?.no ?? request.first });
+    });
+    if (going.length > 0) await store(tx, going, { bulkAdds, uploads, results });
+    await book.flush();
+    for (const { index, first } of again) {
+      results[index] = { ...(results[first] as Extract<Accepted, { kind: 'accepted' }>), kind: 'replayed' };
+    }
+    return results;
+  };
+
+  async function store(
+    tx: Tx,
+    going: Going[],
+    context: {
+      bulkAdds: NewBulk[];
+      uploads: Map<string, UploadRow>;
+      results: Accepted[];
+    },
+  ): Promise<void> {
+    const { bulkAdds, uploads, results } = context;
+    if (bulkAdds.length > 0) {
+      const of = columnsOf(bulkAdds);
+      const made = await tx.query(SQL.bulkAdd, [
+        of.numbers((row) => row.no),
+        of.numbers((row) => row.account),
+        of.texts((row) => row.id),
+        of.numbers((row) => row.sendAt),
+        of.numbers((row) => row.intervalUs),
+        tx.now,
+        of.numbers((row) => row.nextUs),
+        of.numbers((row) => row.limitedAt),
+      ]);
+      if (made.length !== bulkAdds.length) throw new Conflict('a bulkId was used by another node at the same moment');
+    }
+
+    // --- the customers' own message ids ---
+    const keyOf = new Map<number, string>();
+    const asked = going.flatMap(({ request }) =>
+      request.keys.map(([no, key]) => ({ account: request.account, key: plain(key), no })),
+    );
+    const taken = new Set<number>();
+    if (asked.length > 0) {
+      const of = columnsOf(asked);
+      const values = [of.numbers((row) => row.account), of.texts((row) => row.key), of.numbers((row) => row.no)];
+      for (const { no } of await tx.query<{ no: number }>(SQL.keys, values)) taken.add(no);
+      for (const { no, key } of asked) if (taken.has(no)) keyOf.set(no, key);
+    }
+    const repeated = new Set(asked.filter(({ no }) => !taken.has(no)).map(({ no }) => no));
+
+    const endpoints = await endpointsOf(
+      tx,
+      going.map(({ request }) => request),
+    );
+    const wantedLines: LineKey[] = going.flatMap(({ request, bulk }) =>
+      request.runs.map((run) => ({
+        lane: run.lane,
+        account: request.account,
+        bulk: bulk?.no ?? 0,
+        paused: bulk !== null && bulk.pausedAt !== null,
+      })),
+    );
+    const lineNos = await lines.find(tx, wantedLines);
+
+    const changes = events.begin(tx);
+    const specRows: {
+      no: number;
+      account: number;
+      bulk: number;
+      endpoint: number | null;
+      spec: Accept['specs'][number];
+    }[] = [];
+    const mediaRows: {
+      spec: number;
+      segment: number;
+      url: string | null;
+      type: string | null;
+      name: string | null;
+      hash: string | null;
+      due: number | null;
+    }[] = [];
+    const messageRows: {
+      no: number;
+      account: number;
+      spec: number;
+      to: string;
+      state: number;
+      status: number;
+      error: number;
+      doneAt: number | null;
+    }[] = [];
+    const runRows: {
+      run: Accept['runs'][number];
+      line: number;
+      sendAt: number | null;
+      opensAt: number;
+      limited: boolean;
+      media: boolean;
+      due: number | null;
+    }[] = [];
+    const wakes: Wake[] = [];
+
+    for (const { index, request, bulk, bulkNo } of going) {
+      const { account } = request;
+      const base = request.specs[0]?.first ?? request.first;
+      const refused = new Map(request.refused);
+      const linked = new Set<number>();
+      request.specs.forEach((spec, at) => {
+        const no = request.first + 1 + at;
+        const endpoint = spec.endpoint
+          ? (endpoints.get(`${account} ${spec.endpoint.contentType} ${plain(spec.endpoint.url)}`) ?? null)
+          : null;
+        specRows.push({ no, account, bulk: bulkNo, endpoint, spec });
+        changes.setWay(no, { endpoint, intermediate: spec.intermediate, bulk: bulkNo });
+        for (const { segment, id } of spec.uploads) {
+          const { content_type: type, name, hash } = uploads.get(pair(account, id)) as UploadRow;
+          mediaRows.push({ spec: no, segment, url: null, type, name, hash, due: null });
+        }
+        for (const { segment, url, contentType } of spec.links) {
+          mediaRows.push({ spec: no, segment, url, type: contentType, name: null, hash: null, due: tx.now });
+        }
+        if (spec.links.length > 0) {
+          linked.add(no);
+          tx.hint('media');
+        }
+        for (let message = spec.first; message < spec.end; message++) {
+          if (repeated.has(message)) continue;
+          const status = refused.get(message);
+          const state = status === undefined ? STATE.pending : STATE.rejected;
+          const error = status === 19 ? 15023 : 0;
+          const to = request.to[message - base] as string;
+          const doneAt = status === undefined ? null : tx.now;
+          messageRows.push({ no: message, account, spec: no, to, state, status: status ?? 26, error, doneAt });
+          if (status !== undefined) {
+            changes.emit({ no: message, account, spec: no }, { state, status, error }, 'refused at the door');
+          }
+        }
+      });
+      for (const run of request.runs) {
+        const line = lineNos.get(lineKey({ lane: run.lane, account, bulk: bulk?.no ?? 0 })) as number;
+        const opensAt = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
+        const media = linked.has(run.spec);
+        const limited = bulk !== null && bulk.intervalUs > 0;
+        runRows.push({ run, line, sendAt: request.sendAt, opensAt, limited, media, due: media ? null : opensAt });
+        if (!media) wakes.push({ lane: run.lane, line, due: opensAt });
+      }
+      const duplicates = request.keys.filter(([no]) => repeated.has(no)).map(([no]) => no);
+      results[index] = { kind: 'accepted', first: request.first, bulkId: bulk?.id ?? null, bulk: bulkNo, duplicates };
+    }
+
+    const spec = columnsOf(specRows);
+    await tx.query(SQL.specs, [
+      spec.numbers((row) => row.no),
+      spec.numbers((row) => row.account),
+      spec.numbers((row) => row.bulk),
+      spec.numbers((row) => row.spec.first),
+      spec.numbers((row) => row.spec.end),
+      spec.numbers((row) => row.endpoint),
+      spec.numbers((row) => row.spec.intermediate),
+      spec.texts((row) => row.spec.sender),
+      spec.texts((row) => row.spec.campaign),
+      spec.texts((row) => row.spec.entity),
+      spec.texts((row) => row.spec.application),
+      spec.texts((row) => row.spec.body),
+      tx.now,
+    ]);
+    if (mediaRows.length > 0) {
+      const of = columnsOf(mediaRows);
+      await tx.query(SQL.media, [
+        of.numbers((row) => row.spec),
+        of.numbers((row) => row.segment),
+        of.texts((row) => row.url),
+        of.texts((row) => row.type),
+        of.texts((row) => row.name),
+        of.texts((row) => row.hash),
+        of.numbers((row) => row.due),
+      ]);
+    }
+    if (messageRows.length > 0) {
+      const of = columnsOf(messageRows);
+      await tx.query(SQL.messages, [
+        of.numbers((row) => row.no),
+        of.numbers((row) => row.account),
+        of.numbers((row) => row.spec),
+        of.texts((row) => row.to),
+        of.texts((row) => keyOf.get(row.no) ?? null),
+        of.numbers((row) => row.state),
+        of.numbers((row) => row.status),
+        of.numbers((row) => row.error),
+        of.numbers((row) => row.doneAt),
+      ]);
+    }
+    if (runRows.length > 0) {
+      const of = columnsOf(runRows);
+      await tx.query(SQL.runs, [
+        of.numbers(({ run }) => run.first),
+        of.numbers((row) => row.line),
+        of.numbers(({ run }) => run.spec),
+        of.numbers(({ run }) => run.end),
+        of.numbers(({ run }) => (run.group ? run.end - run.first : 0)),
+        of.numbers((row) => row.sendAt),
+        of.numbers(({ run }) => run.window?.days ?? null),
+        of.numbers(({ run }) => run.window?.from ?? null),
+        of.numbers(({ run }) => run.window?.to ?? null),
+        of.numbers(({ run }) => run.validityMs),
+        of.numbers((row) => row.opensAt),
+        of.numbers((row) => row.limited),
+        of.numbers((row) => row.media),
+        of.numbers((row) => row.due),
+        of.numbers(() => tx.seq()),
+      ]);
+    }
+    await lines.wake(tx, wakes);
+    await changes.flush();
+
+    const named = going.filter(({ request }) => request.idem !== null);
+    if (named.length > 0) {
+      const of = columnsOf(named);
+      const put = await tx.query(SQL.idemPut, [
+        of.numbers(({ request }) => request.account),
+        of.texts(({ request }) => request.idem?.key ?? ''),
+        of.texts(({ request }) => request.idem?.hash ?? ''),
+        of.texts(({ index }) => JSON.stringify(results[index])),
+        tx.now,
+        tx.now - IDEM_MS,
+      ]);
+      if (put.length !== named.length)
+        throw new Conflict('an Idempotency-Key was used on another node at the same moment');
+    }
+  }
+}

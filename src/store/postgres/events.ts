@@ -1,0 +1,258 @@
+/**
+ * Status changes of one transaction. `load` locks the messages and brings what deciding needs; `change` asks the state
+ * machine and notes the outcome in memory; `flush` writes messages, events, outbox and pull entries, one statement per
+ * kind. Nothing else writes a message's status (G4, G9, G10).
+ *
+ * Order of events: their numbers come from `event_numbers` at the flush, in the order of the changes. The message's lock
+ * is held since before its events were decided, so the events of one message are numbered in their true order.
+ */
+import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
+import { list, sql, type Tx, texts } from './tx.ts';
+
+/** A message as the state machine needs it. */
+export interface Live {
+  no: number;
+  account: number;
+  spec: number;
+  to: string;
+  state: State;
+  status: number;
+  error: number;
+  sent_at: number | null;
+}
+
+/** Reports that change nothing are kept as notes, at most this many events a message. */
+const NOTES = 20;
+/** How long a final report can be pulled. */
+const PULL_MS = 48 * 3_600_000;
+/** Immutable columns of specs that are kept between transactions. */
+const SPECS = 8192;
+
+/** What proves that a submission left: the first of these is sentAt. */
+const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'unknown', 'report']);
+
+const SQL = {
+  messages: sql(`SELECT no, account, spec, "to", state, status, error, sent_at FROM message
+    WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE`),
+  specs: sql('SELECT no, endpoint, intermediate, bulk FROM spec WHERE no = ANY($1::bigint[])'),
+  open: sql('SELECT DISTINCT message FROM open_event WHERE message = ANY($1::bigint[])'),
+  update: sql(`UPDATE message m SET state = x.state, status = x.status, error = x.error, sent_at = x.sent_at,
+      done_at = x.done_at
+    FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[])
+      AS x(no, state, status, error, sent_at, done_at) WHERE m.no = x.no`),
+  numbers: sql('SELECT no FROM event_numbers($1::integer) AS no'),
+  events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
+    SELECT no, message, account, $8::bigint, status, error, kind, words
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[])
+      AS x(no, message, account, status, error, kind, words)
+    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message) < ${NOTES}`),
+  outbox: sql(`INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($1::bigint[], $2::bigint[])
+    AS x(endpoint, event)`),
+  endpointWake: sql('INSERT INTO endpoint_wake (endpoint) SELECT unnest($1::bigint[])'),
+  openAdd: sql(`INSERT INTO open_event (message, event) SELECT message, event FROM unnest($1::bigint[], $2::bigint[])
+    AS x(message, event)`),
+  pull: sql(`INSERT INTO pull (account, event, message, spec, bulk, until)
+    SELECT account, event, message, spec, bulk, until
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+      AS x(account, event, message, spec, bulk, until) ON CONFLICT DO NOTHING`),
+};
+
+/** What of a spec decides the way of its events. */
+interface SpecWay {
+  endpoint: number | null;
+  intermediate: boolean;
+  bulk: number;
+}
+
+/** An entry of the pull list. */
+export interface Pull {
+  account: number;
+  event: number;
+  message: number;
+  spec: number;
+  bulk: number;
+  until: number;
+}
+
+interface NewEvent {
+  message: number;
+  account: number;
+  spec: number;
+  bulk: number;
+  status: number;
+  error: number;
+  kind: 0 | 1;
+  words: string;
+  endpoint: number | null;
+  pull: boolean;
+  open: boolean;
+}
+
+/** Events to hand on to their endpoints: outbox rows and a wake-up. */
+export async function handOn(tx: Tx, rows: { endpoint: number; event: number }[]): Promise<void> {
+  if (rows.length === 0) return;
+  await tx.query(SQL.outbox, [list(rows.map((row) => row.endpoint)), list(rows.map((row) => row.event))]);
+  await tx.query(SQL.endpointWake, [list([...new Set(rows.map((row) => row.endpoint))])]);
+  tx.hint('webhooks');
+}
+
+export async function addToPull(tx: Tx, rows: Pull[]): Promise<void> {
+  if (rows.length === 0) return;
+  await tx.query(SQL.pull, [
+    list(rows.map((row) => row.account)),
+    list(rows.map((row) => row.event)),
+    list(rows.map((row) => row.message)),
+    list(rows.map((row) => row.spec)),
+    list(rows.map((row) => row.bulk)),
+    list(rows.map((row) => row.until)),
+  ]);
+}
+
+export type Changes = ReturnType<ReturnType<typeof createEvents>['begin']>;
+
+export function createEvents() {
+  const known = new Map<number, SpecWay>();
+
+  function begin(tx: Tx) {
+    const messages = new Map<number, Live>();
+    const ways = new Map<number, SpecWay>();
+    /** Messages with an open event, where intermediate reports are asked for. */
+    const open = new Set<number>();
+    const changed = new Map<number, { live: Live; doneAt: number | null }>();
+    const events: NewEvent[] = [];
+
+    function emit(message: { no: number; account: number; spec: number }, next: MessageStatus, words: string): void {
+      const way = ways.get(message.spec);
+      if (!way) throw new Error(`spec ${message.spec} is gone`);
+      const final = isFinal(next.state);
+      const event: NewEvent = {
+        message: message.no,
+        account: message.account,
+        spec: message.spec,
+        bulk: way.bulk,
+        status: next.status,
+        error: next.error,
+        kind: 0,
+        words,
+        endpoint: null,
+        pull: false,
+        open: false,
+      };
+      events.push(event);
+      if (way.endpoint === null) event.pull = final;
+      else if (!way.intermediate) event.endpoint = final ? way.endpoint : null;
+      else {
+        event.open = true;
+        if (!open.has(message.no)) event.endpoint = way.endpoint;
+        open.add(message.no);
+      }
+    }
+
+    return {
+      emit,
+      /** Where reports of a spec go, for one that is being accepted. */
+      setWay: (spec: number, way: SpecWay): void => void ways.set(spec, way),
+
+      /** Locks messages, in order of their numbers. Those that do not exist (refused duplicates) are left out. */
+      async load(nos: Iterable<number>): Promise<void> {
+        const wanted = [...new Set(nos)].filter((no) => !messages.has(no));
+        if (wanted.length === 0) return;
+        const rows = await tx.query<Live>(SQL.messages, [list(wanted)]);
+        for (const row of rows) messages.set(row.no, row);
+        const missing = new Set<number>();
+        for (const { spec } of rows) {
+          const way = known.get(spec);
+          if (way) ways.set(spec, way);
+          else missing.add(spec);
+        }
+        if (missing.size > 0) {
+          type Row = SpecWay & { no: number };
+          for (const { no, endpoint, intermediate, bulk } of await tx.query<Row>(SQL.specs, [list([...missing])])) {
+            ways.set(no, { endpoint, intermediate, bulk });
+            if (known.size >= SPECS) known.clear();
+            // Read, so committed: nothing that a rollback takes back.
+            known.set(no, { endpoint, intermediate, bulk });
+          }
+        }
+        const several = rows.filter((row) => ways.get(row.spec)?.intermediate).map((row) => row.no);
+        if (several.length === 0) return;
+        for (const row of await tx.query<{ message: number }>(SQL.open, [list(several)])) open.add(row.message);
+      },
+      get: (no: number): Live | undefined => messages.get(no),
+      /** The loaded messages of a submission, in order. */
+      span(leader: number, members: number): Live[] {
+        const found: Live[] = [];
+        for (let no = leader; no < leader + members; no++) {
+          const live = messages.get(no);
+          if (live) found.push(live);
+        }
+        return found;
+      },
+
+      /** Move a message by the state machine. True = it changed. */
+      change(message: Live, event: StatusEvent, words: string): boolean {
+        const from: MessageStatus = { state: message.state, status: message.status, error: message.error };
+        const { next, changed: moved, final } = transition(from, event);
+        if (!moved) return false;
+        message.sent_at ??= SENT.has(event.kind) ? tx.now : null;
+        message.state = next.state;
+        message.status = next.status;
+        message.error = next.error;
+        changed.set(message.no, { live: message, doneAt: final ? tx.now : null });
+        if (next.status !== from.status || next.error !== from.error) emit(message, next, words);
+        return true;
+      },
+      /** A report that changed nothing (late, doubled) is still part of the story. */
+      note(message: Live, words: string): void {
+        const { no, account, spec, status, error } = message;
+        const ways = { endpoint: null, pull: false, open: false };
+        events.push({ message: no, account, spec, bulk: 0, status, error, kind: 1, words, ...ways });
+      },
+
+      async flush(): Promise<void> {
+        if (changed.size > 0) {
+          const rows = [...changed.values()];
+          await tx.query(SQL.update, [
+            list(rows.map(({ live }) => live.no)),
+            list(rows.map(({ live }) => live.state)),
+            list(rows.map(({ live }) => live.status)),
+            list(rows.map(({ live }) => live.error)),
+            list(rows.map(({ live }) => live.sent_at)),
+            list(rows.map(({ doneAt }) => doneAt)),
+          ]);
+        }
+        if (events.length === 0) return;
+        const numbers = (await tx.query<{ no: number }>(SQL.numbers, [events.length])).map((row) => row.no);
+        const numbered = events.map((event, index) => ({ ...event, no: numbers[index] as number }));
+        await tx.query(SQL.events, [
+          list(numbers),
+          list(events.map((event) => event.message)),
+          list(events.map((event) => event.account)),
+          list(events.map((event) => event.status)),
+          list(events.map((event) => event.error)),
+          list(events.map((event) => event.kind)),
+          texts(events.map((event) => event.words)),
+          tx.now,
+        ]);
+        const opened = numbered.filter((event) => event.open);
+        if (opened.length > 0) {
+          await tx.query(SQL.openAdd, [list(opened.map((one) => one.message)), list(opened.map((one) => one.no))]);
+        }
+        await addToPull(
+          tx,
+          numbered
+            .filter((event) => event.pull)
+            .map(({ account, no, message, spec, bulk }) => {
+              return { account, event: no, message, spec, bulk, until: tx.now + PULL_MS };
+            }),
+        );
+        await handOn(
+          tx,
+          numbered.flatMap(({ endpoint, no }) => (endpoint === null ? [] : [{ endpoint, event: no }])),
+        );
+      },
+    };
+  }
+
+  return { begin };
+}

@@ -1,0 +1,52 @@
+/**
+ * Which node serves which lane. Each node beats with the lanes it could serve; nodes whose beat is fresh share them evenly;
+ * a lease that was not renewed in time is free. A lease is a matter of efficiency (one node feeds a carrier's connections),
+ * not of safety: claims of two nodes on one lane pass each other by their row locks.
+ */
+import { LEASE_LOCK } from './schema.ts';
+import { list, sql, type Tx } from './tx.ts';
+
+const SQL = {
+  alone: sql(`SELECT pg_advisory_xact_lock(${LEASE_LOCK})`),
+  beat: sql(`INSERT INTO node (name, until) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET until = excluded.until`),
+  leave: sql('DELETE FROM node WHERE name = $1'),
+  release: sql('DELETE FROM lane_lease WHERE node = $1'),
+  dead: sql('DELETE FROM node WHERE until <= $1'),
+  nodes: sql('SELECT name FROM node ORDER BY name'),
+  leases: sql('SELECT lane, node, until FROM lane_lease WHERE lane = ANY($1::bigint[]) ORDER BY lane'),
+  take: sql(`INSERT INTO lane_lease (lane, node, until) SELECT lane, $2, $3::bigint FROM unnest($1::bigint[]) AS x(lane)
+    ON CONFLICT (lane) DO UPDATE SET node = excluded.node, until = excluded.until`),
+  giveUp: sql('DELETE FROM lane_lease WHERE node = $1 AND NOT (lane = ANY($2::bigint[]))'),
+};
+
+/**
+ * One beat of `node`: renews what it holds, gives up what is over its share, takes what is free. Returns the lanes held
+ * until now + `ttlMs`. No lanes, or a `ttlMs` of 0, = the node leaves.
+ */
+export async function laneLease(tx: Tx, node: string, lanes: number[], ttlMs: number): Promise<number[]> {
+  // Beats are rare and short; one after the other they need no cleverness.
+  await tx.query(SQL.alone);
+  if (lanes.length === 0 || ttlMs <= 0) {
+    await tx.query(SQL.leave, [node]);
+    await tx.query(SQL.release, [node]);
+    return [];
+  }
+  const until = tx.now + ttlMs;
+  await tx.query(SQL.dead, [tx.now]);
+  await tx.query(SQL.beat, [node, until]);
+  const nodes = (await tx.query<{ name: string }>(SQL.nodes)).map((row) => row.name);
+  const leases = await tx.query<{ lane: number; node: string; until: number }>(SQL.leases, [list(lanes)]);
+  const holder = new Map(leases.filter((lease) => lease.until > tx.now).map((lease) => [lease.lane, lease.node]));
+  // The first nodes by name get one more where the lanes do not divide evenly.
+  const place = nodes.indexOf(node);
+  const share = Math.floor(lanes.length / nodes.length) + (place < lanes.length % nodes.length ? 1 : 0);
+  const ordered = [...lanes].sort((a, b) => a - b);
+  const mine = ordered.filter((lane) => holder.get(lane) === node).slice(0, share);
+  for (const lane of ordered) {
+    if (mine.length >= share) break;
+    if (!holder.has(lane)) mine.push(lane);
+  }
+  await tx.query(SQL.giveUp, [node, list(mine)]);
+  if (mine.length > 0) await tx.query(SQL.take, [list(mine), node, until]);
+  return mine.sort((a, b) => a - b);
+}

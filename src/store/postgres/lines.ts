@@ -1,0 +1,175 @@
+/**
+ * Who waits where: lanes, turns (an account's place on a lane) and lines (a bulk's place, or an account's express line).
+ *
+ * The rule that keeps `due_at` true with many writers: whoever makes work inserts a `wake` row in the same transaction;
+ * whoever sets `due_at` of a line holds that line's lock and looks at what is under it in a statement begun after the
+ * lock was had (so it sees all that was committed before); whoever deletes a wake row holds its line's lock too.
+ */
+import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
+
+const SQL = {
+  lane: sql(`INSERT INTO lane (carrier, on_unknown, reports) VALUES ($1, $2, $3)
+    ON CONFLICT (carrier) DO UPDATE SET on_unknown = excluded.on_unknown, reports = excluded.reports RETURNING no`),
+  find: sql(`SELECT l.no, l.lane, l.account, l.bulk FROM line l
+    JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(lane, account, bulk)
+      ON l.lane = x.lane AND l.account = x.account AND l.bulk = x.bulk`),
+  // In one order everywhere, so that two nodes cannot wait for each other.
+  add: sql(`INSERT INTO line (lane, account, bulk, paused, due_at, seq)
+    SELECT lane, account, bulk, paused, NULL, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[])
+      AS x(lane, account, bulk, paused) ORDER BY lane, account, bulk ON CONFLICT DO NOTHING`),
+  turnAdd: sql(`INSERT INTO turn (lane, account, due_at, seq) SELECT DISTINCT lane, account, NULL::bigint, 0
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(lane, account) ORDER BY lane, account ON CONFLICT DO NOTHING`),
+  wake: sql(`INSERT INTO wake (lane, line, due_at) SELECT lane, line, due_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(lane, line, due_at)`),
+  lock: sql('SELECT no, lane, account FROM line WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
+  // What is still due goes to the end of the ring: due_at = now, and the seq settles ties.
+  rest: sql(`UPDATE line l SET seq = x.seq,
+      due_at = CASE WHEN l.paused OR d.due IS NULL THEN NULL ELSE greatest(d.due, $3::bigint) END
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq), LATERAL (SELECT least(
+      (SELECT min(r.due_at) FROM run r WHERE r.line = x.no AND r.due_at IS NOT NULL),
+      (SELECT min(t.due_at) FROM retry t WHERE t.line = x.no)) AS due) d
+    WHERE l.no = x.no`),
+  turnLock: sql(`SELECT account FROM turn WHERE lane = $1 AND account = ANY($2::bigint[]) ORDER BY account
+    FOR NO KEY UPDATE`),
+  turnRest:
+    sql(`UPDATE turn t SET seq = x.seq, due_at = CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, $4::bigint) END
+    FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq), LATERAL (SELECT min(l.due_at) AS due FROM line l
+      WHERE l.lane = $1 AND l.account = x.account AND l.due_at IS NOT NULL) d
+    WHERE t.lane = $1 AND t.account = x.account`),
+  // Wakes of a lane: their lines are locked first, so the update sees the due_at that the last claim left.
+  waking:
+    sql(`SELECT l.no FROM line l WHERE l.no IN (SELECT w.line FROM wake w WHERE w.lane = $1 ORDER BY w.no LIMIT 1000)
+    FOR NO KEY UPDATE SKIP LOCKED`),
+  fold: sql(`WITH taken AS (DELETE FROM wake WHERE lane = $1 AND line = ANY($2::bigint[]) RETURNING line, due_at),
+      first AS (SELECT line, min(due_at) AS due_at FROM taken GROUP BY line)
+    UPDATE line l SET due_at = f.due_at, seq = $3 FROM first f
+    WHERE l.no = f.line AND NOT l.paused AND (l.due_at IS NULL OR l.due_at > f.due_at) RETURNING l.account`),
+  peek: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+      EXISTS (SELECT 1 FROM wake w WHERE w.lane = $1) AS woken,
+      (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at IS NOT NULL) AS due FROM high_water h`),
+};
+
+export interface LineKey {
+  lane: number;
+  account: number;
+  /** 0 = the account's express line. */
+  bulk: number;
+  paused: boolean;
+}
+
+export const lineKey = (one: { lane: number; account: number; bulk: number }): string =>
+  `${one.lane}/${one.account}/${one.bulk}`;
+
+/** Something on a line may leave at `due`. */
+export interface Wake {
+  lane: number;
+  line: number;
+  due: number;
+}
+
+export type Lines = ReturnType<typeof createLines>;
+
+export function createLines() {
+  // Express lines never change and are never deleted; bounded, filled only after a commit.
+  const known = new Map<string, number>();
+
+  const lines = {
+    async lane(tx: Tx, carrier: string, onUnknown: string, reports: boolean): Promise<number> {
+      const [row] = await tx.query<{ no: number }>(SQL.lane, [carrier, onUnknown, reports]);
+      return (row as { no: number }).no;
+    },
+
+    /** The numbers of lines, made on first use. The bulks' rows are locked (KEY SHARE) by the caller. */
+    async find(tx: Tx, wanted: LineKey[]): Promise<Map<string, number>> {
+      const found = new Map<string, number>();
+      const missing = new Map<string, LineKey>();
+      for (const one of wanted) {
+        const key = lineKey(one);
+        const cached = one.bulk === 0 ? known.get(key) : undefined;
+        if (cached !== undefined) found.set(key, cached);
+        else missing.set(key, one);
+      }
+      if (missing.size === 0) return found;
+      const keys = [...missing.values()];
+      const columns = [keys.map((k) => k.lane), keys.map((k) => k.account), keys.map((k) => k.bulk)].map(list);
+      const look = async (): Promise<void> => {
+        for (const row of await tx.query<{ no: number; lane: number; account: number; bulk: number }>(
+          SQL.find,
+          columns,
+        )) {
+          const key = lineKey(row);
+          found.set(key, row.no);
+          if (row.bulk !== 0) continue;
+          tx.afterCommit(() => {
+            if (known.size > 10_000) known.clear();
+            known.set(key, row.no);
+          });
+        }
+      };
+      await look();
+      const absent = keys.filter((key) => !found.has(lineKey(key)));
+      if (absent.length > 0) {
+        const lanes = list(absent.map((k) => k.lane));
+        const accounts = list(absent.map((k) => k.account));
+        await tx.query(SQL.add, [lanes, accounts, list(absent.map((k) => k.bulk)), list(absent.map((k) => k.paused))]);
+        await tx.query(SQL.turnAdd, [lanes, accounts]);
+        await look();
+      }
+      return found;
+    },
+
+    /** One wake row per line, for the earliest instant. */
+    async wake(tx: Tx, wakes: Wake[]): Promise<void> {
+      if (wakes.length === 0) return;
+      const first = byKey(
+        [...wakes].sort((a, b) => b.due - a.due),
+        (wake) => wake.line,
+      );
+      const rows = [...first.values()];
+      await tx.query(SQL.wake, [
+        list(rows.map((row) => row.lane)),
+        list(rows.map((row) => row.line)),
+        list(rows.map((row) => row.due)),
+      ]);
+      // A later instant is told too: the lane sleeps until the earliest it knew.
+      tx.hint('lane');
+    },
+
+    /** Locks lines; the rows that exist. */
+    lock: (tx: Tx, nos: number[]) => tx.query<{ no: number; lane: number; account: number }>(SQL.lock, [list(nos)]),
+
+    /** The next due instant of locked lines, from what is really under them. */
+    async rest(tx: Tx, nos: number[]): Promise<void> {
+      if (nos.length === 0) return;
+      await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now]);
+    },
+
+    /** Likewise for accounts' turns on a lane. */
+    async restTurns(tx: Tx, lane: number, accounts: number[]): Promise<void> {
+      if (accounts.length === 0) return;
+      const unique = [...new Set(accounts)];
+      await tx.query(SQL.turnLock, [lane, list(unique)]);
+      await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now]);
+    },
+
+    /** Takes the lane's wake rows whose lines nobody else serves now. */
+    async fold(tx: Tx, lane: number): Promise<void> {
+      const locked = await tx.query<{ no: number }>(SQL.waking, [lane]);
+      if (locked.length === 0) return;
+      const woken = await tx.query<{ account: number }>(SQL.fold, [lane, list(locked.map((row) => row.no)), tx.seq()]);
+      await lines.restTurns(
+        tx,
+        lane,
+        woken.map((row) => row.account),
+      );
+    },
+
+    /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */
+    async peek(ask: Ask, lane: number): Promise<{ now: number; woken: boolean; due: number | null }> {
+      const [row] = await ask.query<{ now: number; woken: boolean; due: number | null }>(SQL.peek, [lane]);
+      if (!row) throw new Error('the store has no clock row');
+      return row;
+    },
+  };
+  return lines;
+}

@@ -1,0 +1,549 @@
+/**
+ * One connection to PostgreSQL with one purpose, that heals by itself. It finds the host that takes writes (a URL may name
+ * several, separated by commas), checks that commits are durable there, reconnects with back-off, and gives
+ * transactions whose end is always known.
+ *
+ * Promises: a resolved `transaction` is committed. When the answer to COMMIT is lost, the truth is looked up: every
+ * transaction first writes its number into the connection's row of `mark`, so after reconnecting that row, read under its
+ * lock, tells whether it happened, also on a standby that took over. What surely did not commit is run again once while
+ * the caller's patience lasts; nothing is ever applied twice.
+ *
+ * Fails: StoreUnavailable when there is no writable server within the patience, or when the truth could not be learnt
+ * within RESOLVE_MS; Conflict and DatabaseError of the work itself after the rollback; UnsafeServer from `open`.
+ */
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import type { Clock, Log, Timer } from '../../env.ts';
+import { type Hint, StoreUnavailable } from '../contract.ts';
+import type { Sql, Tx, Value } from './tx.ts';
+
+/** A new connection must be ready within this. */
+const CONNECT_MS = 3_000;
+/** The server ends a statement that runs longer (also one that waits for a dead peer's lock, after LOCK_MS). */
+const STATEMENT_MS = 8_000;
+const LOCK_MS = 3_000;
+/** A transaction of ours that says nothing for so long is ended by the server: its locks must not outlive its node. */
+const IDLE_IN_TRANSACTION_MS = 5_000;
+/** No answer at all for so long: the socket is half-open. Above STATEMENT_MS, so that a slow server is not taken for dead. */
+const SILENCE_MS = 10_000;
+/** A probe is a trivial statement: less patience. */
+const PROBE_MS = 4_000;
+/** Keepalive probes begin after this much silence on the socket. */
+const KEEPALIVE_MS = 10_000;
+const BACKOFF_FIRST_MS = 50;
+const BACKOFF_LAST_MS = 2_000;
+/** How long the truth about a COMMIT without an answer is looked for. */
+const RESOLVE_MS = 25_000;
+/**
+ * Every statement here finds its rows by an index. The planner, which takes a range of numbers for a ninth of the table and
+ * knows nothing of a table that was empty a minute ago, would scan it.
+ */
+const PLANS = 'SET enable_seqscan = off; SET jit = off';
+/** Places and tokens per block of sequence `token`. */
+const BLOCK = 1_048_576;
+
+/** The server's settings would break a promise; the message says which, where and what to do. */
+export class UnsafeServer extends Error {
+  override readonly name = 'UnsafeServer';
+}
+
+export interface LinkOptions {
+  url: string;
+  schema: string;
+  node: string;
+  /** What the connection is for; shown in pg_stat_activity and in the log. */
+  purpose: string;
+  /** It runs transactions (and so needs its row in `mark`). */
+  writes: boolean;
+  log: Log;
+  clock: Clock;
+  /** Tests only: the store's clock. */
+  testNow: (() => number) | null;
+  /** Called when an established connection was lost: others may be dead too. */
+  onLost(): void;
+  /** Shared by the connections of a store. */
+  places: Places;
+}
+
+/** The node's present block of places; transactions draw from it. */
+export interface Places {
+  next: number;
+  end: number;
+}
+
+export interface Link {
+  /** One statement outside a transaction; repeated once after a lost connection, so only for what may run twice. */
+  query<Row>(statement: Sql | string, values?: Value[], patienceMs?: number): Promise<Row[]>;
+  transaction<Result>(
+    work: (tx: Tx) => Promise<Result>,
+    patienceMs: number,
+    committed: (hints: Hint['kind'][]) => void,
+  ): Promise<Result>;
+  /** Connects now, once, or throws what is in the way: for the start, when waiting would hide a mistake. */
+  connect(): Promise<void>;
+  /** Drops the connection when it does not answer soon. */
+  probe(): Promise<void>;
+  /** The connected client, for LISTEN; `onConnect` runs on each new one. */
+  onConnect(run: (client: pg.Client) => Promise<void>): void;
+  close(): Promise<void>;
+}
+
+/** `postgres://u:p@a:1,b:2/db?x` as one URL per host. */
+export function hostsOf(url: string): string[] {
+  const parts = /^(postgres(?:ql)?:\/\/)([^@/]*@)?([^/?]*)(.*)$/.exec(url);
+  if (!parts) return [url];
+  const [, scheme, login = '', hosts = '', rest] = parts;
+  return hosts.split(',').map((host) => `${scheme}${login}${host}${rest}`);
+}
+
+/** A URL for a log line or an error: host and database only. */
+export function shownUrl(url: string): string {
+  return url.replace(/^(postgres(?:ql)?:\/\/)[^@/]*@/, '$1').replace(/\?.*$/, '');
+}
+
+const TYPES = {
+  getTypeParser(oid: number, format?: 'text' | 'binary') {
+    // bigint: numbers, instants and counts here stay below 2^53.
+    if (oid === 20) return Number;
+    if (oid === 1016) return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(Number));
+    return pg.types.getTypeParser(oid, format as 'text');
+  },
+} as pg.CustomTypesConfig;
+
+/** SQLSTATE of a server's answer, '' for anything else (a socket's error has a code too, but no severity). */
+export function sqlState(error: unknown): string {
+  const { code, severity } = error as { code?: string; severity?: string };
+  return typeof code === 'string' && typeof severity === 'string' ? code : '';
+}
+
+/** The connection is gone or of no use: closed, ended by the server (57P0x, 25P03), refused (08), or read-only now. */
+function isLost(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state === '') return !(error instanceof StoreUnavailable) && isTransport(error);
+  return /^(08(?!P01)|57P0|25P03|25006|3D000|28)/.test(state) || (error as { severity?: string }).severity === 'FATAL';
+}
+
+function isTransport(error: unknown): boolean {
+  if (error instanceof Silence) return true;
+  const { code, message } = error as { code?: string; message?: string };
+  if (typeof code === 'string' && /^(E[A-Z]+|ERR_STREAM_.*|ERR_SOCKET_.*)$/.test(code)) return true;
+  return /Connection terminated|not queryable|Client was closed|timeout expired/i.test(message ?? '');
+}
+
+/** The server cannot take writes now: disk full, memory, connections, I/O, a statement or lock out of time. */
+export function isRefusal(error: unknown): boolean {
+  return /^(53|58|57014|55P03)/.test(sqlState(error));
+}
+
+class Silence extends Error {
+  override readonly name = 'Silence';
+}
+
+interface Live {
+  client: pg.Client;
+  /** To find, and end, this session from another one. */
+  pid: number;
+  startedAt: string;
+  dead: boolean;
+}
+
+export function createLink(options: LinkOptions): Link {
+  const { clock, log, node, purpose, schema } = options;
+  const name = `${node}/${purpose}/${randomBytes(6).toString('hex')}`;
+  const urls = hostsOf(options.url);
+  const listeners: ((client: pg.Client) => Promise<void>)[] = [];
+  let live: Live | null = null;
+  let connecting: Promise<void> | null = null;
+  let waiters: (() => void)[] = [];
+  let lastError = 'not connected yet';
+  let downSince: number | null = null;
+  let closed = false;
+  let markNo = 0;
+  /** A session that was lost while it may still hold locks: ended by the next connection. */
+  let orphan: { pid: number; startedAt: string } | null = null;
+  // One user at a time: a transaction owns its connection.
+  let tail: Promise<unknown> = Promise.resolve();
+
+  function drop(lost: Live, why: string, mayHoldLocks: boolean): void {
+    if (lost.dead) return;
+    lost.dead = true;
+    if (live === lost) live = null;
+    orphan = mayHoldLocks ? { pid: lost.pid, startedAt: lost.startedAt } : null;
+    lastError = why;
+    downSince ??= clock.monotonic();
+    const { connection } = lost.client as unknown as { connection: pg.Connection };
+    connection.stream.destroy();
+    if (closed) return;
+    log.warn({ purpose, why }, 'the connection to PostgreSQL was lost');
+    options.onLost();
+    connectSoon();
+  }
+
+  /** Asks with a limit on silence; on silence the connection is dropped. */
+  async function ask<Row>(on: Live, statement: Sql | string, values: Value[] | undefined, ms: number): Promise<Row[]> {
+    let timer: Timer | null = null;
+    try {
+      const query =
+        typeof statement === 'string'
+          ? { text: statement, ...(values ? { values } : {}) }
+          : { name: statement.name, text: statement.text, ...(values ? { values } : {}) };
+      const silence = new Promise<never>((_, reject) => {
+        timer = clock.setTimeout(() => reject(new Silence(`no answer within ${ms} ms`)), ms);
+      });
+      const answer = (await Promise.race([on.client.query(query), silence])) as pg.QueryResult | pg.QueryResult[];
+      // A text of several statements answers once for each; the last one counts.
+      const last = Array.isArray(answer) ? answer.at(-1) : answer;
+      if (last?.command === 'ROLLBACK' && statement === 'COMMIT') throw new Error('the transaction was aborted');
+      return (last?.rows ?? []) as Row[];
+    } finally {
+      (timer as Timer | null)?.cancel();
+    }
+  }
+
+  async function open(url: string): Promise<Live> {
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: `postcard ${node} ${purpose}`,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEPALIVE_MS,
+      connectionTimeoutMillis: CONNECT_MS,
+      statement_timeout: STATEMENT_MS,
+      lock_timeout: LOCK_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+      types: TYPES,
+    });
+    const one: Live = { client, pid: 0, startedAt: '', dead: false };
+    client.on('error', (error) => drop(one, error.message, true));
+    let timer: Timer | null = null;
+    try {
+      // The client's own time-out ends with the socket; a server that accepts and says nothing needs ours.
+      await Promise.race([
+        client.connect(),
+        new Promise((_, reject) => {
+          timer = clock.setTimeout(() => reject(new Silence(`no greeting within ${CONNECT_MS} ms`)), CONNECT_MS);
+        }),
+      ]);
+      await check(one, url);
+      for (const listener of listeners) await listener(client);
+      return one;
+    } catch (error) {
+      one.dead = true;
+      (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
+      throw error;
+    } finally {
+      (timer as Timer | null)?.cancel();
+    }
+  }
+
+  /** A server is used only where G1 holds on it. */
+  async function check(on: Live, url: string): Promise<void> {
+    const [server] = await ask<{
+      version: number;
+      fsync: string;
+      pages: string;
+      commit: string;
+      standby: boolean;
+      readonly: string;
+      pid: number;
+      started: string;
+    }>(
+      on,
+      `SELECT current_setting('server_version_num')::integer AS version, current_setting('fsync') AS fsync,
+         current_setting('full_page_writes') AS pages, current_setting('synchronous_commit') AS commit,
+         pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') AS readonly,
+         pg_backend_pid() AS pid, (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS started`,
+      undefined,
+      PROBE_MS,
+    );
+    if (!server) throw new Error('no answer to the first question');
+    on.pid = server.pid;
+    on.startedAt = server.started;
+    const unsafe = unsafeSettings(server);
+    if (unsafe) throw new UnsafeServer(`${shownUrl(url)}: ${unsafe}`);
+    // Not as start-up options: those of the URL would replace them.
+    await ask(on, `SET search_path = ${schema}; SET client_min_messages = warning; ${PLANS}`, undefined, PROBE_MS);
+    if (options.writes) await ask(on, 'SET plan_cache_mode = force_generic_plan', undefined, PROBE_MS);
+    if (server.commit === 'off' || server.commit === 'local') {
+      await ask(on, 'SET synchronous_commit = on', undefined, PROBE_MS);
+      const [set] = await ask<{ commit: string }>(
+        on,
+        "SELECT current_setting('synchronous_commit') AS commit",
+        undefined,
+        PROBE_MS,
+      );
+      if (set?.commit !== 'on') throw new UnsafeServer(`${shownUrl(url)}: synchronous_commit cannot be set to on`);
+    }
+    if (options.writes) {
+      // Committed before the first transaction: a row that is not there cannot be waited for (see resolve).
+      await ask(
+        on,
+        'INSERT INTO mark (link, no, at) VALUES ($1, 0, extract(epoch FROM clock_timestamp()) * 1000) ON CONFLICT DO NOTHING',
+        [name],
+        PROBE_MS,
+      );
+    }
+    if (orphan) {
+      // Same start instant: another session that got the same process id since is left alone.
+      await ask(
+        on,
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2',
+        [orphan.pid, orphan.startedAt],
+        PROBE_MS,
+      );
+      orphan = null;
+    }
+  }
+
+  function connectSoon(): void {
+    if (connecting || closed || live) return;
+    connecting = connectLoop().finally(() => {
+      connecting = null;
+    });
+  }
+
+  async function connectLoop(): Promise<void> {
+    for (let wait = BACKOFF_FIRST_MS; !closed && !live; wait = Math.min(wait * 2, BACKOFF_LAST_MS)) {
+      try {
+        const one = await openAny();
+        if (closed) {
+          void one.client.end();
+          return;
+        }
+        if (downSince !== null && lastError !== 'not connected yet') {
+          const tookMs = Math.round(clock.monotonic() - downSince);
+          log.info({ purpose, tookMs }, 'connected to PostgreSQL again');
+        }
+        live = one;
+        downSince = null;
+        const ready = waiters;
+        waiters = [];
+        for (const wake of ready) wake();
+      } catch (error) {
+        lastError = error instanceof Error ? error.message : String(error);
+        downSince ??= clock.monotonic();
+        await clock.sleep(wait);
+      }
+    }
+  }
+
+  /** The first host that takes writes; the error of the last one tried. */
+  async function openAny(): Promise<Live> {
+    let failure: unknown = new Error('no host in the URL');
+    for (const url of urls) {
+      try {
+        return await open(url);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  /** A connection within the patience. When it has been away for longer already, refused at once: no pile-up. */
+  async function ensure(patienceMs: number): Promise<Live> {
+    if (closed) throw new StoreUnavailable('the store is closed');
+    if (live) return live;
+    const away = downSince === null ? 0 : clock.monotonic() - downSince;
+    connectSoon();
+    if (away < patienceMs) {
+      await new Promise<void>((resolve) => {
+        const timer = clock.setTimeout(resolve, patienceMs - away);
+        waiters.push(() => {
+          timer.cancel();
+          resolve();
+        });
+      });
+    }
+    if (live) return live;
+    if (closed) throw new StoreUnavailable('the store is closed');
+    throw new StoreUnavailable(`PostgreSQL cannot be reached: ${lastError}`);
+  }
+
+  function alone<Result>(work: () => Promise<Result>): Promise<Result> {
+    const run = tail.then(work, work);
+    tail = run.catch(() => undefined);
+    return run;
+  }
+
+  /** True = transaction `mark` has committed. */
+  async function resolve(mark: number): Promise<boolean> {
+    const began = clock.monotonic();
+    // Its lock may still be held by the lost session: waiting for it is waiting for its end. That session is not ended
+    // from here, since it may be waiting for a synchronous standby.
+    orphan = null;
+    for (;;) {
+      const left = RESOLVE_MS - (clock.monotonic() - began);
+      if (left <= 0 || closed) {
+        log.error({ purpose }, 'whether a transaction has committed could not be learnt');
+        throw new StoreUnavailable('the connection was lost during the commit and did not come back in time');
+      }
+      try {
+        downSince = null; // the patience of this wait is its own
+        const on = await ensure(left);
+        const rows = await ask<{ no: number }>(
+          on,
+          'SELECT no FROM mark WHERE link = $1 FOR UPDATE',
+          [name],
+          SILENCE_MS,
+        );
+        return rows[0]?.no === mark;
+      } catch (error) {
+        if (live && isLost(error)) drop(live, String(error), false);
+        await clock.sleep(100);
+      }
+    }
+  }
+
+  async function once<Result>(
+    on: Live,
+    work: (tx: Tx) => Promise<Result>,
+  ): Promise<{ value: Result; done: (() => void)[]; hints: Set<Hint['kind']> } | { lost: unknown }> {
+    const hints = new Set<Hint['kind']>();
+    const done: (() => void)[] = [];
+    const { places } = options;
+    const mark = ++markNo;
+    let value: Result;
+    try {
+      const refill = places.end - places.next < BLOCK / 2;
+      const [begin] = await ask<{ now: number; block: number | null }>(
+        on,
+        `BEGIN ISOLATION LEVEL READ COMMITTED;
+         INSERT INTO mark (link, no, at) VALUES ('${name}', ${mark}, extract(epoch FROM clock_timestamp()) * 1000)
+         ON CONFLICT (link) DO UPDATE SET no = excluded.no, at = excluded.at;
+         SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+           ${refill ? "nextval('token')" : 'NULL::bigint'} AS block FROM high_water`,
+        undefined,
+        SILENCE_MS,
+      );
+      if (!begin) throw new Error('the store has no clock row');
+      if (begin.block !== null && begin.block > places.next) {
+        places.next = begin.block;
+        places.end = begin.block + BLOCK;
+      }
+      const tx: Tx = {
+        now: options.testNow ? options.testNow() : begin.now,
+        seq() {
+          if (places.next >= places.end) throw new Error('one transaction used up a block of places');
+          return places.next++;
+        },
+        hint: (kind) => hints.add(kind),
+        afterCommit: (run) => done.push(run),
+        query: (statement, values) => ask(on, statement, values, SILENCE_MS),
+      };
+      value = await work(tx);
+    } catch (error) {
+      if (isLost(error) || on.dead) {
+        drop(on, error instanceof Error ? error.message : String(error), true);
+        return { lost: error };
+      }
+      try {
+        await ask(on, 'ROLLBACK', undefined, PROBE_MS);
+      } catch (second) {
+        drop(on, String(second), true);
+      }
+      throw error;
+    }
+    try {
+      await ask(on, 'COMMIT', undefined, SILENCE_MS);
+    } catch (error) {
+      // An ERROR in answer to COMMIT is a rollback; anything else leaves it open.
+      if ((error as { severity?: string }).severity === 'ERROR') {
+        if (isLost(error)) drop(on, String(error), true);
+        throw error;
+      }
+      drop(on, error instanceof Error ? error.message : String(error), false);
+      if (!(await resolve(mark))) return { lost: error };
+      log.info({ purpose }, 'a commit whose answer was lost had happened');
+    }
+    return { value, done, hints };
+  }
+
+  async function transaction<Result>(
+    work: (tx: Tx) => Promise<Result>,
+    patienceMs: number,
+    committed: (hints: Hint['kind'][]) => void,
+  ): Promise<Result> {
+    for (let attempt = 0; ; attempt++) {
+      const on = await ensure(patienceMs);
+      const end = await once(on, work);
+      if ('value' in end) {
+        for (const run of end.done) run();
+        committed([...end.hints]);
+        return end.value;
+      }
+      if (attempt === 1) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(end.lost)}`);
+    }
+  }
+
+  async function query<Row>(statement: Sql | string, values?: Value[], patienceMs = 2_000): Promise<Row[]> {
+    for (let attempt = 0; ; attempt++) {
+      const on = await ensure(patienceMs);
+      try {
+        return await ask<Row>(on, statement, values, SILENCE_MS);
+      } catch (error) {
+        if (!isLost(error) && !on.dead) throw error;
+        drop(on, error instanceof Error ? error.message : String(error), false);
+        if (attempt === 1) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(error)}`);
+      }
+    }
+  }
+
+  return {
+    query: (statement, values, patienceMs) => alone(() => query(statement, values, patienceMs)),
+    transaction: (work, patienceMs, committed) => alone(() => transaction(work, patienceMs, committed)),
+    async connect() {
+      const one = await openAny();
+      live = one;
+    },
+    async probe() {
+      const on = live;
+      if (!on) return;
+      // In turn with the work: a connection that is working has its own limit on silence.
+      await alone(async () => {
+        if (on.dead || live !== on) return;
+        try {
+          await ask(on, 'SELECT 1', undefined, PROBE_MS);
+        } catch (error) {
+          drop(on, error instanceof Error ? error.message : String(error), false);
+        }
+      });
+    },
+    onConnect(run) {
+      listeners.push(run);
+    },
+    async close() {
+      await tail;
+      closed = true;
+      for (const wake of waiters) wake();
+      const on = live as Live | null;
+      if (on) {
+        if (options.writes) await ask(on, 'DELETE FROM mark WHERE link = $1', [name], PROBE_MS).catch(() => undefined);
+        on.dead = true;
+        live = null;
+        await on.client.end();
+      }
+      await connecting;
+    },
+  };
+}
+
+/** What makes a server unfit, in one line, or null. */
+function unsafeSettings(server: {
+  version: number;
+  fsync: string;
+  pages: string;
+  standby: boolean;
+  readonly: string;
+}): string | null {
+  if (server.version < 150_000) {
+    return `this is PostgreSQL ${Math.floor(server.version / 10_000)}; Postcard needs 15 or newer`;
+  }
+  if (server.fsync !== 'on') return 'fsync is off, so an acknowledged message could be lost; set fsync = on';
+  if (server.pages !== 'on') {
+    return 'full_page_writes is off, so a crash could damage the data; set full_page_writes = on';
+  }
+  if (server.standby)
+    return 'this server is a standby and takes no writes; name the primary (or both, comma-separated)';
+  if (server.readonly === 'on') return 'default_transaction_read_only is on for this role or database; turn it off';
+  return null;
+}

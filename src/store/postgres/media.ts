@@ -1,0 +1,143 @@
+/**
+ * LINK segments on their way to bytes, uploads, content, and the runs that wait for them: a run opens when every segment of
+ * its spec has bytes; a segment that failed for good ends the spec's messages with the error that says why.
+ *
+ * Content bytes stand in a table of their own, written on a connection of their own and committed before the accept that
+ * refers to them; checked against the hash when read, so damaged bytes are never sent.
+ */
+import { createHash } from 'node:crypto';
+import type { MediaJob, MediaOutcome, Upload } from '../contract.ts';
+import type { Lines } from './lines.ts';
+import { RUN, RunBook, type RunColumns, toRun } from './runs.ts';
+import { type Ask, list, plain, sql, type Tx } from './tx.ts';
+
+const SQL = {
+  due: sql(`SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+    FOR NO KEY UPDATE SKIP LOCKED`),
+  lease:
+    sql(`UPDATE media m SET due_at = $3, tries = m.tries + 1 FROM unnest($1::bigint[], $2::integer[]) AS x(spec, segment)
+    WHERE m.spec = x.spec AND m.segment = x.segment`),
+  min: sql('SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
+  // Of what still waits for it; a run that expired needs no bytes.
+  validUntil: sql(`SELECT s.no AS spec, max(r.opens_at + r.validity) AS at FROM spec s
+    JOIN run r ON r.no >= s.first AND r.no < s."end" AND r.media AND r.next < r."end"
+    WHERE s.no = ANY($1::bigint[]) GROUP BY s.no`),
+  // All segments of the spec are locked, in order, so that the last of two that end together sees the other.
+  lock: sql('SELECT segment, hash FROM media WHERE spec = $1 ORDER BY segment FOR NO KEY UPDATE'),
+  ready: sql(
+    `UPDATE media SET hash = $3, content_type = $4, name = $5, due_at = NULL WHERE spec = $1 AND segment = $2`,
+  ),
+  again: sql('UPDATE media SET due_at = $3 WHERE spec = $1 AND segment = $2 AND hash IS NULL'),
+  drop: sql('UPDATE media SET due_at = NULL WHERE spec = ANY($1::bigint[]) AND due_at IS NOT NULL'),
+  open: sql('SELECT count(*) AS n FROM media WHERE spec = $1 AND hash IS NULL'),
+  runs: sql(`SELECT ${RUN}, l.lane FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
+    JOIN line l ON l.no = r.line WHERE s.no = $1 AND r.media ORDER BY r.no FOR NO KEY UPDATE OF r`),
+  runsOpen: sql(`UPDATE run r SET media = false, due_at = CASE WHEN r.next < r."end" THEN $3::bigint END, seq = x.seq
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq) WHERE r.no = x.no`),
+  upload: sql(`INSERT INTO upload (account, id, name, hash, content_type, size, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, id) DO UPDATE SET name = excluded.name, hash = excluded.hash,
+      content_type = excluded.content_type, size = excluded.size, expires_at = excluded.expires_at`),
+  put: sql(
+    `INSERT INTO content (hash, at, bytes) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE SET at = excluded.at`,
+  ),
+  content: sql('SELECT bytes FROM content WHERE hash = $1'),
+  idle: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+    (SELECT min(due_at) FROM media WHERE due_at IS NOT NULL) AS due FROM high_water h`),
+};
+
+export async function peekMedia(ask: Ask): Promise<{ now: number; due: number | null }> {
+  const [row] = await ask.query<{ now: number; due: number | null }>(SQL.idle);
+  if (!row) throw new Error('the store has no clock row');
+  return row;
+}
+
+export async function mediaNext(
+  tx: Tx,
+  limit: number,
+  leaseMs: number,
+): Promise<{ now: number; jobs: MediaJob[]; nextDue: number | null }> {
+  type Row = { spec: number; segment: number; url: string; content_type: string | null; tries: number };
+  const rows = await tx.query<Row>(SQL.due, [tx.now, limit]);
+  const until = new Map<number, number>();
+  if (rows.length > 0) {
+    for (const row of await tx.query<{ spec: number; at: number }>(SQL.validUntil, [
+      list(rows.map((one) => one.spec)),
+    ])) {
+      until.set(row.spec, row.at);
+    }
+    const dead = rows.filter((row) => !until.has(row.spec));
+    if (dead.length > 0) await tx.query(SQL.drop, [list(dead.map((row) => row.spec))]);
+  }
+  const leasing = rows.filter((row) => until.has(row.spec));
+  if (leasing.length > 0) {
+    const segments = list(leasing.map((row) => row.segment));
+    await tx.query(SQL.lease, [list(leasing.map((row) => row.spec)), segments, tx.now + leaseMs]);
+  }
+  const [min] = await tx.query<{ due: number | null }>(SQL.min);
+  const jobs = leasing.map(({ spec, segment, url, content_type: contentType, tries }) => ({
+    spec,
+    segment,
+    url,
+    contentType,
+    tries: tries + 1,
+    // A pause may have moved it on.
+    validUntil: Math.max(until.get(spec) as number, tx.now + 60_000),
+  }));
+  return { now: tx.now, jobs, nextDue: min?.due ?? null };
+}
+
+export function createMediaSettle(lines: Lines) {
+  return async function mediaSettle(
+    tx: Tx,
+    job: { spec: number; segment: number },
+    outcome: MediaOutcome,
+  ): Promise<void> {
+    if (outcome.kind === 'again') {
+      await tx.query(SQL.again, [job.spec, job.segment, tx.now + outcome.afterMs]);
+      return;
+    }
+    await tx.query(SQL.lock, [job.spec]);
+    if (outcome.kind === 'ready') {
+      const { hash, contentType, name } = outcome;
+      await tx.query(SQL.ready, [job.spec, job.segment, hash, contentType, plain(name)]);
+      const [open] = await tx.query<{ n: number }>(SQL.open, [job.spec]);
+      if ((open?.n ?? 0) > 0) return;
+    } else await tx.query(SQL.drop, [list([job.spec])]);
+    const runs = await tx.query<RunColumns & { lane: number }>(SQL.runs, [job.spec]);
+    if (runs.length === 0) return;
+    if (outcome.kind === 'ready') {
+      await tx.query(SQL.runsOpen, [list(runs.map((run) => run.no)), list(runs.map(() => tx.seq())), tx.now]);
+      const open = runs.filter((run) => run.next < run.end);
+      await lines.wake(
+        tx,
+        open.map(({ lane, line }) => ({ lane, line, due: tx.now })),
+      );
+      return;
+    }
+    const book = new RunBook(tx);
+    const failed = { error: outcome.error, words: outcome.words.slice(0, 500) };
+    for (const run of runs.map(toRun)) {
+      // The sweep writes their ends, in steps.
+      book.deadline(tx.now, run.next, run.end, run.no, failed);
+      book.move(run, run.end, null);
+      book.look(run.no, null);
+    }
+    await book.flush();
+  };
+}
+
+export async function putUpload(tx: Tx, upload: Upload): Promise<void> {
+  const { account, id, name, hash, contentType, size, validityMs } = upload;
+  await tx.query(SQL.upload, [account, id, plain(name), hash, contentType, size, tx.now + validityMs]);
+}
+
+export async function putContent(tx: Tx, items: { hash: string; bytes: Uint8Array }[]): Promise<void> {
+  for (const { hash, bytes } of items) await tx.query(SQL.put, [hash, tx.now, bytes]);
+}
+
+/** Bytes of a hash, null when gone or damaged. */
+export async function content(ask: Ask, hash: string): Promise<Uint8Array | null> {
+  const [row] = await ask.query<{ bytes: Uint8Array }>(SQL.content, [hash]);
+  if (!row) return null;
+  return createHash('sha256').update(row.bytes).digest('hex') === hash ? row.bytes : null;
+}

@@ -1,0 +1,468 @@
+/**
+ * The PostgreSQL store: the contract's verbs over a few connections, each with a purpose (accept, what comes back, claim,
+ * webhooks, the rest of the writes, sweep, content, two for reads, one that listens), so that a slow query of one kind does
+ * not stand in the way of another. Any number of nodes share one database.
+ *
+ * Promises: what arrives for a kind of verb while its transaction runs is the next transaction; a resolved write is
+ * committed with synchronous_commit on. After a restart, a failover or a half-open socket everything reconnects by itself.
+ *
+ * Fails: `openPostgres` throws one clear line (unreachable, UnsafeServer, SchemaTooNew); a verb rejects with
+ * StoreUnavailable while no writable server is there, or when the server refuses (disk full); any other rejection is a bug.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Clock, Log, Timer } from '../../env.ts';
+import {
+  type Accept,
+  type Hint,
+  type Key,
+  type MediaOutcome,
+  type MessageFilter,
+  type Stats,
+  type Store,
+  StoreUnavailable,
+  type Upload,
+  type WebhookSettle,
+} from '../contract.ts';
+import { createAccept, IDEM_MS } from './accept.ts';
+import { createBulkSteer } from './bulk.ts';
+import { createClaim } from './claim.ts';
+import { createEvents } from './events.ts';
+import { peekHooks, webhookNext, webhookSettle } from './hooks.ts';
+import { laneLease } from './lanes.ts';
+import { createLines } from './lines.ts';
+import { createLink, isRefusal, type Link, type Places, shownUrl } from './link.ts';
+import { content, createMediaSettle, mediaNext, peekMedia, putContent, putUpload } from './media.ts';
+import { createQueue } from './queue.ts';
+import { feed, keys, logs, stats, story, takeReports } from './read.ts';
+import { createRetain } from './retain.ts';
+import { migrate } from './schema.ts';
+import { type BackOp, createSettle, PARKED_MS } from './settle.ts';
+import { type Ask, sql, type Tx } from './tx.ts';
+
+export interface PostgresOptions {
+  /** postgres://user:password@host[:port][,host2[:port2]]/database; of several hosts the one that takes writes is used. */
+  url: string;
+  /** Finished messages leave after this many ms. */
+  retentionMs: number;
+  /** This node's name, unique among those that run. */
+  node: string;
+  log: Log;
+  clock: Clock;
+  /** The schema that holds the tables; default `postcard`. Lower-case letters, digits and `_`. */
+  schema?: string;
+  /** Tests only: the store's clock, instead of the database's. */
+  testNow?: () => number;
+}
+
+/** The store, and what only an engine of many nodes has. */
+export interface PostgresStore extends Store {
+  /**
+   * A beat of `node` with the lanes it could serve (numbers from `lane`): returns those it holds for `ttlMs` more. Nodes
+   * with a fresh beat share the lanes evenly; a lease not renewed in time is free for the next beat of another. No lanes or
+   * `ttlMs` 0 = the node leaves. Claims stay correct without it.
+   */
+  laneLease(node: string, lanes: number[], ttlMs: number): Promise<number[]>;
+}
+
+/** A verb of the door must answer fast, with 503 if need be. */
+const DOOR_PATIENCE_MS = 1_500;
+const PATIENCE_MS = 3_000;
+/** Rows of one accept transaction, ops of one of the others, bytes of one content transaction. */
+const ACCEPT_ROWS = 5_000;
+const GROUP_OPS = 512;
+const CONTENT_BYTES = 16 * 1024 * 1024;
+/** The listening connection is asked this often whether the server is there; the clock's high-water mark moves with it. */
+const BEAT_MS = 2_000;
+/** Wake-ups for other nodes are sent at most this often. */
+const NOTIFY_MS = 20;
+const STATS_MS = 1_000;
+
+const SQL = {
+  reserve: sql("UPDATE counter SET next = next + $1 WHERE k = 'number' RETURNING next"),
+  identity: sql("SELECT k, v FROM meta WHERE k IN ('install', 'idKey')"),
+  identityPut: sql(`INSERT INTO meta (k, v) VALUES ('install', $1), ('idKey', $2) ON CONFLICT DO NOTHING`),
+  account: sql('INSERT INTO account (no, name) VALUES ($1, $2) ON CONFLICT DO NOTHING'),
+  keyDrop: sql('DELETE FROM key WHERE account = $1 AND label = $2 AND hash <> $3'),
+  keyPut: sql(`INSERT INTO key (hash, account, label) VALUES ($1, $2, $3)
+    ON CONFLICT (hash) DO UPDATE SET account = excluded.account, label = excluded.label`),
+  beat: sql(`UPDATE high_water SET at = floor(extract(epoch FROM clock_timestamp()) * 1000)
+    WHERE at < extract(epoch FROM clock_timestamp()) * 1000 - 1000`),
+  notify: sql('SELECT pg_notify($1, $2)'),
+  sweepDue: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+    (SELECT min(lease_until) FROM flight) AS lease, (SELECT min(at) FROM deadline) AS deadline,
+    (SELECT min(look_at) FROM run WHERE look_at IS NOT NULL) AS look, least((SELECT min(at) FROM parked) + $1::bigint,
+      (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) AS other
+    FROM high_water h`),
+};
+
+type WorkOp =
+  | { verb: 'identity' }
+  | { verb: 'lane'; carrier: string; onUnknown: string; reports: boolean }
+  | { verb: 'putUpload'; upload: Upload }
+  | { verb: 'mediaNext'; limit: number; leaseMs: number }
+  | { verb: 'mediaSettle'; job: { spec: number; segment: number }; outcome: MediaOutcome }
+  | { verb: 'takeReports'; filter: MessageFilter }
+  | { verb: 'bulkSteer'; account: number; bulk: { no: number } | { id: string }; to: 'PAUSED' | 'PROCESSING' }
+  | { verb: 'putKey'; key: Key; replace: boolean }
+  | { verb: 'laneLease'; node: string; lanes: number[]; ttlMs: number };
+
+type HookOp = { verb: 'next'; limit: number; leaseMs: number } | { verb: 'settle'; settle: WebhookSettle };
+type SweepOp = 'flights' | 'runs' | 'deadlines' | 'rest';
+
+/** Open (and bring up to date) a store. Rejects with one line that says what is wrong. */
+export async function openPostgres(options: PostgresOptions): Promise<PostgresStore> {
+  const { clock, log, node } = options;
+  const schema = options.schema ?? 'postcard';
+  if (!/^[a-z_][a-z0-9_]{0,47}$/.test(schema)) throw new Error(`"${schema}" cannot be the name of a schema`);
+  const testNow = options.testNow ?? null;
+  const instance = randomBytes(6).toString('hex');
+  const places: Places = { next: 0, end: 0 };
+  const links: Link[] = [];
+  let closing = false;
+
+  const open = (purpose: string, writes: boolean): Link => {
+    const { url } = options;
+    const link = createLink({ url, schema, node, purpose, writes, log, clock, testNow, places, onLost: suspect });
+    links.push(link);
+    return link;
+  };
+
+  /** One connection lost its server: the others are asked whether they still have theirs. */
+  let suspecting = false;
+  function suspect(): void {
+    if (suspecting || closing) return;
+    suspecting = true;
+    void Promise.all(links.map((link) => link.probe())).finally(() => {
+      suspecting = false;
+    });
+  }
+
+  await upgrade();
+  const link = {
+    accept: open('accept', true),
+    back: open('settle', true),
+    claim: open('claim', true),
+    hooks: open('webhooks', true),
+    work: open('work', true),
+    sweep: open('sweep', true),
+    content: open('content', true),
+    listen: open('listen', false),
+    reads: [open('read 1', false), open('read 2', false)],
+  };
+
+  async function upgrade(): Promise<void> {
+    const setup = createLink({
+      url: options.url,
+      schema,
+      node,
+      purpose: 'setup',
+      writes: false,
+      log,
+      clock,
+      testNow,
+      places,
+      onLost: () => undefined,
+    });
+    try {
+      await setup.connect();
+      await migrate(setup, schema);
+    } catch (error) {
+      const name = error instanceof Error ? error.name : '';
+      if (name === 'UnsafeServer' || name === 'SchemaTooNew') throw error;
+      throw new Error(`${shownUrl(options.url)}: ${error instanceof Error ? error.message : String(error)}`);
+    } finally {
+      await setup.close();
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- hints
+
+  const channel = `postcard_${schema}`;
+  const listeners: ((hint: Hint) => void)[] = [];
+  const tell = (kind: Hint['kind']): void => {
+    for (const listener of listeners) listener({ kind });
+  };
+  let toNotify = new Set<Hint['kind']>();
+  let notifyTimer: Timer | null = null;
+
+  /** After a commit: this node at once, the others by a notification of its own (NOTIFY inside would serialize commits). */
+  function committed(hints: Hint['kind'][]): void {
+    for (const kind of hints) {
+      tell(kind);
+      toNotify.add(kind);
+    }
+    if (toNotify.size === 0 || notifyTimer || closing) return;
+    notifyTimer = clock.setTimeout(() => {
+      notifyTimer = null;
+      const kinds = [...toNotify];
+      toNotify = new Set();
+      // Lost is lost: those who wait for it look again by themselves.
+      link.listen.query(SQL.notify, [channel, `${instance} ${kinds.join(',')}`], 0).catch(() => undefined);
+    }, NOTIFY_MS);
+  }
+
+  const KINDS: Hint['kind'][] = ['lane', 'webhooks', 'media', 'keys'];
+  let listenedBefore = false;
+  link.listen.onConnect(async (client) => {
+    client.on('notification', ({ payload = '' }) => {
+      const [from, kinds = ''] = payload.split(' ');
+      if (from === instance) return;
+      for (const kind of kinds.split(',')) if (KINDS.includes(kind as Hint['kind'])) tell(kind as Hint['kind']);
+    });
+    await client.query(`LISTEN ${channel}`);
+    // What was told while nobody listened is not known.
+    if (listenedBefore) for (const kind of KINDS) tell(kind);
+    listenedBefore = true;
+  });
+
+  let beatTimer: Timer | null = null;
+  async function beat(): Promise<void> {
+    // The test's clock is not this one: its high water stays where it is.
+    const statement = testNow ? 'SELECT 1' : SQL.beat;
+    await link.listen.query(statement, [], 0).catch((error: unknown) => {
+      log.debug({ err: error }, 'no beat');
+    });
+    if (!closing) beatTimer = clock.setTimeout(() => void beat(), BEAT_MS);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- verbs
+
+  const lines = createLines();
+  const events = createEvents();
+  const accept = createAccept(lines, events);
+  const claim = createClaim(lines);
+  const settle = createSettle(lines, events);
+  const mediaSettle = createMediaSettle(lines);
+  const bulkSteer = createBulkSteer(lines);
+  const retain = createRetain(options.retentionMs);
+  const one = (): number => 1;
+  const base = { clock, committed, patienceMs: PATIENCE_MS, maxWeight: GROUP_OPS, weight: one };
+
+  const accepts = createQueue<Accept>({
+    ...base,
+    link: link.accept,
+    patienceMs: DOOR_PATIENCE_MS,
+    maxWeight: ACCEPT_ROWS,
+    weight: (request) => request.to.length + 1,
+    work: accept,
+  });
+  const backs = createQueue<BackOp>({ ...base, link: link.back, work: settle.group });
+  const claims = createQueue<{ lane: number; limit: number; leaseMs: number }>({
+    ...base,
+    link: link.claim,
+    async work(tx, ops) {
+      const results: unknown[] = new Array(ops.length);
+      // By lane: two nodes must lock the turns of several lanes in one order.
+      const order = ops.map((_, index) => index).sort((a, b) => (ops[a]?.lane ?? 0) - (ops[b]?.lane ?? 0));
+      for (const index of order) {
+        const { lane, limit, leaseMs } = ops[index] as (typeof ops)[number];
+        results[index] = await claim(tx, lane, limit, leaseMs);
+      }
+      return results;
+    },
+  });
+  const hooks = createQueue<HookOp>({
+    ...base,
+    link: link.hooks,
+    async work(tx, ops) {
+      const settles = ops.flatMap((op) => (op.verb === 'settle' ? [op.settle] : []));
+      const settled = settles.length === 0 ? [] : await webhookSettle(tx, settles);
+      const results: unknown[] = [];
+      for (const op of ops) {
+        results.push(op.verb === 'settle' ? settled.shift() : await webhookNext(tx, op.limit, op.leaseMs));
+      }
+      return results;
+    },
+  });
+  const contents = createQueue<{ hash: string; bytes: Uint8Array }>({
+    ...base,
+    link: link.content,
+    maxWeight: CONTENT_BYTES,
+    weight: ({ bytes }) => bytes.byteLength + 1,
+    async work(tx, ops) {
+      await putContent(tx, ops);
+      return ops.map(() => undefined);
+    },
+  });
+  const reserves = createQueue<number>({
+    ...base,
+    link: link.work,
+    patienceMs: DOOR_PATIENCE_MS,
+    async work(tx, counts) {
+      const total = counts.reduce((sum, count) => sum + count, 0);
+      const [row] = await tx.query<{ next: number }>(SQL.reserve, [total]);
+      let next = (row as { next: number }).next - total;
+      return counts.map((count) => {
+        next += count;
+        return next - count;
+      });
+    },
+  });
+  const works = createQueue<WorkOp>({
+    ...base,
+    link: link.work,
+    patienceMs: DOOR_PATIENCE_MS,
+    async work(tx, ops) {
+      const results: unknown[] = [];
+      for (const op of ops) results.push(await workOp(tx, op));
+      return results;
+    },
+  });
+  const sweeps = createQueue<SweepOp>({
+    ...base,
+    maxWeight: 1,
+    link: link.sweep,
+    async work(tx, [step]) {
+      if (step === 'flights') return [await settle.sweepFlights(tx)];
+      if (step === 'runs') return [await settle.sweepRuns(tx)];
+      if (step === 'deadlines') return [await settle.sweepDeadlines(tx)];
+      const parked = await settle.sweepParked(tx);
+      return [(await retain.step(tx)) || parked];
+    },
+  });
+
+  async function workOp(tx: Tx, op: WorkOp): Promise<unknown> {
+    switch (op.verb) {
+      case 'identity':
+        await tx.query(SQL.identityPut, [randomBytes(4).toString('hex'), randomBytes(16).toString('hex')]);
+        return identity(tx);
+      case 'lane':
+        return lines.lane(tx, op.carrier, op.onUnknown, op.reports);
+      case 'putUpload':
+        return putUpload(tx, op.upload);
+      case 'mediaNext':
+        return mediaNext(tx, op.limit, op.leaseMs);
+      case 'mediaSettle':
+        return mediaSettle(tx, op.job, op.outcome);
+      case 'takeReports':
+        return takeReports(tx, op.filter);
+      case 'bulkSteer':
+        return bulkSteer(tx, op.account, op.bulk, op.to);
+      case 'putKey': {
+        const { hash, account, label } = op.key;
+        await tx.query(SQL.account, [account, `account ${account}`]);
+        if (op.replace) await tx.query(SQL.keyDrop, [account, label, hash]);
+        await tx.query(SQL.keyPut, [hash, account, label]);
+        tx.hint('keys');
+        return undefined;
+      }
+      case 'laneLease':
+        return laneLease(tx, op.node, op.lanes, op.ttlMs);
+    }
+  }
+
+  async function identity(ask: Ask): Promise<{ install: string; idKey: string } | null> {
+    const rows = await ask.query<{ k: string; v: string }>(SQL.identity);
+    const of = (k: string): string | undefined => rows.find((row) => row.k === k)?.v;
+    const [install, idKey] = [of('install'), of('idKey')];
+    return install !== undefined && idKey !== undefined ? { install, idKey } : null;
+  }
+
+  /** Reads and peeks: what the server refuses (a search out of time, no memory) is no bug of the caller. */
+  const asker = (chosen: Link): Ask => ({
+    async query(statement, values) {
+      try {
+        return await chosen.query(statement, values, PATIENCE_MS);
+      } catch (error) {
+        if (isRefusal(error)) throw new StoreUnavailable(`PostgreSQL refuses: ${(error as Error).message}`);
+        throw error;
+      }
+    },
+  });
+  let turn = 0;
+  const reader = (): Ask => {
+    turn = (turn + 1) % link.reads.length;
+    return asker(link.reads[turn] as Link);
+  };
+  const nowOf = (now: number): number => (testNow ? testNow() : now);
+
+  let counted: { at: number; value: Stats } | null = null;
+  async function figures(): Promise<Stats> {
+    const now = clock.monotonic();
+    // Counting is linear in what waits: at most once a second, whoever asks.
+    if (testNow || !counted || now - counted.at >= STATS_MS) counted = { at: now, value: await stats(reader()) };
+    return counted.value;
+  }
+
+  /** A few short transactions, so that none holds its locks for the others' work. */
+  async function sweep(): Promise<boolean> {
+    type Row = {
+      now: number;
+      lease: number | null;
+      deadline: number | null;
+      look: number | null;
+      other: number | null;
+    };
+    const [due] = await asker(link.sweep).query<Row>(SQL.sweepDue, [PARKED_MS, IDEM_MS]);
+    if (!due) throw new Error('the store has no clock row');
+    const now = nowOf(due.now);
+    let more = false;
+    if (due.lease !== null && due.lease <= now) more = (await sweeps.push<boolean>('flights')) || more;
+    const looked = due.look !== null && due.look <= now;
+    if (looked) more = (await sweeps.push<boolean>('runs')) || more;
+    // What a look has found ends in the same call.
+    if (looked || (due.deadline !== null && due.deadline <= now))
+      more = (await sweeps.push<boolean>('deadlines')) || more;
+    // Parked reports, pull entries, keys and uploads have ends of their own.
+    if (due.other !== null && due.other <= now) retain.dueNow();
+    if (retain.due(now)) more = (await sweeps.push<boolean>('rest')) || more;
+    return more;
+  }
+
+  void beat();
+
+  return {
+    async identity() {
+      return (await identity(reader())) ?? works.push({ verb: 'identity' });
+    },
+    reserve: (count) => reserves.push(count),
+    lane: (carrier, policy) => works.push({ verb: 'lane', carrier, ...policy }),
+    accept: (request) => accepts.push(request),
+    putContent: (hash, bytes) => contents.push({ hash, bytes }),
+    putUpload: (upload) => works.push({ verb: 'putUpload', upload }),
+    content: (hash) => content(reader(), hash),
+    async claim(lane, limit, leaseMs) {
+      // An idle lane costs a read, not a commit.
+      const { now, woken, due } = await lines.peek(asker(link.claim), lane);
+      const at = nowOf(now);
+      if (!woken && (due === null || due > at)) return { now: at, claims: [], specs: [], nextDue: due };
+      return claims.push({ lane, limit, leaseMs });
+    },
+    settle: (arg) => backs.push({ verb: 'settle', arg }),
+    release: (list, until) => backs.push({ verb: 'release', arg: { claims: list, until } }),
+    report: (arg) => backs.push({ verb: 'report', arg }),
+    sweep,
+    async mediaNext(limit, leaseMs) {
+      const { now, due } = await peekMedia(asker(link.work));
+      const at = nowOf(now);
+      if (due === null || due > at) return { now: at, jobs: [], nextDue: due };
+      return works.push({ verb: 'mediaNext', limit, leaseMs });
+    },
+    mediaSettle: (job, outcome) => works.push({ verb: 'mediaSettle', job, outcome }),
+    async webhookNext(limit, leaseMs) {
+      const { now, woken, due } = await peekHooks(asker(link.hooks));
+      const at = nowOf(now);
+      if (!woken && (due === null || due > at)) return { now: at, webhooks: [], specs: [], nextDue: due };
+      return hooks.push({ verb: 'next', limit, leaseMs });
+    },
+    webhookSettle: (one) => hooks.push({ verb: 'settle', settle: one }),
+    takeReports: (filter) => works.push({ verb: 'takeReports', filter }),
+    logs: (filter) => logs(reader(), filter),
+    story: (account, id) => story(reader(), account, id),
+    feed: (account, after, limit) => feed(reader(), account, after, limit),
+    bulkSteer: (account, bulk, to) => works.push({ verb: 'bulkSteer', account, bulk, to }),
+    keys: () => keys(reader()),
+    putKey: (key, replace) => works.push({ verb: 'putKey', key, replace }),
+    stats: figures,
+    laneLease: (name, lanes, ttlMs) => works.push({ verb: 'laneLease', node: name, lanes, ttlMs }),
+    onHint: (listener) => void listeners.push(listener),
+    async close() {
+      closing = true;
+      beatTimer?.cancel();
+      notifyTimer?.cancel();
+      const queues = [accepts, backs, claims, hooks, contents, reserves, works, sweeps];
+      await Promise.all(queues.map((queue) => queue.drain()));
+      await Promise.all(links.map((each) => each.close()));
+    },
+  };
+}

@@ -1,0 +1,269 @@
+/**
+ * Reads: logs, one message's story, the live feed, figures; and takeReports, the one read that consumes (so it runs in a
+ * transaction). Newest first by number unless said; every read takes the account. Statements run on the primary, never on a
+ * replica: what was acknowledged is seen.
+ */
+import { STATUSES } from '../../domain/codes.ts';
+import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
+import { STATE } from '../../domain/status.ts';
+import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import {
+  EVENT_COLUMNS,
+  type EventColumns,
+  MESSAGE_COLUMNS,
+  MESSAGE_JOINS,
+  type MessageColumns,
+  readSpecs,
+  toEvent,
+  toMessage,
+} from './rows.ts';
+import { BULK, type BulkColumns, RUN, type RunColumns, sharedEnd, toBulk, toRun } from './runs.ts';
+import { EVENT_LOCK } from './schema.ts';
+import { type Ask, list, plain, sql, type Tx, texts, type Value } from './tx.ts';
+
+/** Attempts, events or tries shown of one message. */
+const STORY_MAX = 1000;
+
+const SQL = {
+  bulkIds: sql('SELECT no FROM bulk WHERE account = $1 AND id = ANY($2::text[])'),
+  keyNos: sql('SELECT no FROM message_key WHERE account = $1 AND key = ANY($2::text[])'),
+  one: sql(
+    `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = $1 AND m.no = $2 AND m.key IS NULL`,
+  ),
+  keyed: sql(`SELECT ${MESSAGE_COLUMNS} FROM message_key k JOIN message m ON m.no = k.no ${MESSAGE_JOINS}
+    WHERE k.account = $1 AND k.key = $2`),
+  run: sql(`SELECT ${RUN}, r.due_at, l.bulk, l.paused FROM run r JOIN line l ON l.no = r.line WHERE r.no <= $1
+    ORDER BY r.no DESC LIMIT 1`),
+  bulk: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = $1`),
+  retry: sql('SELECT due_at, valid_until FROM retry WHERE leader = $1'),
+  flight: sql('SELECT valid_until FROM flight WHERE leader = $1'),
+  attempts: sql(`SELECT a.n, a.generation, a.at, a.took, a.outcome, a.error, a.words, a.ref, l.carrier FROM attempt a
+    JOIN lane l ON l.no = a.lane WHERE a.leader = $1 ORDER BY a.n LIMIT ${STORY_MAX}`),
+  events: sql(`SELECT no, at, status, error, kind, words FROM event WHERE message = $1 ORDER BY no LIMIT ${STORY_MAX}`),
+  tries:
+    sql(`SELECT e.no AS event, t.retry, t.at, t.took, t.status, t.excerpt, p.url FROM event e JOIN hook h ON h.no = e.hook
+    JOIN hook_try t ON t.hook = h.no JOIN endpoint p ON p.no = h.endpoint WHERE e.message = $1
+    ORDER BY t.at, e.no, t.retry LIMIT ${STORY_MAX}`),
+  // The lowest number that an open transaction may still bring, minus one. The sequence is read first, in the same
+  // statement's text order but safe in any: see event_numbers.
+  lastEvent: sql('SELECT last_value AS no FROM event_no'),
+  openEvents: sql(`SELECT min(((l.classid::bigint << 32) | l.objid::bigint) - ${EVENT_LOCK}) AS floor FROM pg_locks l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::bigint >> 16 = ${EVENT_LOCK >> 48n}
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())`),
+  feed: sql(`SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
+    WHERE e.account = $2 AND e.no > $1 AND e.no <= $4 AND e.kind = 0 ORDER BY e.no LIMIT $3`),
+  keys: sql('SELECT hash, account, label FROM key ORDER BY account, label'),
+  install: sql("SELECT v FROM meta WHERE k = 'install'"),
+  stats: sql(`SELECT (SELECT coalesce(sum("end" - next), 0)::bigint FROM run WHERE due_at IS NOT NULL) AS waiting,
+    (SELECT count(*) FROM flight) AS "inFlight", (SELECT count(*) FROM retry) AS retries,
+    (SELECT count(*) FROM hook WHERE state = 0) + (SELECT count(*) FROM outbox) AS "webhooksWaiting",
+    (SELECT count(*) FROM hook WHERE state = 2) AS "webhooksExhausted", (SELECT count(*) FROM pull) AS pull`),
+};
+
+/** Conditions of a filter on message m, spec s; `values` begins with what the caller has used already. */
+async function conditions(ask: Ask, filter: MessageFilter, values: Value[], status = 'm.status'): Promise<string[]> {
+  const put = (value: Value): string => `$${values.push(value)}`;
+  const where = [`m.account = ${put(filter.account)}`];
+  // Ids become numbers first: OR over a join would keep every index from being used.
+  if (filter.bulks) {
+    const { nos, ids } = filter.bulks;
+    const found = ids.length === 0 ? [] : await ask.query<{ no: number }>(SQL.bulkIds, [filter.account, texts(ids)]);
+    where.push(`s.bulk = ANY(${put(list([...nos, ...found.map((row) => row.no)]))}::bigint[])`);
+  }
+  if (filter.messages) {
+    const { nos, keys } = filter.messages;
+    const found = keys.length === 0 ? [] : await ask.query<{ no: number }>(SQL.keyNos, [filter.account, texts(keys)]);
+    const keyed = found.map((row) => row.no);
+    // A key of the customer's own never hides behind a number of another's, nor the reverse.
+    const all = put(list([...nos, ...keyed]));
+    where.push(`m.no = ANY(${all}::bigint[]) AND (m.key IS NULL OR m.no = ANY(${put(list(keyed))}::bigint[]))`);
+  }
+  const equal = (column: string, value: string | undefined): void => {
+    if (value !== undefined) where.push(`${column} = ${put(plain(value))}`);
+  };
+  equal('s.sender', filter.sender);
+  equal('m."to"', filter.destination);
+  equal('s.entity', filter.entity);
+  equal('s.application', filter.application);
+  if (filter.campaigns) where.push(`s.campaign = ANY(${put(texts(filter.campaigns))}::text[])`);
+  if (filter.generalStatus !== undefined) {
+    const group = filter.generalStatus;
+    const ids = Object.values(STATUSES)
+      .filter((status) => status.groupName === group)
+      .map((status) => status.id);
+    where.push(`${status} = ANY(${put(list(ids))}::smallint[])`);
+  }
+  if (filter.since !== undefined) where.push(`coalesce(m.sent_at, s.accepted_at) >= ${put(filter.since)}`);
+  if (filter.until !== undefined) where.push(`coalesce(m.sent_at, s.accepted_at) <= ${put(filter.until)}`);
+  return where;
+}
+
+/** Finals of the pull list, taken: locked rows of another taker are passed by, so each is handed out once (G16). */
+export async function takeReports(tx: Tx, filter: MessageFilter): Promise<Page<EventRow>> {
+  const values: Value[] = [];
+  const where = await conditions(tx, filter, values, 'e.status');
+  const now = values.push(tx.now);
+  const account = values.push(filter.account);
+  const limit = values.push(filter.limit);
+  const rows = await tx.query<EventColumns>(
+    `WITH picked AS (SELECT p.event FROM pull p JOIN event e ON e.no = p.event JOIN message m ON m.no = e.message
+        ${MESSAGE_JOINS} WHERE p.account = $${account} AND p.until > $${now} AND ${where.join(' AND ')} ORDER BY p.event DESC LIMIT $${limit}
+        FOR UPDATE OF p SKIP LOCKED),
+      taken AS (DELETE FROM pull p USING picked x WHERE p.account = $${account} AND p.event = x.event RETURNING p.event)
+     SELECT ${EVENT_COLUMNS} FROM taken t JOIN event e ON e.no = t.event JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
+     ORDER BY e.no DESC`,
+    values,
+  );
+  const events = rows.map(toEvent);
+  return {
+    rows: events,
+    specs: await readSpecs(
+      tx,
+      events.map((event) => event.spec),
+    ),
+    next: null,
+  };
+}
+
+export async function logs(ask: Ask, filter: MessageFilter): Promise<Page<MessageRow>> {
+  const values: Value[] = [];
+  const where = await conditions(ask, filter, values);
+  if (filter.before !== undefined) where.push(`m.no < $${values.push(filter.before)}`);
+  const limit = values.push(filter.limit + 1);
+  const rows = await ask.query<MessageColumns>(
+    `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${limit}`,
+    values,
+  );
+  const page = rows.slice(0, filter.limit).map(toMessage);
+  const next = rows.length > filter.limit ? (page.at(-1)?.no ?? null) : null;
+  return {
+    rows: page,
+    specs: await readSpecs(
+      ask,
+      page.map((row) => row.spec),
+    ),
+    next,
+  };
+}
+
+export async function story(ask: Ask, account: number, id: { no: number } | { key: string }): Promise<Story | null> {
+  const [row] =
+    'no' in id
+      ? await ask.query<MessageColumns>(SQL.one, [account, id.no])
+      : await ask.query<MessageColumns>(SQL.keyed, [account, plain(id.key)]);
+  if (!row) return null;
+  const message = toMessage(row);
+  const [spec] = await readSpecs(ask, [message.spec]);
+  if (!spec) return null;
+  type Run = RunColumns & { due_at: number | null; bulk: number; paused: boolean };
+  const [nearest] = await ask.query<Run>(SQL.run, [message.no]);
+  // Refused at the door: in no run.
+  const placed = nearest && nearest.end > message.no ? nearest : null;
+  const run = placed ? toRun(placed) : null;
+  const leader = run && run.members > 0 ? run.no : message.no;
+  const [bulkRow] = placed && placed.bulk !== 0 ? await ask.query<BulkColumns>(SQL.bulk, [placed.bulk]) : [];
+  const [retry] = await ask.query<{ due_at: number; valid_until: number }>(SQL.retry, [leader]);
+  const [flight] = await ask.query<{ valid_until: number }>(SQL.flight, [leader]);
+  const shared = run ? sharedEnd(run, bulkRow ? toBulk(bulkRow) : null) : null;
+  const install = (await ask.query<{ v: string }>(SQL.install))[0]?.v ?? '';
+  type Attempt = {
+    n: number;
+    generation: number;
+    at: number;
+    took: number;
+    outcome: Story['attempts'][number]['outcome'];
+    error: number;
+    words: string;
+    ref: string | null;
+    carrier: string;
+  };
+  const attempts = await ask.query<Attempt>(SQL.attempts, [leader]);
+  type Event = { no: number; at: number; status: number; error: number; kind: number; words: string };
+  const events = await ask.query<Event>(SQL.events, [message.no]);
+  type Try = { event: number; retry: number; at: number; took: number; status: number; excerpt: string; url: string };
+  const tries = await ask.query<Try>(SQL.tries, [message.no]);
+  return {
+    message,
+    spec,
+    attempts: attempts.map((attempt) => ({
+      n: attempt.n,
+      at: attempt.at,
+      tookMs: attempt.took,
+      outcome: attempt.outcome,
+      error: attempt.error,
+      words: attempt.words,
+      carrier: attempt.carrier,
+      carrierMessageId: attempt.ref,
+      transactionId: transactionId(install, leader, attempt.generation),
+    })),
+    events: events.map((event) => ({
+      event: event.no,
+      at: event.at,
+      status: event.status,
+      error: event.error,
+      kind: event.kind === 0 ? 'status' : 'noted',
+      words: event.words,
+    })),
+    webhooks: tries.map((one) => ({
+      event: one.event,
+      retry: one.retry,
+      at: one.at,
+      tookMs: one.took,
+      status: one.status,
+      excerpt: one.excerpt,
+      url: one.url,
+    })),
+    waiting:
+      message.doneAt !== null || !placed
+        ? null
+        : whyWaiting(message, { due: retry?.due_at ?? placed.due_at, paused: placed.paused, media: placed.media }),
+    validUntil: flight?.valid_until ?? retry?.valid_until ?? shared,
+  };
+}
+
+/** Events after a number (0 = from now, below = from the first), never past one that an open transaction may bring. */
+export async function feed(
+  ask: Ask,
+  account: number,
+  after: number,
+  limit: number,
+): Promise<{ rows: EventRow[]; specs: SpecRow[]; last: number }> {
+  // Three statements in this order: numbers given so far, those still open among them, then what is committed.
+  const [given] = await ask.query<{ no: number }>(SQL.lastEvent);
+  const [open] = await ask.query<{ floor: number | null }>(SQL.openEvents);
+  const head = Math.max(1, Math.min(given?.no ?? 1, open?.floor ?? Number.MAX_SAFE_INTEGER));
+  if (after === 0) return { rows: [], specs: [], last: head };
+  const place = Math.max(after, 0);
+  const rows = (await ask.query<EventColumns>(SQL.feed, [place, account, limit, head])).map(toEvent);
+  // A full page may have more behind its last row.
+  const last = rows.length < limit ? Math.max(head, place) : (rows.at(-1)?.event ?? head);
+  const specs = await readSpecs(
+    ask,
+    rows.map((row) => row.spec),
+  );
+  return { rows, specs, last };
+}
+
+export const keys = (ask: Ask): Promise<Key[]> => ask.query<Key>(SQL.keys);
+
+export async function stats(ask: Ask): Promise<Stats> {
+  const [row] = await ask.query<Omit<Stats, 'walBytes'>>(SQL.stats);
+  return { ...(row as Omit<Stats, 'walBytes'>), walBytes: 0 };
+}
+
+function whyWaiting(
+  message: MessageRow,
+  waiting: { due: number | null; paused: boolean; media: boolean },
+): { until: number | null; why: string } {
+  if (message.claimed) return { until: null, why: 'being submitted' };
+  if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
+  if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
+  if (waiting.paused) return { until: null, why: 'its bulk is paused' };
+  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
+  return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
+}
+
+/** Stable per message and carrier, unique over installations: what carriers de-duplicate by (G6). */
+function transactionId(install: string, leader: number, generation: number): string {
+  return generation === 0 ? `${install}-${leader}` : `${install}-${leader}-${generation}`;
+}

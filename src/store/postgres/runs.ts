@@ -1,0 +1,218 @@
+/**
+ * Runs and the clocks over them: the one place that turns rows of run and bulk into what `admit` and the sweep decide by, and
+ * that moves a run's cursor and a bulk's bucket. A RunBook holds what one transaction decides and writes it with one
+ * statement per kind. Claims and the sweep share it, so they cannot disagree on who is too late.
+ */
+import type { Admission, Window } from '../../domain/schedule.ts';
+import { type BulkClock, byTurns, type RunClock, startOf } from '../clock.ts';
+import { list, sql, type Tx, texts } from './tx.ts';
+
+export interface RunColumns {
+  no: number;
+  line: number;
+  spec: number;
+  next: number;
+  end: number;
+  members: number;
+  days: number | null;
+  from_min: number | null;
+  to_min: number | null;
+  validity: number;
+  opens_at: number;
+  limited: boolean;
+  media: boolean;
+}
+
+export interface RunRow extends RunClock {
+  no: number;
+  line: number;
+  spec: number;
+  /** First number not yet claimed. */
+  next: number;
+  end: number;
+  /** 0 = singles, else one group submission of that many numbers. */
+  members: number;
+  /** Waits for its linked content. */
+  closed: boolean;
+}
+
+export interface BulkColumns {
+  no: number;
+  id: string | null;
+  interval_us: number;
+  next_us: number;
+  limited_at: number | null;
+  paused_at: number | null;
+  pauses: string;
+  canceled_at: number | null;
+}
+
+export interface BulkRow extends BulkClock {
+  no: number;
+  id: string | null;
+  canceledAt: number | null;
+}
+
+/** Columns of `run r` and `bulk b`. */
+export const RUN =
+  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.media';
+export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at`;
+
+function windowOf(run: RunColumns): Window | null {
+  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
+}
+
+export function toRun(row: RunColumns): RunRow {
+  return {
+    no: row.no,
+    line: row.line,
+    spec: row.spec,
+    next: row.next,
+    end: row.end,
+    members: row.members,
+    closed: row.media,
+    opensAt: row.opens_at,
+    limited: row.limited,
+    window: windowOf(row),
+    validityMs: row.validity,
+  };
+}
+
+export function toBulk(row: BulkColumns): BulkRow {
+  return {
+    no: row.no,
+    id: row.id,
+    intervalUs: row.interval_us,
+    nextUs: row.next_us,
+    limitedAt: row.limited_at,
+    pausedAt: row.paused_at,
+    pauses: row.pauses === '[]' ? [] : (JSON.parse(row.pauses) as [number, number][]),
+    canceledAt: row.canceled_at,
+  };
+}
+
+/** The end of the validity that all messages of a run share; null = it stands still, or each has its own. */
+export function sharedEnd(run: RunRow, bulk: BulkRow | null): number | null {
+  const start = startOf(run, bulk);
+  return start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
+}
+
+const SQL = {
+  move: sql(`UPDATE run r SET next = x.next, due_at = x.due_at, seq = x.seq
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, next, due_at, seq) WHERE r.no = x.no`),
+  look: sql(`UPDATE run r SET look_at = x.at FROM unnest($1::bigint[], $2::bigint[]) AS x(no, at) WHERE r.no = x.no`),
+  deadline:
+    sql(`INSERT INTO deadline AS d (at, first, "end", run, error, words) SELECT at, first, "end", run, error, words
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[])
+      AS x(at, first, "end", run, error, words)
+    ON CONFLICT (at, first) DO UPDATE SET "end" = greatest(d."end", excluded."end")`),
+  charge: sql(`UPDATE bulk b SET next_us = x.next_us FROM unnest($1::bigint[], $2::float8[]) AS x(no, next_us)
+    WHERE b.no = x.no`),
+  clock: sql(`UPDATE bulk b SET interval_us = x.interval_us, next_us = x.next_us, limited_at = x.limited_at,
+      paused_at = x.paused_at, pauses = x.pauses
+    FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::bigint[], $5::bigint[], $6::text[])
+      AS x(no, interval_us, next_us, limited_at, paused_at, pauses) WHERE b.no = x.no`),
+};
+
+interface Deadline {
+  at: number;
+  first: number;
+  end: number;
+  run: number;
+  error: number | null;
+  words: string | null;
+}
+
+/** What one transaction decides about runs, deadlines and bulks, until `flush`. Their rows are locked by the caller. */
+export class RunBook {
+  private readonly tx: Tx;
+  private readonly moves = new Map<number, { next: number; due: number | null; seq: number }>();
+  private readonly looks = new Map<number, number | null>();
+  private readonly charges = new Map<number, number>();
+  private readonly clocks = new Map<number, BulkRow>();
+  private readonly deadlines = new Map<string, Deadline>();
+
+  constructor(tx: Tx) {
+    this.tx = tx;
+  }
+
+  /** Move the cursor; `due` null = nothing of it may be claimed. */
+  move(run: RunRow, next: number, due: number | null): void {
+    run.next = next;
+    this.moves.set(run.no, { next, due: next < run.end && !run.closed ? due : null, seq: this.tx.seq() });
+  }
+
+  look(no: number, at: number | null): void {
+    this.looks.set(no, at);
+  }
+
+  /** Numbers [first, end) end at `at` unless they are final by then. */
+  deadline(at: number, first: number, end: number, run: number, failed?: { error: number; words: string }): void {
+    if (first >= end) return;
+    const key = `${at} ${first}`;
+    const same = this.deadlines.get(key);
+    if (same) same.end = Math.max(same.end, end);
+    else this.deadlines.set(key, { at, first, end, run, error: failed?.error ?? null, words: failed?.words ?? null });
+  }
+
+  /** Take turns of a bulk with a limit. */
+  charge(bulk: BulkRow | null, nextUs: number): void {
+    if (!bulk || bulk.intervalUs === 0 || nextUs === bulk.nextUs) return;
+    bulk.nextUs = nextUs;
+    this.charges.set(bulk.no, nextUs);
+  }
+
+  setClock(bulk: BulkRow, to: BulkClock): void {
+    Object.assign(bulk, to);
+    this.clocks.set(bulk.no, bulk);
+  }
+
+  /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
+  passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
+    const next = run.members > 0 ? run.end : run.next + admission.count;
+    // Each member of a group has a turn.
+    const more = run.members > 0 && bulk ? (run.end - run.next - 1) * bulk.intervalUs : 0;
+    this.charge(bulk, admission.bucketNext + more);
+    this.deadline(this.tx.now, run.next, next, run.no);
+    this.move(run, next, this.tx.now);
+  }
+
+  async flush(): Promise<void> {
+    const { tx } = this;
+    if (this.moves.size > 0) {
+      const rows = [...this.moves];
+      await tx.query(SQL.move, [
+        list(rows.map(([no]) => no)),
+        list(rows.map(([, row]) => row.next)),
+        list(rows.map(([, row]) => row.due)),
+        list(rows.map(([, row]) => row.seq)),
+      ]);
+    }
+    if (this.looks.size > 0) await tx.query(SQL.look, [list([...this.looks.keys()]), list([...this.looks.values()])]);
+    if (this.deadlines.size > 0) {
+      const rows = [...this.deadlines.values()];
+      await tx.query(SQL.deadline, [
+        list(rows.map((row) => row.at)),
+        list(rows.map((row) => row.first)),
+        list(rows.map((row) => row.end)),
+        list(rows.map((row) => row.run)),
+        list(rows.map((row) => row.error)),
+        texts(rows.map((row) => row.words)),
+      ]);
+    }
+    if (this.charges.size > 0) {
+      await tx.query(SQL.charge, [list([...this.charges.keys()]), list([...this.charges.values()])]);
+    }
+    if (this.clocks.size > 0) {
+      const rows = [...this.clocks.values()];
+      await tx.query(SQL.clock, [
+        list(rows.map((row) => row.no)),
+        list(rows.map((row) => row.intervalUs)),
+        list(rows.map((row) => row.nextUs)),
+        list(rows.map((row) => row.limitedAt)),
+        list(rows.map((row) => row.pausedAt)),
+        texts(rows.map((row) => JSON.stringify(row.pauses))),
+      ]);
+    }
+  }
+}

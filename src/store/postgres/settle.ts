@@ -1,0 +1,738 @@
+/**
+ * What comes back: settle (the outcome of an attempt), release, report (what the carrier tells later), and the endings
+ * that time brings (lost leases, the end of validity). A group of them is one transaction: all rows it needs are locked and
+ * loaded, decided in memory in the order of arrival, and written with one statement per kind.
+ *
+ * Settle and report meet at the row of `carrier_ref`: whichever comes first makes it and holds its lock until the commit,
+ * so the second finds the first on any node (G4, G5, G7). Locks are always taken in this order, each kind by number:
+ * run, flight, carrier_ref, retry, message.
+ */
+import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
+import { admit } from '../../domain/schedule.ts';
+import { isFinal, STATE } from '../../domain/status.ts';
+import type { CarrierReport, Outcome } from '../../domain/submission.ts';
+import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
+import type { Settle } from '../contract.ts';
+import { RETRY, type RetryRow } from './claim.ts';
+import type { Changes, createEvents, Live } from './events.ts';
+import type { Lines, Wake } from './lines.ts';
+import {
+  BULK,
+  type BulkColumns,
+  type BulkRow,
+  RUN,
+  RunBook,
+  type RunColumns,
+  type RunRow,
+  toBulk,
+  toRun,
+} from './runs.ts';
+import { byKey, list, plain, sql, type Tx, texts } from './tx.ts';
+
+/** Parked reports: kept this long, and about this many. */
+export const PARKED_MS = 48 * 3_600_000;
+const PARKED_MAX = 100_000;
+/** Messages, runs and ranges looked at in one step of the sweep. */
+const STEP = 500;
+/** Lost leases concluded in one step. */
+const LOST = 64;
+/** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
+const ATTEMPTS = 200;
+/** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
+const UNKNOWN_ERROR = 15000;
+
+export type BackOp =
+  | { verb: 'settle'; arg: Settle }
+  | { verb: 'report'; arg: CarrierReport }
+  | { verb: 'release'; arg: { claims: { token: number; leader: number }[]; until: number } };
+
+interface FlightRow {
+  leader: number;
+  token: number;
+  lane: number;
+  /** Of its run, now: a bulk that was steered meanwhile may have got a line of its own. */
+  line: number;
+  run: number;
+  members: number;
+  /** Members it was sent with. */
+  sent: number;
+  generation: number;
+  attempts: number;
+  held: number;
+  valid_until: number;
+  lease_until: number;
+}
+
+interface LaneRow {
+  no: number;
+  carrier: string;
+  on_unknown: 'hold' | 'retry' | 'fail';
+  reports: boolean;
+}
+
+const FLIGHT = `f.leader, f.token, f.lane, r.line, f.run, f.members, f.sent, f.generation, f.attempts, f.held, f.valid_until,
+  f.lease_until`;
+
+const SQL = {
+  lanes: sql('SELECT no, carrier, on_unknown, reports FROM lane'),
+  flights: sql(`SELECT ${FLIGHT} FROM flight f JOIN run r ON r.no = f.run WHERE f.leader = ANY($1::bigint[])
+    ORDER BY f.leader FOR UPDATE OF f`),
+  flightsLost: sql(`SELECT ${FLIGHT} FROM flight f JOIN run r ON r.no = f.run WHERE f.lease_until <= $1
+    ORDER BY f.leader LIMIT ${LOST} FOR UPDATE OF f SKIP LOCKED`),
+  flightsDelete: sql('DELETE FROM flight WHERE leader = ANY($1::bigint[])'),
+  refs: sql(`SELECT c.lane, c.ref, c.leader, c.members FROM carrier_ref c
+    JOIN unnest($1::bigint[], $2::text[]) AS x(lane, ref) ON c.lane = x.lane AND c.ref = x.ref WHERE c.leader IS NOT NULL`),
+  members: sql('SELECT no, members FROM run WHERE no = ANY($1::bigint[])'),
+  // An id given twice: carriers begin anew after a reset, so the newest submission is meant.
+  refsMeet: sql(`INSERT INTO carrier_ref AS c (lane, ref, leader, members)
+    SELECT lane, ref, leader, members FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::integer[])
+      AS x(lane, ref, leader, members) ORDER BY lane, ref COLLATE "C"
+    ON CONFLICT (lane, ref) DO UPDATE SET leader = coalesce(excluded.leader, c.leader),
+      members = CASE WHEN excluded.leader IS NULL THEN c.members ELSE excluded.members END
+    RETURNING lane, ref, leader, members`),
+  parked: sql(`SELECT p.no, p.lane, p.ref, p.report FROM parked p
+    JOIN unnest($1::bigint[], $2::text[]) AS x(lane, ref) ON p.lane = x.lane AND p.ref = x.ref ORDER BY p.no`),
+  parkedDelete: sql('DELETE FROM parked WHERE no = ANY($1::bigint[])'),
+  park: sql(`INSERT INTO parked (lane, ref, at, report) SELECT lane, ref, $4::bigint, report
+    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS x(lane, ref, report)`),
+  parkedCount: sql('SELECT count(*) AS n FROM parked'),
+  parkedOld:
+    sql(`DELETE FROM parked WHERE no IN (SELECT no FROM parked WHERE at <= $1 ORDER BY no LIMIT 200 FOR UPDATE SKIP LOCKED)
+    RETURNING lane, ref`),
+  refsEmpty: sql(`DELETE FROM carrier_ref c USING unnest($1::bigint[], $2::text[]) AS x(lane, ref)
+    WHERE c.lane = x.lane AND c.ref = x.ref AND c.leader IS NULL
+      AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.lane = c.lane AND p.ref = c.ref)`),
+  retries: sql(`SELECT ${RETRY} FROM retry t WHERE t.leader = ANY($1::bigint[]) ORDER BY t.leader FOR UPDATE OF t`),
+  retriesDelete: sql('DELETE FROM retry WHERE leader = ANY($1::bigint[])'),
+  retriesPut: sql(`INSERT INTO retry (leader, line, run, members, sent, generation, attempts, held, valid_until, due_at)
+    SELECT leader, line, run, members, sent, generation, attempts, held, valid_until, due_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
+      $8::integer[], $9::bigint[], $10::bigint[])
+      AS x(leader, line, run, members, sent, generation, attempts, held, valid_until, due_at)
+    ON CONFLICT (leader) DO UPDATE SET line = excluded.line, run = excluded.run, members = excluded.members,
+      sent = excluded.sent, generation = excluded.generation, attempts = excluded.attempts, held = excluded.held,
+      valid_until = excluded.valid_until, due_at = excluded.due_at`),
+  attemptCounts: sql(`SELECT leader, count(*) AS n FROM attempt WHERE leader = ANY($1::bigint[]) GROUP BY leader`),
+  attempts: sql(`INSERT INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
+    SELECT leader, n, generation, lane, at, took, outcome, error, words, ref
+    FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[],
+      $8::integer[], $9::text[], $10::text[]) AS x(leader, n, generation, lane, at, took, outcome, error, words, ref)
+    ON CONFLICT (leader, n) DO UPDATE SET generation = excluded.generation, lane = excluded.lane, at = excluded.at,
+      took = excluded.took, outcome = excluded.outcome, error = excluded.error, words = excluded.words, ref = excluded.ref`),
+  due: sql(`SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at <= $1 ORDER BY at, first LIMIT ${STEP}
+    FOR UPDATE SKIP LOCKED`),
+  dueDelete: sql(`DELETE FROM deadline d USING unnest($1::bigint[], $2::bigint[]) AS x(at, first)
+    WHERE d.at = x.at AND d.first = x.first`),
+  toLook: sql(`SELECT ${RUN} FROM run r WHERE r.look_at <= $1 ORDER BY r.look_at LIMIT ${STEP}
+    FOR NO KEY UPDATE OF r SKIP LOCKED`),
+  linesOf: sql('SELECT no, lane, account, bulk, paused FROM line WHERE no = ANY($1::bigint[])'),
+  bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
+  // Locked, so that a claim that is taking some of them has ended and its flights are seen.
+  runs: sql(`SELECT ${RUN} FROM run r WHERE r.no = ANY($1::bigint[]) ORDER BY r.no FOR NO KEY UPDATE OF r`),
+  unfinished: sql(`SELECT m.no FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
+    JOIN message m ON m.no >= x.first AND m.no < x."end" AND m.state < ${STATE.delivered}`),
+  // Flights never overlap: the nearest leader at or below a number is the only one that can hold it.
+  over: sql(`SELECT n.no, f.lease_until FROM unnest($1::bigint[]) AS n(no) CROSS JOIN LATERAL (
+      SELECT leader, members, lease_until FROM flight WHERE leader <= n.no ORDER BY leader DESC LIMIT 1) f
+    WHERE f.leader + f.members > n.no`),
+};
+
+/** May be submitted (again). */
+function waits(message: Live): boolean {
+  return message.state === STATE.pending || message.state === STATE.uncertain;
+}
+
+const refKey = (lane: number, ref: string): string => `${lane} ${ref}`;
+
+/**
+ * A carrier's message id as it is compared: peers add brackets, a host, white space or change the case between the
+ * answer and the report (TS 23.140 implementations in the field).
+ */
+export function refOf(id: string): string {
+  const bare = plain(id).trim().replace(/^<|>$/g, '').trim();
+  const at = bare.indexOf('@');
+  return (at > 0 ? bare.slice(0, at) : bare).toLowerCase().slice(0, 500);
+}
+
+/** Everything one transaction decides about submissions, until it is written. */
+class Desk {
+  readonly tx: Tx;
+  readonly lines: Lines;
+  readonly changes: Changes;
+  readonly lanes: Map<number, LaneRow>;
+  readonly retries = new Map<number, RetryRow>();
+  readonly refs = new Map<string, { leader: number; members: number }>();
+  /** Reports under ids that no settle has taught yet; `no` null = of this group, not written yet. */
+  readonly parked = new Map<string, { no: number | null; lane: number; ref: string; report: CarrierReport }[]>();
+  readonly attemptCounts = new Map<number, number>();
+  private readonly retriesTouched = new Set<number>();
+  private readonly flightsGone: number[] = [];
+  private readonly parkedGone: number[] = [];
+  private readonly wakes: Wake[] = [];
+  private readonly attempts: {
+    leader: number;
+    n: number;
+    generation: number;
+    lane: number;
+    at: number;
+    took: number;
+    outcome: string;
+    error: number;
+    words: string;
+    ref: string | null;
+  }[] = [];
+
+  constructor(tx: Tx, lines: Lines, changes: Changes, lanes: Map<number, LaneRow>) {
+    this.tx = tx;
+    this.lines = lines;
+    this.changes = changes;
+    this.lanes = lanes;
+  }
+
+  /** Locks retries, then messages, of submissions; counts their attempts. */
+  async load(spans: { leader: number; members: number }[]): Promise<void> {
+    const { tx } = this;
+    const leaders = [...new Set(spans.map((span) => span.leader))];
+    if (leaders.length === 0) return;
+    for (const row of await tx.query<RetryRow>(SQL.retries, [list(leaders)])) this.retries.set(row.leader, row);
+    for (const row of await tx.query<{ leader: number; n: number }>(SQL.attemptCounts, [list(leaders)])) {
+      this.attemptCounts.set(row.leader, row.n);
+    }
+    const nos: number[] = [];
+    for (const { leader, members } of spans) for (let no = leader; no < leader + members; no++) nos.push(no);
+    await this.changes.load(nos);
+  }
+
+  endFlight(flight: FlightRow): void {
+    this.flightsGone.push(flight.leader);
+  }
+
+  addAttempt(
+    flight: FlightRow,
+    row: Omit<(typeof this.attempts)[number], 'leader' | 'n' | 'generation' | 'lane'>,
+  ): void {
+    const n = Math.min((this.attemptCounts.get(flight.leader) ?? 0) + 1, ATTEMPTS);
+    this.attemptCounts.set(flight.leader, n);
+    const { leader, generation, lane } = flight;
+    this.attempts.push({ leader, n, generation, lane, ...row });
+  }
+
+  dropRetry(leader: number): void {
+    if (this.retries.delete(leader)) this.retriesTouched.add(leader);
+  }
+
+  /** A submission that goes back to waiting. */
+  again(flight: FlightRow, due: number, attempts: number, held: number): void {
+    const { leader, line, run, members, sent, generation, valid_until } = flight;
+    this.retries.set(leader, {
+      leader,
+      line,
+      run,
+      members,
+      sent,
+      generation,
+      attempts,
+      held,
+      valid_until,
+      due_at: due,
+    });
+    this.retriesTouched.add(leader);
+    this.wakes.push({ lane: flight.lane, line, due });
+  }
+
+  conclude(flight: FlightRow, outcome: Outcome, words: string): void {
+    const { tx, changes } = this;
+    const policy = this.lanes.get(flight.lane);
+    if (!policy) throw new Error(`lane ${flight.lane} is gone`);
+    const members = changes.span(flight.leader, flight.members);
+    switch (outcome.kind) {
+      case 'accepted': {
+        const ref = refOf(outcome.carrierMessageId);
+        this.learn(flight.lane, ref, flight.leader, flight.members);
+        for (const member of members) {
+          const refused = outcome.refused?.find((one) => one.recipient === member.to);
+          if (refused) {
+            changes.change(member, { kind: 'refused', error: refused.error.id }, refused.error.words ?? words);
+          } else changes.change(member, { kind: 'accepted', reports: policy.reports }, words);
+        }
+        this.applyParked(flight.lane, ref);
+        return;
+      }
+      case 'deferred':
+        for (const member of members) changes.change(member, { kind: 'deferred', error: outcome.error.id }, words);
+        if (!members.some(waits)) return;
+        this.again(
+          flight,
+          tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs),
+          flight.attempts,
+          flight.held,
+        );
+        return;
+      case 'throttled':
+        this.again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
+        return;
+      case 'refused':
+        for (const member of members) changes.change(member, { kind: 'refused', error: outcome.error.id }, words);
+        return;
+      case 'unknown': {
+        // After a hold the submission is repeated once; unknown again, and only a report or the end of validity decides.
+        const last = policy.on_unknown === 'hold' && flight.held === 1;
+        // With policy retry, too, the message is uncertain until an attempt or a report decides: it may have arrived, so at
+        // the end of its validity 29 is true and "never delivered" is not.
+        const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
+        for (const member of members) {
+          changes.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
+        }
+        if (policy.on_unknown === 'fail' || last || !members.some(waits)) return;
+        if (policy.on_unknown === 'retry') {
+          const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
+          this.again(flight, tx.now + delay, flight.attempts, 0);
+        } else this.again(flight, tx.now + HOLD_MS, flight.attempts, 1);
+        return;
+      }
+    }
+  }
+
+  /** An answer without an id teaches nothing: all such answers would share it. */
+  learn(lane: number, ref: string, leader: number, members: number): void {
+    if (ref !== '') this.refs.set(refKey(lane, ref), { leader, members });
+  }
+
+  park(lane: number, ref: string, report: CarrierReport, no: number | null): void {
+    const key = refKey(lane, ref);
+    const waiting = this.parked.get(key) ?? [];
+    waiting.push({ no, lane, ref, report });
+    this.parked.set(key, waiting);
+  }
+
+  applyParked(lane: number, ref: string): void {
+    const key = refKey(lane, ref);
+    const rows = this.parked.get(key);
+    if (!rows || ref === '') return;
+    this.parked.delete(key);
+    for (const { no, report } of rows) {
+      if (no !== null) this.parkedGone.push(no);
+      this.applyReport(lane, ref, report);
+    }
+  }
+
+  /** False = the id is not known (yet). */
+  applyReport(lane: number, ref: string, report: CarrierReport): boolean {
+    const { changes } = this;
+    const found = ref === '' ? undefined : this.refs.get(refKey(lane, ref));
+    if (!found) return false;
+    const members = changes.span(found.leader, found.members);
+    const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
+    for (const member of named) {
+      const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
+      if (!changes.change(member, event, report.words)) changes.note(member, report.words);
+    }
+    // Which member of a group it is about is not said: it decides nothing, but the story shows it.
+    const unnamed = named.length === 0 ? members[0] : undefined;
+    if (unnamed) changes.note(unnamed, `names no recipient of this submission: ${report.words}`);
+    // Nobody is left to send to: the retry goes at once, not at its turn.
+    if (named.length > 0 && !members.some(waits)) this.dropRetry(found.leader);
+    return true;
+  }
+
+  expire(message: Live, run: RunRow | null): void {
+    const leader = run && run.members > 0 ? run.no : message.no;
+    // All members end with their submission, so its retry has nobody left.
+    this.dropRetry(leader);
+    const attempts = this.attemptCounts.get(leader) ?? 0;
+    const words = attempts === 0 ? 'validity ended, never tried' : `validity ended after ${attempts} attempts`;
+    const tried = message.state !== STATE.pending || message.error !== 0;
+    this.changes.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
+  }
+
+  async flush(): Promise<void> {
+    const { tx } = this;
+    const attempts = [...byKey(this.attempts, (row) => `${row.leader} ${row.n}`).values()];
+    if (this.flightsGone.length > 0) await tx.query(SQL.flightsDelete, [list(this.flightsGone)]);
+    if (attempts.length > 0) {
+      await tx.query(SQL.attempts, [
+        list(attempts.map((row) => row.leader)),
+        list(attempts.map((row) => row.n)),
+        list(attempts.map((row) => row.generation)),
+        list(attempts.map((row) => row.lane)),
+        list(attempts.map((row) => Math.round(row.at))),
+        list(attempts.map((row) => Math.round(row.took))),
+        texts(attempts.map((row) => row.outcome)),
+        list(attempts.map((row) => row.error)),
+        texts(attempts.map((row) => row.words.slice(0, 500))),
+        texts(attempts.map((row) => row.ref)),
+      ]);
+    }
+    const touched = [...this.retriesTouched];
+    const gone = touched.filter((leader) => !this.retries.has(leader));
+    if (gone.length > 0) await tx.query(SQL.retriesDelete, [list(gone)]);
+    const put = touched.flatMap((leader) => this.retries.get(leader) ?? []);
+    if (put.length > 0) {
+      await tx.query(SQL.retriesPut, [
+        list(put.map((row) => row.leader)),
+        list(put.map((row) => row.line)),
+        list(put.map((row) => row.run)),
+        list(put.map((row) => row.members)),
+        list(put.map((row) => row.sent)),
+        list(put.map((row) => row.generation)),
+        list(put.map((row) => row.attempts)),
+        list(put.map((row) => row.held)),
+        list(put.map((row) => row.valid_until)),
+        list(put.map((row) => Math.ceil(row.due_at))),
+      ]);
+    }
+    if (this.parkedGone.length > 0) await tx.query(SQL.parkedDelete, [list(this.parkedGone)]);
+    await this.lines.wake(
+      tx,
+      this.wakes.map((wake) => ({ ...wake, due: Math.ceil(wake.due) })),
+    );
+    await this.changes.flush();
+  }
+}
+
+export function createSettle(lines: Lines, events: ReturnType<typeof createEvents>) {
+  /** Parked reports as last counted by the sweep; a bound, not a promise. */
+  let parkedSeen = 0;
+  let parkedCountedAt = 0;
+
+  async function lanesOf(tx: Tx): Promise<Map<number, LaneRow>> {
+    return byKey(await tx.query<LaneRow>(SQL.lanes), (lane) => lane.no);
+  }
+
+  /** Looks up, makes and locks the ids of a group, and takes the reports that were parked under them. */
+  async function meet(
+    desk: Desk,
+    taught: { lane: number; ref: string; leader: number; members: number }[],
+    reported: { lane: number; ref: string }[],
+  ): Promise<void> {
+    const { tx } = desk;
+    const wanted = byKey(
+      reported.filter(({ ref }) => ref !== ''),
+      (one) => refKey(one.lane, one.ref),
+    );
+    if (wanted.size > 0) {
+      // Most are known, and need no lock.
+      type Row = { lane: number; ref: string; leader: number; members: number };
+      const rows = [...wanted.values()];
+      const known = await tx.query<Row>(SQL.refs, [
+        list(rows.map((row) => row.lane)),
+        texts(rows.map((row) => row.ref)),
+      ]);
+      for (const { lane, ref, leader, members } of known) {
+        desk.learn(lane, ref, leader, members);
+        wanted.delete(refKey(lane, ref));
+      }
+    }
+    const meeting = new Map<string, { lane: number; ref: string; leader: number | null; members: number }>();
+    for (const [key, { lane, ref }] of wanted) meeting.set(key, { lane, ref, leader: null, members: 0 });
+    for (const row of taught) if (row.ref !== '') meeting.set(refKey(row.lane, row.ref), row);
+    if (meeting.size === 0) return;
+    const rows = [...meeting.values()];
+    const met = await tx.query<{ lane: number; ref: string; leader: number | null; members: number }>(SQL.refsMeet, [
+      list(rows.map((row) => row.lane)),
+      texts(rows.map((row) => row.ref)),
+      list(rows.map((row) => row.leader)),
+      list(rows.map((row) => row.members)),
+    ]);
+    // What this group teaches it learns at its own turn; what another taught meanwhile, now.
+    const own = new Set(taught.map((row) => refKey(row.lane, row.ref)));
+    const found = met.filter((row) => row.leader !== null);
+    for (const { lane, ref, leader, members } of found) {
+      if (!own.has(refKey(lane, ref))) desk.learn(lane, ref, leader as number, members);
+    }
+    if (found.length === 0) return;
+    const parked = await tx.query<{ no: number; lane: number; ref: string; report: string }>(SQL.parked, [
+      list(found.map((row) => row.lane)),
+      texts(found.map((row) => row.ref)),
+    ]);
+    for (const { no, lane, ref, report } of parked) desk.park(lane, ref, JSON.parse(report) as CarrierReport, no);
+  }
+
+  /** One transaction of settles, reports and releases, in the order of arrival. */
+  async function group(tx: Tx, ops: BackOp[]): Promise<unknown[]> {
+    const leaders = new Set<number>();
+    for (const op of ops) {
+      if (op.verb === 'settle') leaders.add(op.arg.leader);
+      if (op.verb === 'release') for (const claim of op.arg.claims) leaders.add(claim.leader);
+    }
+    const lanes = await lanesOf(tx);
+    const laneNo = new Map([...lanes.values()].map((lane) => [lane.carrier, lane.no]));
+    const flights =
+      leaders.size === 0
+        ? new Map<number, FlightRow>()
+        : byKey(await tx.query<FlightRow>(SQL.flights, [list([...leaders])]), (flight) => flight.leader);
+    const desk = new Desk(tx, lines, events.begin(tx), lanes);
+
+    // A settle that is too late has no flight; a group's leader is the number of its run.
+    const late = ops.flatMap((op) =>
+      op.verb === 'settle' && flights.get(op.arg.leader)?.token !== op.arg.token && op.arg.outcome.kind === 'accepted'
+        ? [op.arg.leader]
+        : [],
+    );
+    const groups = late.length === 0 ? [] : await tx.query<{ no: number; members: number }>(SQL.members, [list(late)]);
+    const groupSize = new Map(groups.map((row) => [row.no, row.members]));
+    const taught: { lane: number; ref: string; leader: number; members: number }[] = [];
+    const reported: { lane: number; ref: string }[] = [];
+    for (const op of ops) {
+      if (op.verb === 'settle' && op.arg.outcome.kind === 'accepted') {
+        const { lane, leader, outcome } = op.arg;
+        const members = groupSize.get(leader) || (flights.get(leader)?.members ?? 1);
+        taught.push({ lane, ref: refOf(outcome.carrierMessageId), leader, members });
+      }
+      if (op.verb === 'report') {
+        const lane = laneNo.get(op.arg.carrier);
+        if (lane !== undefined) reported.push({ lane, ref: refOf(op.arg.carrierMessageId) });
+      }
+    }
+    await meet(desk, taught, reported);
+    await desk.load([...flights.values(), ...desk.refs.values(), ...taught]);
+
+    const results: (boolean | undefined)[] = [];
+    for (const op of ops) {
+      if (op.verb === 'settle') results.push(settle(desk, flights, op.arg, groupSize));
+      else if (op.verb === 'report') results.push(report(desk, laneNo.get(op.arg.carrier), op.arg));
+      else {
+        release(desk, flights, op.arg);
+        results.push(undefined);
+      }
+    }
+    const toPark = [...desk.parked.values()].flat().filter((row) => row.no === null);
+    if (toPark.length > 0 && parkedSeen < PARKED_MAX) {
+      parkedSeen += toPark.length;
+      await tx.query(SQL.park, [
+        list(toPark.map((row) => row.lane)),
+        texts(toPark.map((row) => row.ref)),
+        texts(toPark.map((row) => JSON.stringify(row.report))),
+        tx.now,
+      ]);
+    }
+    await desk.flush();
+    return results;
+  }
+
+  /** True = it moved or noted a message, false = parked. */
+  function report(desk: Desk, lane: number | undefined, op: CarrierReport): boolean {
+    const ref = refOf(op.carrierMessageId);
+    if (lane === undefined || ref === '') return false;
+    if (desk.applyReport(lane, ref, op)) return true;
+    desk.park(lane, ref, { ...op, words: op.words.slice(0, 500) }, null);
+    return false;
+  }
+
+  function release(
+    desk: Desk,
+    flights: Map<number, FlightRow>,
+    op: { claims: { token: number; leader: number }[]; until: number },
+  ): void {
+    for (const claim of op.claims) {
+      const flight = flights.get(claim.leader);
+      if (!flight || flight.token !== claim.token) continue;
+      flights.delete(claim.leader);
+      desk.endFlight(flight);
+      desk.again(flight, Math.max(op.until, desk.tx.now), flight.attempts - 1, flight.held);
+    }
+  }
+
+  function settle(desk: Desk, flights: Map<number, FlightRow>, op: Settle, groupSize: Map<number, number>): boolean {
+    const { outcome } = op;
+    const flight = flights.get(op.leader);
+    if (!flight || flight.token !== op.token) {
+      // Too late to decide, but the carrier's id is worth knowing: its report will come.
+      if (outcome.kind === 'accepted') {
+        const ref = refOf(outcome.carrierMessageId);
+        desk.learn(op.lane, ref, op.leader, groupSize.get(op.leader) || (flight?.members ?? 1));
+        desk.applyParked(op.lane, ref);
+      }
+      return false;
+    }
+    flights.delete(op.leader);
+    desk.endFlight(flight);
+    const words = outcome.kind === 'accepted' ? (outcome.words ?? '') : (outcome.error?.words ?? '');
+    desk.addAttempt(flight, {
+      at: op.startedAt,
+      took: op.tookMs,
+      outcome: outcome.kind,
+      error: outcome.kind === 'accepted' ? 0 : (outcome.error?.id ?? 0),
+      words,
+      ref: outcome.kind === 'accepted' ? outcome.carrierMessageId.slice(0, 500) : null,
+    });
+    desk.conclude(flight, outcome, words);
+    return true;
+  }
+
+  /** Flights whose lease has ended: what became of them is known to nobody. */
+  async function sweepFlights(tx: Tx): Promise<boolean> {
+    const lost = await tx.query<FlightRow>(SQL.flightsLost, [tx.now]);
+    if (lost.length === 0) return false;
+    const desk = new Desk(tx, lines, events.begin(tx), await lanesOf(tx));
+    await desk.load(lost);
+    const words = 'the node that submitted it was lost before the outcome was known';
+    for (const flight of lost) {
+      desk.endFlight(flight);
+      desk.addAttempt(flight, { at: tx.now, took: 0, outcome: 'unknown', error: UNKNOWN_ERROR, words, ref: null });
+      desk.conclude(flight, { kind: 'unknown', error: { id: UNKNOWN_ERROR, words } }, words);
+    }
+    await desk.flush();
+    return lost.length === LOST;
+  }
+
+  interface Due {
+    at: number;
+    first: number;
+    end: number;
+    run: number;
+    error: number | null;
+    words: string | null;
+  }
+
+  /** Ranges whose end has come: up to STEP numbers. True = more may be due. */
+  async function sweepDeadlines(tx: Tx): Promise<boolean> {
+    const due = await tx.query<Due>(SQL.due, [tx.now]);
+    if (due.length === 0) return false;
+    const book = new RunBook(tx);
+    const gone: Due[] = [];
+    const spans: Due[] = [];
+    for (let left = STEP, at = 0; left > 0 && at < due.length; at++) {
+      const one = due[at] as Due;
+      gone.push(one);
+      const end = Math.min(one.end, one.first + left);
+      left -= end - one.first + 1;
+      const failed = one.error === null ? undefined : { error: one.error, words: one.words ?? '' };
+      book.deadline(one.at, end, one.end, one.run, failed);
+      spans.push({ ...one, end });
+    }
+    const runs = byKey(
+      (await tx.query<RunColumns>(SQL.runs, [list([...new Set(spans.map((span) => span.run))])])).map(toRun),
+      (run) => run.no,
+    );
+    await tx.query(SQL.dueDelete, [list(gone.map((row) => row.at)), list(gone.map((row) => row.first))]);
+    const unfinished = await tx.query<{ no: number }>(SQL.unfinished, [
+      list(spans.map((row) => row.first)),
+      list(spans.map((row) => row.end)),
+    ]);
+    const nos = unfinished.map((row) => row.no);
+    const desk = new Desk(tx, lines, events.begin(tx), new Map());
+    // Retries first: a claim that is taking one holds it, and its flight is visible once we have it.
+    const leaders = spans.flatMap((span) => ((runs.get(span.run)?.members ?? 0) > 0 ? [span.run] : []));
+    await desk.load([
+      ...nos.map((no) => ({ leader: no, members: 1 })),
+      ...leaders.map((leader) => ({ leader, members: 1 })),
+    ]);
+    const flying = byKey(
+      nos.length === 0 ? [] : await tx.query<{ no: number; lease_until: number }>(SQL.over, [list(nos)]),
+      (row) => row.no,
+    );
+    for (const span of spans) {
+      for (let no = span.first; no < span.end; no++) {
+        const message = desk.changes.get(no);
+        if (!message || isFinal(message.state)) continue;
+        if (span.error !== null) {
+          desk.changes.change(message, { kind: 'contentFailed', error: span.error }, span.words ?? '');
+          continue;
+        }
+        const flight = flying.get(no);
+        // In flight: its settle comes first, or the loss of its lease.
+        if (flight) book.deadline(Math.max(flight.lease_until, tx.now) + 1000, no, no + 1, span.run);
+        else desk.expire(message, runs.get(span.run) ?? null);
+      }
+    }
+    await desk.flush();
+    await book.flush();
+    return (
+      spans.length < due.length || due.length === STEP || spans.some((span, at) => span.end < (due[at] as Due).end)
+    );
+  }
+
+  /** Whether the validity of runs has ended, all of it or the turns that passed unused. True = more may be to look at. */
+  async function sweepRuns(tx: Tx): Promise<boolean> {
+    const found = (await tx.query<RunColumns>(SQL.toLook, [tx.now])).map(toRun);
+    if (found.length === 0) return false;
+    type Line = { no: number; lane: number; account: number; bulk: number; paused: boolean };
+    const rows = byKey(
+      await tx.query<Line>(SQL.linesOf, [list([...new Set(found.map((run) => run.line))])]),
+      (line) => line.no,
+    );
+    const bulkNos = [...rows.values()].filter((line) => line.bulk !== 0).map((line) => line.bulk);
+    const bulks =
+      bulkNos.length === 0
+        ? new Map<number, BulkRow>()
+        : byKey((await tx.query<BulkColumns>(SQL.bulks, [list(bulkNos)])).map(toBulk), (bulk) => bulk.no);
+    const book = new RunBook(tx);
+    const relaxed = new Set<number>();
+    let looked = 0;
+    for (const run of found) {
+      const line = rows.get(run.line);
+      const bulk = line?.bulk ? bulks.get(line.bulk) : null;
+      // Its bulk is claimed from or steered at this moment: looked at the next time.
+      if (!line || bulk === undefined) continue;
+      looked++;
+      if (look(book, tx.now, run, bulk, line.paused)) relaxed.add(line.no);
+    }
+    await book.flush();
+    if (relaxed.size > 0) {
+      const held = await lines.lock(tx, [...relaxed]);
+      await lines.rest(
+        tx,
+        held.map((line) => line.no),
+      );
+      for (const lane of [...new Set(held.map((line) => line.lane))].sort((a, b) => a - b)) {
+        const accounts = held.filter((line) => line.lane === lane).map((line) => line.account);
+        await lines.restTurns(tx, lane, accounts);
+      }
+    }
+    return looked > 0;
+  }
+
+  /** One run's look. True = something left its line without being claimed. */
+  function look(book: RunBook, now: number, run: RunRow, bulk: BulkRow | null, paused: boolean): boolean {
+    const start = startOf(run, bulk);
+    const turns = byTurns(run, start, bulk);
+    if (turns && run.next >= run.end) {
+      book.look(run.no, null);
+      return false;
+    }
+    if (start === null || (turns && paused)) {
+      // Its clock stands still, and runs in full once it starts.
+      book.look(run.no, now + run.validityMs);
+      return false;
+    }
+    if (turns) {
+      const remaining = run.members > 0 ? 1 : run.end - run.next;
+      const admission = admit(viewOf(run, bulk, start, remaining), bucketOf(bulk), now, 1, 0);
+      if (admission.kind !== 'expired') {
+        book.look(run.no, admission.kind === 'go' ? admission.validUntil : Math.max(admission.until, now + 1000));
+        return false;
+      }
+      book.passed(run, bulk, admission);
+      book.look(run.no, run.next < run.end ? now : null);
+      return true;
+    }
+    const end = start + run.validityMs;
+    if (end > now) {
+      book.look(run.no, end);
+      return false;
+    }
+    // Claimed ones too: they share the clock.
+    book.deadline(now, run.no, run.end, run.no);
+    const waited = run.next < run.end;
+    book.move(run, run.end, null);
+    book.look(run.no, null);
+    return waited;
+  }
+
+  async function sweepParked(tx: Tx): Promise<boolean> {
+    const old = await tx.query<{ lane: number; ref: string }>(SQL.parkedOld, [tx.now - PARKED_MS]);
+    if (old.length > 0) {
+      const unique = [...byKey(old, (row) => refKey(row.lane, row.ref)).values()];
+      await tx.query(SQL.refsEmpty, [list(unique.map((row) => row.lane)), texts(unique.map((row) => row.ref))]);
+    }
+    if (tx.now - parkedCountedAt >= 60_000) {
+      parkedCountedAt = tx.now;
+      const [row] = await tx.query<{ n: number }>(SQL.parkedCount);
+      parkedSeen = row?.n ?? 0;
+    }
+    return old.length === 200;
+  }
+
+  return { group, sweepFlights, sweepRuns, sweepDeadlines, sweepParked };
+}

@@ -1,0 +1,67 @@
+/**
+ * What the parts of the PostgreSQL engine share inside one transaction: statements, the store's clock, the order counter and
+ * the wake-ups to send after the commit. Also the text forms of arrays, because every statement here is one per kind of
+ * row and takes its rows by unnest: an array literal built in one join costs less than the client's own conversion.
+ *
+ * Promises: `work` functions may be run again from the start (a transaction that surely did not commit is repeated), so
+ * they keep no state of their own; what must outlive the commit goes to `afterCommit`.
+ * Fails: a statement rejects with the server's error or with the loss of the connection; `link.ts` sorts those.
+ */
+import type { Hint } from '../contract.ts';
+
+/** A statement, prepared once per connection under `name`. */
+export interface Sql {
+  readonly name: string;
+  readonly text: string;
+}
+
+let statements = 0;
+
+/** Names a statement. `Row` is what its columns are; the SQL beside it is the proof. */
+export function sql(text: string): Sql {
+  statements += 1;
+  return { name: `s${statements}`, text };
+}
+
+export type Value = string | number | boolean | null | Uint8Array;
+
+/** Something that answers statements: a transaction, or a connection outside one. */
+export interface Ask {
+  query<Row = Record<string, never>>(statement: Sql | string, values?: Value[]): Promise<Row[]>;
+}
+
+export interface Tx extends Ask {
+  /** Epoch ms of the store's clock; the same for the whole transaction. */
+  readonly now: number;
+  /** Next place in a ring, or a token: unique over all nodes, growing within one. */
+  seq(): number;
+  hint(kind: Hint['kind']): void;
+  afterCommit(run: () => void): void;
+}
+
+/** Raised inside a group when another node's transaction got in between (a key taken meanwhile): run it again alone. */
+export class Conflict extends Error {
+  override readonly name = 'Conflict';
+}
+
+/** `{1,2,NULL}`: bigint[], integer[], smallint[], float8[] or boolean[]. */
+export function list(values: readonly (number | boolean | null)[]): string {
+  return `{${values.map((value) => (value === null ? 'NULL' : String(value))).join(',')}}`;
+}
+
+/** text[]. A NUL cannot be stored in PostgreSQL text; only carriers' words could hold one. */
+export function texts(values: readonly (string | null)[]): string {
+  return `{${values.map((value) => (value === null ? 'NULL' : `"${plain(value).replace(/[\\"]/g, '\\$&')}"`)).join(',')}}`;
+}
+
+/** Text as PostgreSQL can hold it. */
+export function plain(text: string): string {
+  return text.includes('\0') ? text.replaceAll('\0', '') : text;
+}
+
+/** Rows by a key; later rows win. */
+export function byKey<Key, Row>(rows: readonly Row[], key: (row: Row) => Key): Map<Key, Row> {
+  const map = new Map<Key, Row>();
+  for (const row of rows) map.set(key(row), row);
+  return map;
+}

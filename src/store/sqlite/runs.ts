@@ -1,0 +1,176 @@
+/**
+ * Runs and the clocks over them: the one place that turns rows of run and bulk into what `admit` and the sweep decide by, and
+ * that moves a run's cursor and a bulk's bucket. Claims and the sweep share it, so they cannot disagree on who is too late.
+ */
+import type { Admission, Window } from '../../domain/schedule.ts';
+import type { BulkClock, RunClock } from '../clock.ts';
+import type { LineRow } from './lines.ts';
+import { prepare, type Tx } from './tx.ts';
+
+interface RunColumns {
+  no: number;
+  line: number;
+  spec: number;
+  next: number;
+  end: number;
+  members: number;
+  days: number | null;
+  from_min: number | null;
+  to_min: number | null;
+  validity: number;
+  opens_at: number;
+  limited: number;
+  media: number;
+}
+
+export interface RunRow extends RunClock {
+  no: number;
+  line: number;
+  spec: number;
+  /** First number not yet claimed. */
+  next: number;
+  end: number;
+  /** 0 = singles, else one group submission of that many numbers. */
+  members: number;
+  /** Waits for its linked content. */
+  closed: boolean;
+}
+
+/** The columns of a bulk that decide when its messages may leave. */
+export interface BulkRow extends BulkClock {
+  no: number;
+  id: string | null;
+  canceledAt: number | null;
+}
+
+interface BulkColumns {
+  no: number;
+  id: string | null;
+  interval_us: number;
+  next_us: number;
+  limited_at: number | null;
+  paused_at: number | null;
+  pauses: string;
+  canceled_at: number | null;
+}
+
+const RUN = 'no, line, spec, next, "end" AS "end", members, days, from_min, to_min, validity, opens_at, limited, media';
+const BULK = 'no, id, interval_us, next_us, limited_at, paused_at, pauses, canceled_at';
+
+function windowOf(run: RunColumns): Window | null {
+  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
+}
+
+function toRun(row: RunColumns): RunRow {
+  return {
+    no: row.no,
+    line: row.line,
+    spec: row.spec,
+    next: row.next,
+    end: row.end,
+    members: row.members,
+    closed: row.media === 1,
+    opensAt: row.opens_at,
+    limited: row.limited === 1,
+    window: windowOf(row),
+    validityMs: row.validity,
+  };
+}
+
+function toBulk(row: BulkColumns): BulkRow {
+  return {
+    no: row.no,
+    id: row.id,
+    intervalUs: row.interval_us,
+    nextUs: row.next_us,
+    limitedAt: row.limited_at,
+    pausedAt: row.paused_at,
+    pauses: row.pauses === '[]' ? [] : (JSON.parse(row.pauses) as [number, number][]),
+    canceledAt: row.canceled_at,
+  };
+}
+
+export type Runs = ReturnType<typeof createRuns>;
+
+/** Reads of runs and their bulks on the transaction that they are given. */
+export function createRuns(tx: Tx) {
+  const db = tx.db;
+  const q = {
+    one: prepare<RunColumns>(db, `SELECT ${RUN} FROM run WHERE no = ?`),
+    due: prepare<RunColumns>(
+      db,
+      `SELECT ${RUN} FROM run WHERE line = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ? + 0`,
+    ),
+    toLook: prepare<RunColumns>(db, `SELECT ${RUN} FROM run WHERE look_at <= ? ORDER BY look_at LIMIT 1`),
+    move: prepare(db, 'UPDATE run SET next = ?, due_at = ?, seq = ? WHERE no = ?'),
+    look: prepare(db, 'UPDATE run SET look_at = ? WHERE no = ?'),
+    deadline: prepare(
+      db,
+      `INSERT INTO deadline (at, first, "end", run, error, words) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (at, first) DO UPDATE SET "end" = max("end", excluded."end")`,
+    ),
+    bulk: prepare<BulkColumns>(db, `SELECT ${BULK} FROM bulk WHERE no = ?`),
+    bulkByNo: prepare<BulkColumns>(db, `SELECT ${BULK} FROM bulk WHERE no = ? AND account = ?`),
+    bulkById: prepare<BulkColumns>(db, `SELECT ${BULK} FROM bulk WHERE account = ? AND id = ?`),
+    bulkNext: prepare(db, 'UPDATE bulk SET next_us = ? WHERE no = ?'),
+    bulkClock: prepare(
+      db,
+      'UPDATE bulk SET interval_us = ?, next_us = ?, limited_at = ?, paused_at = ?, pauses = ? WHERE no = ?',
+    ),
+  };
+
+  const runs = {
+    get(no: number): RunRow | null {
+      const row = q.one.get(no);
+      return row ? toRun(row) : null;
+    },
+    due: (line: number, limit: number): RunRow[] => q.due.all(line, tx.now, limit).map(toRun),
+    /** The run that the sweep must look at first. */
+    toLook(): RunRow | null {
+      const row = q.toLook.get(tx.now);
+      return row ? toRun(row) : null;
+    },
+    look: (no: number, at: number | null): number => q.look.run(at, no),
+    /** Move the cursor; `due` null = nothing of it may be claimed. */
+    move(run: RunRow, next: number, due: number | null): void {
+      run.next = next;
+      q.move.run(next, next < run.end && !run.closed ? due : null, tx.seq(), run.no);
+    },
+    /** Numbers [first, end) end at `at` unless they are final by then. */
+    deadline(at: number, first: number, end: number, run: number, failed?: { error: number; words: string }): void {
+      if (first < end) q.deadline.run(at, first, end, run, failed?.error ?? null, failed?.words ?? null);
+    },
+
+    /** The bulk of a line; null for express lines. */
+    bulkOf(line: LineRow): BulkRow | null {
+      const row = line.bulk === null ? undefined : q.bulk.get(line.bulk);
+      return row ? toBulk(row) : null;
+    },
+    bulk(account: number, by: { no: number } | { id: string }): BulkRow | null {
+      const row = 'no' in by ? q.bulkByNo.get(by.no, account) : q.bulkById.get(account, by.id);
+      return row ? toBulk(row) : null;
+    },
+    setClock(bulk: BulkRow, to: BulkClock): void {
+      Object.assign(bulk, to);
+      const pauses = JSON.stringify(to.pauses);
+      q.bulkClock.run(to.intervalUs, to.nextUs, to.limitedAt, to.pausedAt, pauses, bulk.no);
+    },
+    /** Take turns of a bulk with a limit. */
+    charge(bulk: BulkRow | null, nextUs: number): void {
+      if (!bulk || bulk.intervalUs === 0 || nextUs === bulk.nextUs) return;
+      bulk.nextUs = nextUs;
+      q.bulkNext.run(nextUs, bulk.no);
+    },
+
+    /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
+    passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
+      const next = run.members > 0 ? run.end : run.next + admission.count;
+      // Each member of a group has a turn.
+      const more = run.members > 0 && bulk ? (run.end - run.next - 1) * bulk.intervalUs : 0;
+      runs.charge(bulk, admission.bucketNext + more);
+      runs.deadline(tx.now, run.next, next, run.no);
+      runs.move(run, next, tx.now);
+    },
+  };
+  return runs;
+}

@@ -1,0 +1,602 @@
+/**
+ * The PostgreSQL engine against the store's conformance suite, with a clock of its own and with the database's, and what only
+ * this engine has: several nodes on one database, lost connections and COMMIT answers, refusals at open, lane leases.
+ *
+ * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it. With
+ * POSTCARD_TEST_POSTGRES_RESTART=<command> the server is crashed under load, too.
+ */
+import { execSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Log } from '../../src/env.ts';
+import { realEnv } from '../../src/env.ts';
+import { type Accepted, StoreUnavailable } from '../../src/store/contract.ts';
+import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
+import { accepted, createDesk, type Desk, type Harness, numbers, SECOND } from './desk.ts';
+import { storeSuite } from './store.suite.ts';
+
+const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+/** A shell command that restarts that server at once (immediate mode); its test is left out without it. */
+const RESTART = process.env.POSTCARD_TEST_POSTGRES_RESTART;
+const env = realEnv({ level: 'silent' });
+const database = `postcard_test_${randomBytes(5).toString('hex')}`;
+
+function urlOf(name: string): string {
+  const url = new URL(SERVER as string);
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+/** A connection of the test's own. */
+async function admin<Result>(name: string | null, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
+  const client = new pg.Client({ connectionString: name === null ? (SERVER as string) : urlOf(name) });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+let schemas = 0;
+const newSchema = (): string => `s${process.pid}_${++schemas}`;
+const dropSchema = (schema: string) =>
+  admin(database, (client) => client.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`));
+
+interface NodeOptions {
+  url?: string;
+  testNow?: () => number;
+  log?: Log;
+}
+
+function openNode(node: string, schema: string, options: NodeOptions = {}): Promise<PostgresStore> {
+  const base = { url: urlOf(database), retentionMs: 7 * 86_400_000, log: env.log, clock: env.clock };
+  return openPostgres({ ...base, node, schema, ...options });
+}
+
+/** For words of the desk around one node. */
+function harnessOf(store: PostgresStore): Harness {
+  const never = (): never => {
+    throw new Error('not in these tests');
+  };
+  return { store, advance: never, now: () => env.clock.now(), crash: never, close: () => store.close() };
+}
+
+/** An empty store in a schema of its own. */
+async function openHarness(moving: boolean): Promise<Harness> {
+  const schema = newSchema();
+  let now = Date.UTC(2026, 10, 24, 12);
+  const open = () => openNode('test', schema, moving ? { testNow: () => now } : {});
+  let store = await open();
+  return {
+    get store() {
+      return store;
+    },
+    advance(ms) {
+      if (!moving) throw new Error('this clock cannot be moved');
+      now += ms;
+    },
+    now: () => (moving ? now : Date.now()),
+    async crash() {
+      await store.close();
+      store = await open();
+      // The leases of a dead node end by time here; the suite's crash means that they have.
+      await admin(database, async (client) => {
+        await client.query(`UPDATE ${schema}.flight SET lease_until = 0`);
+        await client.query(`UPDATE ${schema}.hook SET due_at = 0 WHERE leased`);
+      });
+    },
+    async close() {
+      await store.close();
+      await dropSchema(schema);
+    },
+  };
+}
+
+/** A TCP proxy before the server: cuts connections, at once or at a COMMIT. */
+async function openProxy() {
+  const target = new URL(SERVER as string);
+  const open = new Set<Socket>();
+  let cutAtCommit: 'before' | 'after' | null = null;
+  let silent = false;
+  let cuts = 0;
+  const server: Server = createServer((client) => {
+    const peer = connect(Number(target.port || 5432), target.hostname);
+    open.add(client);
+    open.add(peer);
+    let answersDropped = false;
+    const cut = (): void => {
+      cuts += 1;
+      client.destroy();
+      peer.destroy();
+    };
+    client.on('data', (data) => {
+      if (silent) return;
+      // A simple query: 'Q', its length, the text.
+      const commit = data.length === 12 && data[0] === 0x51 && data.subarray(5, 11).toString() === 'COMMIT';
+      if (commit && cutAtCommit === 'before') {
+        cutAtCommit = null;
+        cut();
+        return;
+      }
+      if (commit && cutAtCommit === 'after') {
+        cutAtCommit = null;
+        answersDropped = true;
+      }
+      peer.write(data);
+    });
+    peer.on('data', (data) => {
+      if (answersDropped) cut();
+      else if (!silent) client.write(data);
+    });
+    for (const [one, other] of [
+      [client, peer],
+      [peer, client],
+    ] as const) {
+      one.on('error', () => other.destroy());
+      one.on('close', () => {
+        open.delete(one);
+        if (!silent) other.destroy();
+      });
+    }
+  });
+  const listen = (on: number): Promise<void> => new Promise((resolve) => server.listen(on, '127.0.0.1', resolve));
+  await listen(0);
+  const { port } = server.address() as { port: number };
+  return {
+    url: (name: string): string => {
+      const url = new URL(urlOf(name));
+      url.hostname = '127.0.0.1';
+      url.port = String(port);
+      return url.href;
+    },
+    cutAtCommit: (when: 'before' | 'after'): void => {
+      cutAtCommit = when;
+    },
+    cuts: (): number => cuts,
+    cutAll: (): void => {
+      for (const socket of open) socket.destroy();
+    },
+    /** Half-open from now on: what is connected hears nothing more; new connections work. */
+    goSilent(): void {
+      silent = true;
+      for (const socket of open) socket.pause();
+      setImmediate(() => {
+        silent = false;
+      });
+    },
+    start: (): Promise<void> => listen(port),
+    async close(): Promise<void> {
+      for (const socket of open) socket.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+describe.skipIf(!SERVER)('postgres', () => {
+  beforeAll(async () => {
+    await admin(null, (client) => client.query(`CREATE DATABASE ${database}`));
+  });
+  afterAll(async () => {
+    await admin(null, (client) => client.query(`DROP DATABASE ${database} WITH (FORCE)`));
+  });
+
+  storeSuite('postgres engine', { open: () => openHarness(true), clock: true });
+  storeSuite('postgres by its own clock', { open: () => openHarness(false), clock: false });
+
+  describe('lost connections', () => {
+    let proxy: Awaited<ReturnType<typeof openProxy>>;
+    let store: PostgresStore;
+    let desk: Desk;
+    let schema: string;
+
+    beforeEach(async () => {
+      proxy = await openProxy();
+      schema = newSchema();
+      store = await openNode('a', schema, { url: proxy.url(database) });
+      desk = createDesk(harnessOf(store));
+      await desk.open();
+    });
+    afterEach(async () => {
+      await store.close();
+      await proxy.close();
+      await dropSchema(schema);
+    });
+
+    it('an accept whose COMMIT answer is lost is told the truth, and is stored once', async () => {
+      await desk.one();
+      const rows = await desk.request({ to: numbers(3), keys: [[0, 'mine']] });
+      proxy.cutAtCommit('after');
+      const answer = await store.accept(rows);
+      expect(proxy.cuts()).toBe(1);
+      expect(answer).toMatchObject({ kind: 'accepted', first: rows.first, duplicates: [] });
+      expect(await desk.logs()).toHaveLength(4);
+      expect((await store.story(1, { key: 'mine' }))?.message.no).toBe(rows.first + 2);
+    });
+
+    it('an accept whose COMMIT never arrived is done again, once', async () => {
+      await desk.one();
+      const rows = await desk.request({ to: numbers(3) });
+      proxy.cutAtCommit('before');
+      expect(await store.accept(rows)).toMatchObject({ kind: 'accepted', first: rows.first });
+      expect(proxy.cuts()).toBe(1);
+      expect(await desk.logs()).toHaveLength(4);
+    });
+
+    it('claims and settles whose COMMIT answer is lost happen once', async () => {
+      const { nos } = await desk.accept({ to: numbers(4) });
+      proxy.cutAtCommit('after');
+      const { claims } = await desk.claim(4);
+      expect(claims.map((claim) => claim.leader)).toEqual(nos);
+      expect((await desk.claim(4)).claims).toEqual([]);
+      proxy.cutAtCommit('after');
+      const settled = await Promise.all(claims.map((claim) => desk.settle(claim, accepted(`m${claim.leader}`))));
+      expect(settled).toEqual([true, true, true, true]);
+      expect(proxy.cuts()).toBe(2);
+      for (const no of nos) expect((await desk.story(no)).attempts).toHaveLength(1);
+    });
+
+    it('goes on after all connections are cut, and after the server ended all sessions in the middle of work', async () => {
+      const lost: unknown[] = [];
+      const answers: Accepted[] = [];
+      let sending = true;
+      const load = Array.from({ length: 8 }, async () => {
+        while (sending) {
+          try {
+            const { answer } = await desk.accept({ to: numbers(2) });
+            answers.push(answer);
+          } catch (error) {
+            lost.push(error);
+            await env.clock.sleep(20);
+          }
+        }
+      });
+      for (let cut = 0; cut < 4; cut++) {
+        await env.clock.sleep(150);
+        if (cut % 2 === 0) proxy.cutAll();
+        else {
+          await admin(null, (client) =>
+            client.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1', [database]),
+          );
+        }
+      }
+      await env.clock.sleep(300);
+      sending = false;
+      await Promise.all(load);
+      expect(answers.length).toBeGreaterThan(20);
+      for (const error of lost) expect(error).toBeInstanceOf(StoreUnavailable);
+      // What was acknowledged is there, and nothing else.
+      expect((await desk.logs({ limit: 100_000 })).length).toBe(answers.length * 2);
+    });
+
+    it('notices connections that went silent and works again within 30 s', { timeout: 60_000 }, async () => {
+      await desk.one();
+      proxy.goSilent();
+      const began = performance.now();
+      for (;;) {
+        try {
+          await desk.one();
+          break;
+        } catch (error) {
+          expect(error).toBeInstanceOf(StoreUnavailable);
+        }
+      }
+      expect(performance.now() - began).toBeLessThan(30 * SECOND);
+    });
+
+    it.skipIf(!RESTART)('outlives a crash of the server under load', { timeout: 120_000 }, async () => {
+      const direct = await openNode('b', schema);
+      const own = createDesk(harnessOf(direct));
+      await own.open();
+      const answers: Accepted[] = [];
+      let sending = true;
+      let since = Number.POSITIVE_INFINITY;
+      let healed = Number.POSITIVE_INFINITY;
+      const load = Array.from({ length: 16 }, async () => {
+        while (sending) {
+          try {
+            answers.push((await own.accept({ to: numbers(2) })).answer);
+            healed = Math.min(healed, performance.now() - since);
+          } catch (error) {
+            expect(error).toBeInstanceOf(StoreUnavailable);
+            await env.clock.sleep(20);
+          }
+        }
+      });
+      await env.clock.sleep(300);
+      execSync(RESTART as string, { stdio: 'ignore' });
+      since = performance.now();
+      while (healed > 30 * SECOND && performance.now() - since < 40 * SECOND) await env.clock.sleep(50);
+      await env.clock.sleep(300);
+      sending = false;
+      await Promise.all(load);
+      expect(healed).toBeLessThan(30 * SECOND);
+      expect((await own.logs({ limit: 1_000_000 })).length).toBe(answers.length * 2);
+      await direct.close();
+    });
+
+    it('answers fast that it is away while nothing listens there, and comes back by itself', async () => {
+      await proxy.close();
+      await expect(desk.one()).rejects.toBeInstanceOf(StoreUnavailable);
+      await env.clock.sleep(2_000);
+      const began = performance.now();
+      await expect(desk.one()).rejects.toBeInstanceOf(StoreUnavailable);
+      expect(performance.now() - began).toBeLessThan(500);
+      await proxy.start();
+      for (let tries = 0; ; tries++) {
+        const no = await desk.one().catch(() => null);
+        if (no !== null) break;
+        expect(tries).toBeLessThan(100);
+        await env.clock.sleep(100);
+      }
+    });
+  });
+
+  describe('several nodes', () => {
+    let a: PostgresStore;
+    let b: PostgresStore;
+    let deskA: Desk;
+    let deskB: Desk;
+    let schema: string;
+
+    beforeEach(async () => {
+      schema = newSchema();
+      // Together: one of them makes the schema, the other waits.
+      [a, b] = await Promise.all([openNode('a', schema), openNode('b', schema)]);
+      deskA = createDesk(harnessOf(a));
+      deskB = createDesk(harnessOf(b));
+      await deskA.open();
+      await deskB.open();
+    });
+    afterEach(async () => {
+      await Promise.all([a.close(), b.close()]);
+      await dropSchema(schema);
+    });
+
+    it('share name, numbers and lanes', async () => {
+      expect(await b.identity()).toEqual(await a.identity());
+      expect(deskB.lane).toBe(deskA.lane);
+      const [one, two] = await Promise.all([a.reserve(100), b.reserve(100)]);
+      expect(Math.abs(one - two)).toBeGreaterThanOrEqual(100);
+    });
+
+    it('claim one lane at the same time and never the same message, with or without a bulk', async () => {
+      const all = new Set<number>();
+      for (let request = 0; request < 20; request++) {
+        const bulk = request % 4 === 0 ? {} : { bulkId: `b${request % 4}` };
+        const { nos } = await (request % 2 ? deskA : deskB).accept({
+          account: 1 + (request % 3),
+          to: numbers(40),
+          ...bulk,
+        });
+        for (const no of nos) all.add(no);
+      }
+      const seen: number[] = [];
+      const worker = async (desk: Desk): Promise<void> => {
+        for (let empty = 0; empty < 20; ) {
+          const { claims } = await desk.claim(16);
+          empty = claims.length === 0 ? empty + 1 : 0;
+          seen.push(...claims.map((claim) => claim.leader));
+          await Promise.all(claims.map((claim) => desk.settle(claim, accepted(`x${claim.leader}`))));
+        }
+      };
+      await Promise.all([worker(deskA), worker(deskB), worker(deskA), worker(deskB)]);
+      expect(seen).toHaveLength(all.size);
+      expect(new Set(seen)).toEqual(all);
+    });
+
+    it('lose no wake-up while both accept and both claim', async () => {
+      const sent = new Set<number>();
+      const seen = new Set<number>();
+      let accepting = true;
+      const accept = async (desk: Desk): Promise<void> => {
+        for (let n = 0; n < 60; n++) sent.add(await desk.one());
+      };
+      const claim = async (desk: Desk): Promise<void> => {
+        while (accepting || seen.size < sent.size) {
+          for (const one of (await desk.claim(8)).claims) {
+            seen.add(one.leader);
+            await desk.settle(one, accepted(`y${one.leader}`));
+          }
+        }
+      };
+      const claimers = Promise.all([claim(deskA), claim(deskB)]);
+      await Promise.all([accept(deskA), accept(deskB), accept(deskA)]);
+      accepting = false;
+      await claimers;
+      expect(seen).toEqual(sent);
+    });
+
+    it('keep the speed limit of a bulk together', async () => {
+      await deskA.accept({ to: numbers(30), bulkId: 'slow', every: 20 });
+      const turns: number[] = [];
+      const until = performance.now() + 500;
+      const worker = async (desk: Desk): Promise<void> => {
+        while (performance.now() < until) {
+          for (const one of (await desk.claim(4)).claims) turns.push(one.notBeforeUs);
+        }
+      };
+      await Promise.all([worker(deskA), worker(deskB)]);
+      turns.sort((x, y) => x - y);
+      expect(turns.length).toBeGreaterThan(5);
+      for (let n = 1; n < turns.length; n++) {
+        expect((turns[n] as number) - (turns[n - 1] as number)).toBeGreaterThanOrEqual(20_000);
+      }
+    });
+
+    it('a report on one node and the settle that teaches its id on another find each other, whoever is first', async () => {
+      const { nos } = await deskA.accept({ to: numbers(40) });
+      const { claims } = await deskA.claim(40);
+      expect(claims).toHaveLength(40);
+      await Promise.all(
+        claims.flatMap((claim) => [
+          deskA.settle(claim, accepted(`r${claim.leader}`)),
+          deskB.report(`r${claim.leader}`, 'retrieved'),
+        ]),
+      );
+      for (const no of nos) expect(await deskA.status(no)).toEqual([5, 0]);
+    });
+
+    it('a report that comes while the settle that teaches its id is not committed yet is not parked for ever', async () => {
+      const no = await deskA.one();
+      const claim = await deskA.claimOne();
+      await admin(database, async (client) => {
+        // The settle stands still at its message, after it has met the id.
+        await client.query('BEGIN');
+        await client.query(`SELECT 1 FROM ${schema}.message WHERE no = $1 FOR UPDATE`, [no]);
+        const settled = deskA.settle(claim, accepted('w'));
+        await env.clock.sleep(300);
+        const reported = deskB.report('w', 'retrieved');
+        await env.clock.sleep(300);
+        await client.query('ROLLBACK');
+        expect(await settled).toBe(true);
+        expect(await reported).toBe(true);
+      });
+      expect(await deskA.status(no)).toEqual([5, 0]);
+    });
+
+    it('the same bulkId, key and messageId at the same moment are one bulk, one request, one message', async () => {
+      for (let n = 0; n < 10; n++) {
+        const idem = { key: `k${n}`, hash: 'h' };
+        const [one, two] = await Promise.all([
+          deskA.accept({ bulkId: `bulk${n}`, keys: [[0, `m${n}`]], idem }),
+          deskB.accept({ bulkId: `bulk${n}`, keys: [[0, `m${n}`]], idem }),
+        ]);
+        expect([one.answer.kind, two.answer.kind].sort()).toEqual(['accepted', 'replayed']);
+        const [three, four] = await Promise.all([
+          deskA.accept({ bulkId: `other${n}`, keys: [[0, `x${n}`]] }),
+          deskB.accept({ bulkId: `other${n}`, keys: [[0, `x${n}`]] }),
+        ]);
+        expect(three.bulk).toBe(four.bulk);
+        const duplicates = [three, four].map(({ answer }) => ('duplicates' in answer ? answer.duplicates.length : -1));
+        expect(duplicates.sort()).toEqual([0, 1]);
+      }
+    });
+
+    it('the feed passes no event that an open transaction may still bring', async () => {
+      await deskA.delivered();
+      const { last: start } = await a.feed(1, 0, 10);
+      // Numbers taken by a transaction that stays open, as a slow node's would.
+      await admin(database, async (client) => {
+        await client.query(`SET search_path = ${schema}`);
+        await client.query('BEGIN');
+        await client.query('SELECT event_numbers(3)');
+        await deskB.delivered();
+        const during = await a.feed(1, start, 10);
+        expect(during.rows).toEqual([]);
+        expect(during.last).toBe(start);
+        await client.query('COMMIT');
+      });
+      const after = await a.feed(1, start, 10);
+      expect(after.rows.map((row) => row.status)).toEqual([3, 5]);
+      expect(after.last).toBeGreaterThan(start);
+    });
+
+    it('hear of each other', async () => {
+      const heard = new Promise<void>((resolve) => {
+        b.onHint((hint) => {
+          if (hint.kind === 'lane') resolve();
+        });
+      });
+      await deskA.one();
+      await heard;
+    });
+
+    it('leave the leases of others alone when one starts', async () => {
+      const no = await deskA.one();
+      const claim = await deskA.claimOne();
+      const c = await openNode('c', schema);
+      await c.sweep();
+      await c.close();
+      expect(await deskA.settle(claim, accepted('z'))).toBe(true);
+      expect(await deskA.status(no)).toEqual([3, 0]);
+    });
+  });
+
+  describe('lane leases', () => {
+    it('share the lanes, give up for a new node, and take over from a dead one', async () => {
+      const schema = newSchema();
+      let now = Date.UTC(2026, 10, 24, 12);
+      const store = await openNode('a', schema, { testNow: () => now });
+      const lanes: number[] = [];
+      for (const name of ['p', 'q', 'r', 's', 't']) {
+        lanes.push(await store.lane(name, { onUnknown: 'hold', reports: true }));
+      }
+      const beat = (node: string): Promise<number[]> => store.laneLease(node, lanes, 30 * SECOND);
+      expect(await beat('a')).toEqual(lanes);
+      // A new node finds nothing free; the next beat of the other makes room.
+      expect(await beat('b')).toEqual([]);
+      const first = await beat('a');
+      expect(first).toHaveLength(3);
+      const second = await beat('b');
+      expect([...first, ...second].sort((x, y) => x - y)).toEqual(lanes);
+      now += 10 * SECOND;
+      expect(await beat('a')).toEqual(first);
+      expect(await beat('b')).toEqual(second);
+      // a dies: its lanes are free when its lease is over.
+      now += 29 * SECOND;
+      expect(await beat('b')).toEqual(second);
+      now += 2 * SECOND;
+      expect(await beat('b')).toEqual(lanes);
+      // b leaves: at once.
+      expect(await store.laneLease('b', [], 0)).toEqual([]);
+      expect(await beat('c')).toEqual(lanes);
+      await store.close();
+      await dropSchema(schema);
+    });
+  });
+
+  describe('refuses to open', () => {
+    it('a server that cannot be reached, naming it without its password', async () => {
+      const open = openNode('a', 'none', { url: 'postgres://someone:secret@127.0.0.1:1/nowhere' });
+      await expect(open).rejects.toThrow(/127\.0\.0\.1:1\/nowhere/);
+      await expect(open).rejects.not.toThrow(/secret/);
+    });
+
+    it('a schema written by a newer version', async () => {
+      const schema = newSchema();
+      await (await openNode('a', schema)).close();
+      await admin(database, (client) => client.query(`UPDATE ${schema}.schema_version SET version = version + 1`));
+      await expect(openNode('a', schema)).rejects.toThrow(/newer Postcard/);
+      await dropSchema(schema);
+    });
+
+    it('a database that takes no writes', async () => {
+      const url = `${urlOf(database)}?options=${encodeURIComponent('-c default_transaction_read_only=on')}`;
+      await expect(openNode('a', 's', { url })).rejects.toThrow(/default_transaction_read_only/);
+    });
+
+    it('not where synchronous_commit was lowered for it: it is raised again', async () => {
+      const schema = newSchema();
+      const url = `${urlOf(database)}?options=${encodeURIComponent('-c synchronous_commit=off')}`;
+      const store = await openNode('a', schema, { url });
+      const desk = createDesk(harnessOf(store));
+      await desk.open();
+      await admin(database, async (client) => {
+        await client.query(`CREATE TABLE ${schema}.seen (value text)`);
+        await client.query(`CREATE FUNCTION ${schema}.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          INSERT INTO ${schema}.seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$`);
+        await client.query(
+          `CREATE TRIGGER look BEFORE INSERT ON ${schema}.spec FOR EACH ROW EXECUTE FUNCTION ${schema}.look()`,
+        );
+      });
+      await desk.one();
+      const seen = await admin(database, (client) => client.query(`SELECT DISTINCT value FROM ${schema}.seen`));
+      expect(seen.rows).toEqual([{ value: 'on' }]);
+      await store.close();
+      await dropSchema(schema);
+    });
+
+    it('uses the host that takes writes, of several in the URL', async () => {
+      const { hostname, port } = new URL(SERVER as string);
+      const schema = newSchema();
+      const url = urlOf(database).replace(`${hostname}:${port}`, `127.0.0.1:1,${hostname}:${port}`);
+      const store = await openNode('a', schema, { url });
+      expect(await store.reserve(1)).toBeGreaterThan(0);
+      await store.close();
+      await dropSchema(schema);
+    });
+  });
+});
