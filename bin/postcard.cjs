@@ -41,6 +41,18 @@ signals.forEach(function (signal) {
     child.kill(signal);
   });
 });
+/*
+ * npx puts a shell between itself and us that dies of SIGTERM and does not pass it on: `npx postcard serve & kill $!` would
+ * leave the server behind. So under npx we end when our parent has.
+ */
+if (process.env.npm_command === 'exec') {
+  var parent = process.ppid;
+  var watch = setInterval(function () {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill('SIGTERM');
+  }, 500);
+}
 child.on('error', function (error) {
   process.stderr.write('postcard: cannot run ' + node + ' (' + error.code + ')\n');
   process.exit(1);

@@ -36,11 +36,15 @@ describe('without any configuration', () => {
       publicUrl: 'http://127.0.0.1:8080',
       dataDir: '/srv/data',
       store: 'sqlite:/srv/data/postcard.db',
+      roles: ['api', 'dispatch', 'webhooks', 'sandbox'],
+      node: null,
       apiKey: null,
       sandbox: true,
       sandboxPort: 8081,
       sandboxSmppPort: 2775,
+      sandboxUrl: 'http://127.0.0.1:8081',
       carrierPort: 8082,
+      carrierUrl: 'http://127.0.0.1:8082',
       outboundAllow: ['127.0.0.0/8', '::1/128'],
       logLevel: 'info',
       maxMessages: 1000,
@@ -58,7 +62,7 @@ describe('without any configuration', () => {
 
   it('every default is a value that the setting itself would take', () => {
     for (const s of SETTINGS) {
-      if (s.key !== 'publicUrl') expect(s.kind.schema.safeParse(s.default).success, s.key).toBe(true);
+      if (!s.key.endsWith('Url')) expect(s.kind.schema.safeParse(s.default).success, s.key).toBe(true);
     }
   });
 
@@ -308,7 +312,7 @@ describe('a mistake', () => {
     ],
     [
       { POSTCARD_OUTBOUND_ALLOW: '10.0.0.0/33' },
-      'POSTCARD_OUTBOUND_ALLOW is ["10.0.0.0/33"]: must be a list of networks like 10.0.0.0/8, fd00::/8, or none',
+      'POSTCARD_OUTBOUND_ALLOW is "10.0.0.0/33": must be a list of networks like 10.0.0.0/8, fd00::/8, or none',
     ],
     [{ POSTCARD_PROT: '1' }, 'POSTCARD_PROT: no such setting; did you mean POSTCARD_PORT?'],
     [{ POSTCARD_port: '1' }, 'POSTCARD_port: no such setting; did you mean POSTCARD_PORT?'],
@@ -328,21 +332,32 @@ describe('a mistake', () => {
     ],
     [{ POSTCARD_API_KEY: 'my key' }, 'POSTCARD_API_KEY: must be 1 to 256 visible ASCII characters without spaces'],
     [
-      { POSTCARD_STORE: 'postgres://me:hunter2@db/x' },
-      'POSTCARD_STORE: a PostgreSQL store is not yet in this version; give sqlite: or sqlite:PATH, or leave it out',
+      { POSTCARD_STORE: 'postgres://me:hunter2@db' },
+      'POSTCARD_STORE: must be sqlite:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE',
     ],
-    [{ POSTCARD_STORE: 'mysql://me:hunter2@db/x' }, 'POSTCARD_STORE: must be sqlite: or sqlite:PATH'],
+    [
+      { POSTCARD_STORE: 'mysql://me:hunter2@db/x' },
+      'POSTCARD_STORE: must be sqlite:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE',
+    ],
+    [
+      { POSTCARD_ROLES: 'api,dispatch,sandbox' },
+      'POSTCARD_ROLES: on the embedded store one process does all, and webhooks would be missing; name all, or give POSTCARD_STORE a PostgreSQL URL',
+    ],
+    [
+      { POSTCARD_ROLES: 'api,disptach' },
+      'POSTCARD_ROLES is "api,disptach": must be a list of api, dispatch, webhooks, sandbox',
+    ],
     [
       { POSTCARD_CONFIG: 'gone.yaml' },
       'POSTCARD_CONFIG: cannot read gone.yaml (ENOENT); name a readable YAML file, or leave POSTCARD_CONFIG out',
     ],
     [
       { POSTCARD_PORT: '8081' },
-      'sandboxPort: port 8081 is the port of POSTCARD_PORT too; give each its own, or 0 for a free one',
+      'POSTCARD_SANDBOX_PORT: port 8081 is that of POSTCARD_PORT too; give each its own, or 0 for a free one',
     ],
     [
       { POSTCARD_LOGS_HOURS: '200' },
-      'POSTCARD_LOGS_HOURS: 200 hours is longer than messages are kept; raise retentionDays to 9 days, or lower it',
+      'POSTCARD_LOGS_HOURS: 200 hours is longer than messages are kept; raise POSTCARD_RETENTION_DAYS to 9 days, or lower it',
     ],
   ])('in the environment is one clear line: %j', (env, mistake) => {
     expect(mistakes(env)).toEqual([mistake]);
@@ -365,6 +380,11 @@ describe('a mistake', () => {
 
   it('in the YAML itself names the line', () => {
     expect(mistakes({}, yaml('port: 1\nhost: "x\n'))[0]).toMatch(/^postcard\.yaml: line \d: not YAML: /);
+  });
+
+  it('in the YAML is told once a line, without its echoes', () => {
+    const lines = mistakes({}, yaml('a: b: c\n\t- x')).map((mistake) => /line \d+/.exec(mistake)?.[0]);
+    expect(lines).toEqual(['line 1', 'line 2']);
   });
 
   it('in a file that nobody may read is not taken for a missing file', () => {
@@ -440,5 +460,22 @@ describe('a configuration', () => {
     expect(row('outboundAllow')?.value).toBe('127.0.0.0/8,::1/128');
     expect(row('maxBodyBytes')?.help).toContain('(bytes)');
     for (const r of rows) expect(r.help, r.key).not.toBe('');
+  });
+});
+
+describe('a store on PostgreSQL', () => {
+  const url = 'postgres://me:hunter2@db.example:5433/mms?sslmode=require';
+
+  it('is taken as it is, and lets a process have only some roles', () => {
+    const config = good({ POSTCARD_STORE: url, POSTCARD_ROLES: 'webhooks, api,api' });
+    expect(config.store).toBe(url);
+    expect(config.roles).toEqual(['webhooks', 'api']);
+  });
+
+  it('never shows its password', () => {
+    const loaded = load({ POSTCARD_STORE: `${url}&password=hunter2` });
+    if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
+    const row = describeConfig(loaded.config, loaded.origins).find((item) => item.key === 'store');
+    expect(row?.value).toBe('postgres://me:***@db.example:5433/mms?sslmode=require&password=***');
   });
 });

@@ -19,11 +19,12 @@ import {
   type CarrierConfig,
   type Config,
   type Key,
+  ROLES,
   SETTINGS,
   type Setting,
 } from './settings.ts';
 
-export { type CarrierConfig, type Config, SETTINGS } from './settings.ts';
+export { type CarrierConfig, type Config, ROLES, SETTINGS } from './settings.ts';
 
 /** Where each value comes from: `default`, an environment variable, or a file as it was named. */
 export type Origins = Record<Key, string>;
@@ -48,7 +49,7 @@ export function loadConfig(
   sources: Sources,
 ): { ok: true; config: Config; origins: Origins } | { ok: false; mistakes: string[] } {
   const mistakes: string[] = [];
-  const found = new Map<string, { value: unknown; origin: string; where: string }>();
+  const found = new Map<string, { value: unknown; typed: unknown; origin: string; where: string }>();
   const settings: readonly Setting[] = SETTINGS;
 
   const given = fromEnvironment(sources, settings, mistakes);
@@ -57,11 +58,14 @@ export function loadConfig(
   const yaml = fromFile(sources, settings, file, typeof named === 'string', mistakes);
   for (const s of settings) {
     const text = given.get(s.key);
-    if (text) found.set(s.key, { value: s.kind.read(text.value), origin: text.origin, where: text.origin });
-    else if (yaml && Object.hasOwn(yaml, s.key) && yaml[s.key] !== null && yaml[s.key] !== undefined) {
+    if (text) {
+      const { value: typed, origin } = text;
+      found.set(s.key, { value: s.kind.read(typed), typed, origin, where: origin });
+    }
+    if (!text && yaml && Object.hasOwn(yaml, s.key) && yaml[s.key] !== null && yaml[s.key] !== undefined) {
       const value = yaml[s.key];
       const read = typeof value === 'string' ? s.kind.read(value) : value;
-      found.set(s.key, { value: read, origin: file, where: `${file}: ${s.key}` });
+      found.set(s.key, { value: read, typed: value, origin: file, where: `${file}: ${s.key}` });
     }
   }
 
@@ -79,7 +83,7 @@ export function loadConfig(
     else {
       bad.add(s.key);
       if (s.key === 'carriers') mistakes.push(...carrierMistakes(parsed.error, input, from.where));
-      else mistakes.push(valueMistake(s, from.where, from.value));
+      else mistakes.push(valueMistake(s, from.where, Array.isArray(from.value) ? from.typed : from.value));
     }
   }
   const config = values as Config;
@@ -95,20 +99,30 @@ export function loadConfig(
 /** Fills in what depends on other settings, and makes paths absolute. */
 function finished(config: Config, origins: Origins, cwd: string, file: string | null): Config {
   const dataDir = resolve(cwd, config.dataDir);
-  const store = config.store.slice('sqlite:'.length);
   const local = isLoopback(config.host) && config.sandbox;
   return {
     ...config,
     config: file === null ? null : resolve(cwd, file),
     dataDir,
-    store: `sqlite:${store === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, store)}`,
-    publicUrl: (origins.publicUrl === 'default' ? publicUrlOf(config.host, config.port) : config.publicUrl).replace(
-      /\/$/,
-      '',
-    ),
+    store: isSqlite(config.store) ? `sqlite:${sqliteFile(config.store, dataDir, cwd)}` : config.store,
+    publicUrl: noSlash(origins.publicUrl === 'default' ? publicUrlOf(config.host, config.port) : config.publicUrl),
+    sandboxUrl: config.sandboxUrl === '' ? publicUrlOf(config.host, config.sandboxPort) : noSlash(config.sandboxUrl),
+    carrierUrl: config.carrierUrl === '' ? publicUrlOf(config.host, config.carrierPort) : noSlash(config.carrierUrl),
     outboundAllow: origins.outboundAllow === 'default' ? (local ? [...LOOPBACK] : []) : config.outboundAllow,
   };
 }
+
+/** Whether `store` names a file of the embedded engine, else it is the URL of a PostgreSQL server. */
+export function isSqlite(store: string): boolean {
+  return store.startsWith('sqlite:');
+}
+
+function sqliteFile(store: string, dataDir: string, cwd: string): string {
+  const path = store.slice('sqlite:'.length);
+  return path === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, path);
+}
+
+const noSlash = (url: string): string => url.replace(/\/$/, '');
 
 /** The default of `publicUrl`: also for the port that was really taken where 0 was asked for. */
 export function publicUrlOf(host: string, port: number): string {
@@ -117,7 +131,8 @@ export function publicUrlOf(host: string, port: number): string {
   return `http://${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
 }
 
-function isLoopback(host: string): boolean {
+/** Whether only this machine reaches what listens on `host`. */
+export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
@@ -203,11 +218,13 @@ function fromFile(
 function parseYaml(text: string): { value: unknown } | { errors: string[] } {
   const doc = parseDocument(text, { prettyErrors: false, logLevel: 'silent' });
   if (doc.errors.length > 0) {
-    const errors = doc.errors.map((error) => {
+    // The first one of a line: what follows it there is its echo.
+    const errors = new Map<number, string>();
+    for (const error of doc.errors) {
       const line = text.slice(0, error.pos[0]).split('\n').length;
-      return `line ${line}: not YAML: ${error.message.split('\n')[0]}`;
-    });
-    return { errors };
+      if (!errors.has(line)) errors.set(line, `line ${line}: not YAML: ${error.message.split('\n')[0]}`);
+    }
+    return { errors: [...errors.values()] };
   }
   try {
     return { value: doc.toJS({ maxAliasCount: 50 }) };
@@ -252,9 +269,6 @@ function withSecretFiles(list: unknown, { cwd, readFile }: Sources, where: strin
 // --- Mistakes --------------------------------------------------------------------------------------------------------
 
 function valueMistake(s: Setting, where: string, value: unknown): string {
-  if (s.key === 'store' && typeof value === 'string' && /^postgres(ql)?:/i.test(value)) {
-    return `${where}: a PostgreSQL store is not yet in this version; give sqlite: or sqlite:PATH, or leave it out`;
-  }
   const shown = s.secret || s.discreet ? '' : ` is ${quoted(value)}:`;
   const example =
     s.default === null || s.default === '' || typeof s.default === 'object' ? '' : `, for example ${s.default}`;
@@ -294,15 +308,21 @@ function together(
   bad: ReadonlySet<string>,
 ): string[] {
   const mistakes: string[] = [];
-  const name = (k: Key): string => (origins[k] === 'default' ? k : (found.get(k)?.where ?? k));
+  const envOf = (k: Key): string => SETTINGS.find((s) => s.key === k)?.env ?? k;
+  const name = (k: Key): string => (origins[k] === 'default' ? envOf(k) : (found.get(k)?.where ?? k));
   // A setting with a bad value stands at its default here, which nobody asked for.
   const asked: Key[] = ['port', 'sandboxPort', 'sandboxSmppPort', 'carrierPort'];
   const ports = asked.filter((k) => !bad.has(k) && config[k] !== 0 && (config.sandbox || !k.startsWith('sandbox')));
   for (const [index, a] of ports.entries()) {
     const b = ports.slice(0, index).find((other) => config[other] === config[a]);
     if (!b) continue;
-    const clash = `port ${String(config[a])} is the port of ${name(b)} too`;
+    const clash = `port ${String(config[a])} is that of ${name(b)} too`;
     mistakes.push(`${name(a)}: ${clash}; give each its own, or 0 for a free one`);
+  }
+  const missing = ROLES.filter((role) => role !== 'sandbox' && !config.roles.includes(role));
+  if (isSqlite(config.store) && missing.length > 0 && !bad.has('store')) {
+    const why = `on the embedded store one process does all, and ${missing.join(' and ')} would be missing`;
+    mistakes.push(`${name('roles')}: ${why}; name all, or give ${name('store')} a PostgreSQL URL`);
   }
   if (config.logsHours > config.retentionDays * 24) {
     const advice = `raise ${name('retentionDays')} to ${Math.ceil(config.logsHours / 24)} days, or lower it`;
@@ -375,6 +395,11 @@ export function describeConfig(config: Config, origins: Origins): Described[] {
   });
 }
 
+/** A store as people may see it. */
+export function withoutPassword(store: string): string {
+  return store.replace(/^([a-z]+:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&]password=)[^&]*/gi, '$1***');
+}
+
 function shown(s: Setting, value: unknown): string {
   if (s.key === 'carriers') {
     const masked = (value as CarrierConfig[]).map((c) =>
@@ -383,5 +408,6 @@ function shown(s: Setting, value: unknown): string {
     return masked.length === 0 ? 'none' : JSON.stringify(masked);
   }
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
+  if (s.key === 'store') return withoutPassword(String(value));
   return value === null ? '' : String(value);
 }

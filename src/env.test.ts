@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { maskNumber, realEnv, testEnv } from './env.ts';
@@ -153,6 +155,26 @@ describe('the real environment', () => {
     expect(written[0]!.endsWith('\n')).toBe(true);
     expect(parsed()).toMatchObject([{ level: 'info', role: 'api', count: 2, msg: 'accepted' }]);
     expect(parsed()[0]!.time).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  });
+
+  it.runIf(existsSync('/dev/full'))('outlives a stderr that cannot be written, and ends when told to', () => {
+    const script = (work: string): string =>
+      `import { realEnv } from ${JSON.stringify(new URL('./env.ts', import.meta.url).href)};` +
+      `const { log, clock } = realEnv({ level: 'info' }); ${work}; process.stdout.write('worked', () => process.exit(0));`;
+    const full = openSync('/dev/full', 'w');
+    const ran = ["log.info({}, 'one'); await clock.sleep(50); log.info({}, 'two')", "log.info({}, 'at the end')"].map(
+      (work) =>
+        spawnSync(process.execPath, ['--input-type=module-typescript', '-e', script(work)], {
+          stdio: ['ignore', 'pipe', full],
+          timeout: 20_000,
+          encoding: 'utf8',
+        }),
+    );
+    closeSync(full);
+    expect(ran.map(({ status, signal, stdout }) => [status, signal, stdout])).toEqual([
+      [0, null, 'worked'],
+      [0, null, 'worked'],
+    ]);
   });
 
   it('writes nothing when silent', () => {

@@ -8,6 +8,7 @@
  * Fails: logging never throws. When stderr does not keep up, lines beyond `LOG_BUFFER_BYTES` are dropped, never the work.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { write as writeFd, writeSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { pino } from 'pino';
 
@@ -46,6 +47,7 @@ export interface Log {
   child(fields: object): Log;
 }
 
+/** All that a part of the program is given of the machine. */
 export interface Env {
   clock: Clock;
   random: Random;
@@ -64,8 +66,11 @@ export interface RealEnvOptions {
   destination?: { write(line: string): void };
 }
 
-/** What waits for a slow stderr; beyond it lines are dropped. */
+const STDERR = 2;
+/** What waits for a slow stderr (in characters); beyond it lines are dropped. */
 const LOG_BUFFER_BYTES = 8 * 1024 * 1024;
+/** How long a full pipe is left alone. */
+const STDERR_AGAIN_MS = 100;
 /** The longest delay that a Node timer takes (2^31 - 1 ms); longer ones are chained. */
 const TIMER_MAX_MS = 2_147_483_647;
 
@@ -234,10 +239,64 @@ function prettyLine(line: string): string {
   return `${String(time).slice(11, 19)} ${String(level).padEnd(5)} ${String(msg)}${rest.join('')}\n${stack}`;
 }
 
+/** One for the process: it has one stderr, and one exit. */
+let stderr: { write(line: string): void } | null = null;
+
+/**
+ * Lines to stderr, whatever becomes of it. The main thread never waits for it: lines queue up to the bound, what is over is
+ * dropped. A worker has no turn left after its exit, so it writes at once. What cannot be written (a full disk, a terminal
+ * that is gone, a reader that ended) is dropped and each later line tries again: the log must never end the work. (pino's own
+ * destination throws there, and tries for ever at the exit.)
+ */
+function standardError(): { write(line: string): void } {
+  if (!isMainThread) return { write: writeNow };
+  let waiting = '';
+  let chunk = Buffer.alloc(0);
+  let busy = false;
+  function pump(): void {
+    if (busy) return;
+    if (chunk.length === 0) {
+      chunk = Buffer.from(waiting);
+      waiting = '';
+    }
+    if (chunk.length === 0) return;
+    busy = true;
+    writeFd(STDERR, chunk, 0, chunk.length, null, (error, written) => {
+      busy = false;
+      if (error?.code === 'EAGAIN') {
+        setTimeout(pump, STDERR_AGAIN_MS).unref();
+        return;
+      }
+      chunk = error ? Buffer.alloc(0) : chunk.subarray(written);
+      pump();
+    });
+  }
+  process.on('exit', () => {
+    // What is being written is the system's already.
+    if (!busy) writeNow(chunk);
+    writeNow(waiting);
+  });
+  return {
+    write(line) {
+      if (waiting.length + line.length > LOG_BUFFER_BYTES) return;
+      waiting += line;
+      pump();
+    },
+  };
+}
+
+function writeNow(what: string | Buffer): void {
+  try {
+    if (what.length > 0) writeSync(STDERR, typeof what === 'string' ? Buffer.from(what) : what);
+  } catch {
+    // Dropped, as said above.
+  }
+}
+
 /** The environment of a real process; for main and cli only. Times in the log are UTC. */
 export function realEnv(options: RealEnvOptions): Env {
-  // Asynchronous on the main thread (flushed at exit); a worker has no exit hook, so it writes at once.
-  const plain = options.destination ?? pino.destination({ fd: 2, sync: !isMainThread, maxLength: LOG_BUFFER_BYTES });
+  stderr ??= standardError();
+  const plain = options.destination ?? stderr;
   const destination = options.pretty ? { write: (line: string) => void plain.write(prettyLine(line)) } : plain;
   const logger = pino(
     {
@@ -269,6 +328,7 @@ export interface TestClock extends Clock {
   pending(): number;
 }
 
+/** A line of the test log, fields as shown. */
 export interface LogLine {
   level: 'debug' | 'info' | 'warn' | 'error';
   message: string;

@@ -1,21 +1,24 @@
 /**
- * The only wiring: opens the store, starts the chosen rooms on their threads, stops them in order. Main thread: the customer's
- * door. Worker `carriers`: dispatch, webhooks, media and the listener that carriers call. Worker `sandbox`: the carrier in a
- * box, which meets the others over sockets only. The store has two threads of its own.
+ * The only wiring: opens the store, starts the chosen roles on their threads, stops them in order. Main thread: the customer's
+ * door (or only the probes, without the role `api`). Worker `carriers`: dispatch, media and the listener that carriers call
+ * (role `dispatch`), webhooks (role `webhooks`). Worker `sandbox`: the carrier in a box, which meets the others over sockets
+ * only. The embedded store has two threads of its own; on PostgreSQL every thread has connections of its own.
  *
  * Fails: `startServer` rejects with StartError, one line for each thing that is wrong, after undoing what it had started. A
  * thread that dies later ends the process: its supervisor starts it again, and G1-G12 hold over a crash.
  */
 import { createHash } from 'node:crypto';
 import { accessSync, constants, mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
 import { createApi } from './api/server.ts';
+import type { Carrier } from './carriers/carrier.ts';
 import { createMm7Listener } from './carriers/mm7/listener.ts';
 import { createMm7Carrier, type Mm7Config } from './carriers/mm7/mm7.ts';
 import { startSandbox } from './carriers/sandbox/sandbox.ts';
-import type { Config } from './config.ts';
+import { type Config, isSqlite, withoutPassword } from './config.ts';
 import { createDispatch, type LaneOptions } from './dispatch/dispatch.ts';
 import { createIds } from './domain/ids.ts';
 import { createRouting } from './domain/routing.ts';
@@ -23,7 +26,8 @@ import { type Env, realEnv } from './env.ts';
 import { createMedia } from './media/media.ts';
 import { checkCallout, createOutbound } from './net/outbound.ts';
 import type { Store } from './store/contract.ts';
-import { connectSqlite, openSqlite, type SqliteHost, type SqlitePorts } from './store/sqlite/sqlite.ts';
+import { openPostgres } from './store/postgres/postgres.ts';
+import { connectSqlite, openSqlite, type SqlitePorts } from './store/sqlite/sqlite.ts';
 import { createWebhooks } from './webhooks/webhooks.ts';
 
 /** The server could not start; each line names one thing that is wrong and what would be right. */
@@ -36,12 +40,14 @@ export class StartError extends Error {
   }
 }
 
+/** A started server. */
 export interface Running {
-  /** Where customers call, e.g. http://127.0.0.1:8080. */
+  /** Where customers call, e.g. http://127.0.0.1:8080; without the role `api` only the probes are there. */
   url: string;
+  /** Null where this process has no sandbox. */
   sandboxUrl: string | null;
-  /** Where carriers call; MM7 under /mm7/{carrier}. */
-  carrierUrl: string;
+  /** Where carriers call, MM7 under /mm7/{carrier}; null without the role `dispatch`. */
+  carrierUrl: string | null;
   /** The first account's key in clear, only when it was made by this start. */
   firstKey: string | null;
   stop(): Promise<void>;
@@ -51,10 +57,13 @@ export interface Running {
 const ACCOUNT = 1;
 /** How long a stop waits for what is in flight; with the rest of the stop it stays under 35 s (G14). */
 const STOP_MS = 30_000;
+const DAY_MS = 86_400_000;
 
 /** Starts everything that the configuration asks for and resolves when it is ready to take messages. */
 export async function startServer(config: Config, options: { env: Env }): Promise<Running> {
   const { env } = options;
+  const has = (role: Config['roles'][number]): boolean => config.roles.includes(role);
+  const node = config.node ?? `${hostname()}-${process.pid}`;
   checkDataDir(config.dataDir);
   const undo: (() => Promise<unknown>)[] = [];
   const crash = (message: string): void => {
@@ -62,37 +71,48 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     process.exit(70);
   };
   try {
-    const host = await openStore(config, crash);
+    const host = await openStore(config, node, env, crash);
     undo.push(() => host.close());
-    const store = connectSqlite(host.connect());
+    const store = await connectStore(host.link(), env);
     undo.push(() => store.close());
-    const carriers = await startThread('carriers', config, host.connect(), crash);
-    const stopCarriers = (): Promise<void> => carriers.stop();
+
+    const works = has('dispatch') || has('webhooks');
+    const carriers = works ? await startThread('carriers', config, host.link(), crash) : null;
+    const stopCarriers = async (): Promise<void> => carriers?.stop();
     undo.push(stopCarriers);
-    const carrierUrl = carriers.ready.url;
+    const carrierUrl = has('dispatch') ? (carriers?.ready.url ?? null) : null;
     let sandboxUrl: string | null = null;
-    if (config.sandbox) {
-      const reportUrl = `${carrierUrl}/mm7/${SANDBOX}`;
+    if (config.sandbox && has('sandbox')) {
+      const reportUrl = `${carrierUrl ?? config.carrierUrl}/mm7/${SANDBOX}`;
       const sandbox = await startThread('sandbox', config, null, crash, reportUrl);
       // The peer outlives its callers: what is in flight at a stop still gets its answer.
       undo.splice(undo.indexOf(stopCarriers), 0, () => sandbox.stop());
       sandboxUrl = sandbox.ready.url;
     }
-    const lanes = await carriers.go(sandboxUrl);
+    await carriers?.go(sandboxUrl ?? (config.sandbox ? config.sandboxUrl : null));
+    const lanes = await carrierLanes(config, store);
     const api = await createApi({
       store,
       env,
       config,
+      customers: has('api'),
       ids: createIds((await store.identity()).idKey),
-      routing: createRouting(lanes),
-      carrierCounters: () => carriers.counters(),
+      // Configured carriers route; the sandbox only while there is none.
+      routing: createRouting(
+        (config.carriers.length > 0 ? lanes.slice(0, config.carriers.length) : lanes).map(numbers),
+      ),
+      carrierCounters: async () => (await carriers?.counters()) ?? {},
       checkCallout: checkCallout(config.outboundAllow),
     });
     undo.push(() => api.close());
     const url = await listen(api, config);
     // Last: a key is shown once, so it is made only by a start that succeeds.
-    const firstKey = await ensureKey(store, config, env);
-    env.log.info({ url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined }, 'ready');
+    const firstKey = has('api') ? await ensureKey(store, config, env) : null;
+    const store_ = withoutPassword(config.store);
+    env.log.info(
+      { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: store_ },
+      'ready',
+    );
     return { url, sandboxUrl, carrierUrl, firstKey, stop: () => unwind(undo, env) };
   } catch (error) {
     await unwind(undo, env);
@@ -125,12 +145,37 @@ function checkDataDir(dir: string): void {
   }
 }
 
-async function openStore(config: Config, onCrash: (message: string) => void): Promise<SqliteHost> {
+// --------------------------------------------------------------------------------------------------------------- store
+
+/** How a thread reaches the store: over ports to the embedded engine's threads, or by connections of its own. */
+type StoreLink = { sqlite: SqlitePorts } | { postgres: { url: string; node: string; retentionMs: number } };
+
+interface StoreHost {
+  link(): StoreLink;
+  close(): Promise<void>;
+}
+
+async function openStore(config: Config, node: string, env: Env, onCrash: (why: string) => void): Promise<StoreHost> {
+  const retentionMs = config.retentionDays * DAY_MS;
+  const shown = withoutPassword(config.store);
   try {
-    return await openSqlite({ dataDir: config.dataDir, retentionMs: config.retentionDays * 86_400_000, onCrash });
+    if (!isSqlite(config.store)) {
+      const link: StoreLink = { postgres: { url: config.store, node, retentionMs } };
+      // Brought up to date and judged once, before any thread starts.
+      await (await connectStore(link, env)).close();
+      return { link: () => link, close: async () => undefined };
+    }
+    const file = config.store.slice('sqlite:'.length);
+    const host = await openSqlite({ dataDir: config.dataDir, file, retentionMs, onCrash });
+    return { link: () => ({ sqlite: host.connect() }), close: () => host.close() };
   } catch (error) {
-    throw new StartError([`the store in ${config.dataDir} cannot be opened: ${(error as Error).message}`]);
+    throw new StartError([`the store ${shown} cannot be opened: ${(error as Error).message}`]);
   }
+}
+
+async function connectStore(link: StoreLink, env: Env): Promise<Store> {
+  if ('sqlite' in link) return connectSqlite(link.sqlite);
+  return openPostgres({ ...link.postgres, log: env.log, clock: env.clock });
 }
 
 async function listen(api: Awaited<ReturnType<typeof createApi>>, config: Config): Promise<string> {
@@ -171,7 +216,8 @@ const SANDBOX = 'sandbox';
 interface ThreadStart {
   role: 'carriers' | 'sandbox';
   config: Config;
-  ports: SqlitePorts | null;
+  /** Null for the sandbox, which has nothing to do with it. */
+  store: StoreLink | null;
   reportUrl: string | null;
 }
 
@@ -179,13 +225,14 @@ type ToThread = { go: { sandboxUrl: string | null } } | { stop: true } | { count
 type FromThread =
   | { ready: { url: string } }
   | { failed: string[] }
-  | { lanes: number[] }
+  | { going: true }
   | { counters: number; value: Record<string, unknown> }
   | { stopped: true };
 
 interface Thread {
   ready: { url: string };
-  go(sandboxUrl: string | null): Promise<number[]>;
+  /** Starts the work; `sandboxUrl` null = there is no sandbox. */
+  go(sandboxUrl: string | null): Promise<void>;
   counters(): Promise<Record<string, unknown>>;
   stop(): Promise<void>;
 }
@@ -193,14 +240,14 @@ interface Thread {
 function startThread(
   role: ThreadStart['role'],
   config: Config,
-  ports: SqlitePorts | null,
+  store: StoreLink | null,
   onCrash: (message: string) => void,
   reportUrl: string | null = null,
 ): Promise<Thread> {
-  const start: ThreadStart = { role, config, ports, reportUrl };
-  const transfer: MessagePort[] = ports ? [ports.writer, ports.reader] : [];
+  const start: ThreadStart = { role, config, store, reportUrl };
+  const transfer: MessagePort[] = store && 'sqlite' in store ? [store.sqlite.writer, store.sqlite.reader] : [];
   const worker = new Worker(new URL('./main.ts', import.meta.url), { workerData: start, transferList: transfer });
-  let lanes: ((lanes: number[]) => void) | null = null;
+  let going: (() => void) | null = null;
   let stopped: (() => void) | null = null;
   const asked = new Map<number, (value: Record<string, unknown>) => void>();
   let question = 0;
@@ -209,7 +256,7 @@ function startThread(
     let ready = false;
     worker.on('message', (message: FromThread) => {
       if ('failed' in message) reject(new StartError(message.failed));
-      else if ('lanes' in message) lanes?.(message.lanes);
+      else if ('going' in message) going?.();
       else if ('counters' in message) {
         asked.get(message.counters)?.(message.value);
         asked.delete(message.counters);
@@ -220,7 +267,7 @@ function startThread(
           ready: message.ready,
           go: (sandboxUrl) =>
             new Promise((done) => {
-              lanes = done;
+              going = done;
               tell({ go: { sandboxUrl } });
             }),
           counters: () =>
@@ -287,77 +334,126 @@ async function runSandbox(start: ThreadStart, env: Env, say: (message: FromThrea
 
 async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThread) => void): Promise<void> {
   const { config } = start;
-  const store = connectSqlite(start.ports as SqlitePorts);
+  const has = (role: Config['roles'][number]): boolean => config.roles.includes(role);
+  const link = start.store as StoreLink;
+  const store = await connectStore(link, env);
   const { install, idKey } = await store.identity();
   const ids = createIds(idKey);
   const outbound = createOutbound({ allow: config.outboundAllow, env });
-  const webhooks = createWebhooks({ store, outbound, env, ids });
-  const media = createMedia({ store, outbound, env });
-  const listener = await createMm7Listener({
-    host: config.host,
-    port: config.carrierPort,
-    carriers: [
-      ...config.carriers.map(({ name, inboundSecret }) => ({ name, ...(inboundSecret ? { inboundSecret } : {}) })),
-      ...(config.sandbox ? [{ name: SANDBOX }] : []),
-    ],
-    onReport: async (report) => {
-      const known = await store.report(report);
-      env.log.info(
-        { carrier: report.carrier, carrierMessageId: report.carrierMessageId, report: report.kind, parked: !known },
-        'report',
-      );
-    },
-    env,
-  }).catch((error: unknown) => {
-    throw new StartError([portTaken('POSTCARD_CARRIER_PORT', config.host, config.carrierPort, error)]);
-  });
+  const webhooks = has('webhooks') ? createWebhooks({ store, outbound, env, ids }) : null;
+  const media = has('dispatch') ? createMedia({ store, outbound, env }) : null;
+  const listener = has('dispatch') ? await listenToCarriers(config, store, env) : null;
   let dispatch: ReturnType<typeof createDispatch> | null = null;
   parentPort?.on('message', async (message: ToThread) => {
     if ('go' in message) {
-      const lanes = await openLanes(config, store, env, message.go.sandboxUrl);
-      dispatch = createDispatch({ store, env, install, lanes });
-      dispatch.start();
-      webhooks.start();
-      media.start();
-      // Configured carriers route; the sandbox only while there is none (design 5).
-      const routed = config.carriers.length > 0 ? lanes.slice(0, config.carriers.length) : lanes;
-      say({ lanes: routed.map((lane) => lane.no) });
+      if (has('dispatch')) {
+        const lanes = dispatchLanes(await carrierLanes(config, store), message.go.sandboxUrl, env);
+        const node = 'postgres' in link ? link.postgres.node : 'one';
+        dispatch = createDispatch({ store, env, install, node, lanes });
+        dispatch.start();
+      }
+      webhooks?.start();
+      media?.start();
+      say({ going: true });
     }
     if ('counters' in message) {
-      say({ counters: message.counters, value: { lanes: dispatch?.counters() ?? [], webhooks: webhooks.counters() } });
+      const value = { lanes: dispatch?.counters() ?? [], webhooks: webhooks?.counters() ?? {} };
+      say({ counters: message.counters, value });
     }
     if ('stop' in message) {
       // First no new submissions; reports of what was in flight may still come until the last one is settled.
-      await Promise.all([dispatch?.stop(STOP_MS), webhooks.stop(), media.stop()]);
-      await listener.close();
+      await Promise.all([dispatch?.stop(STOP_MS), webhooks?.stop(), media?.stop()]);
+      await listener?.close();
       await outbound.close();
       await store.close();
       say({ stopped: true });
       process.exit(0);
     }
   });
-  say({ ready: { url: listener.url } });
+  say({ ready: { url: listener?.url ?? '' } });
 }
 
-/** A lane for each carrier, configured ones first, in their order. */
-async function openLanes(config: Config, store: Store, env: Env, sandboxUrl: string | null): Promise<LaneOptions[]> {
-  const lanes: LaneOptions[] = [];
-  for (const carrier of config.carriers) {
-    const no = await store.lane(carrier.name, { onUnknown: carrier.onUnknown, reports: carrier.reports });
-    const { concurrency, timeoutMs } = carrier;
-    const made = createMm7Carrier(carrier, env);
-    lanes.push({ no, carrier: made, concurrency, ratePerSecond: carrier.ratePerSecond ?? 0, timeoutMs });
-  }
-  if (sandboxUrl) {
-    const no = await store.lane(SANDBOX, { onUnknown: 'retry', reports: true });
-    const carrier = createMm7Carrier(sandboxCarrier(sandboxUrl), env);
-    lanes.push({ no, carrier, concurrency: SANDBOX_SLOTS, ratePerSecond: 0, timeoutMs: 30_000 });
-  }
-  return lanes;
+function listenToCarriers(config: Config, store: Store, env: Env): ReturnType<typeof createMm7Listener> {
+  const { host, carrierPort: port } = config;
+  return createMm7Listener({
+    host,
+    port,
+    carriers: [
+      ...config.carriers.map(({ name, inboundSecret }) => ({ name, ...(inboundSecret ? { inboundSecret } : {}) })),
+      ...(config.sandbox ? [{ name: SANDBOX }] : []),
+    ],
+    onReport: async (report) => {
+      const known = await store.report(report);
+      const { carrier, carrierMessageId, kind } = report;
+      env.log.info({ carrier, carrierMessageId, report: kind, parked: !known }, 'report');
+    },
+    env,
+  }).catch((error: unknown) => {
+    throw new StartError([portTaken('POSTCARD_CARRIER_PORT', host, port, error)]);
+  });
 }
 
+// --------------------------------------------------------------------------------------------------------------- lanes
+
+/** Lanes of one carrier on a store of many nodes, so that several can share its work. */
+const SHARDS = 1;
 /** Enough that 5 s answers of 9909 do not starve the rest. */
 const SANDBOX_SLOTS = 64;
+
+interface CarrierLanes {
+  numbers: number[];
+  concurrency: number;
+  /** 0 = no limit. */
+  ratePerSecond: number;
+  timeoutMs: number;
+  /** Null = the sandbox. */
+  config: Config['carriers'][number] | null;
+}
+
+const numbers = (lanes: CarrierLanes): number[] => lanes.numbers;
+
+/** The lanes of each carrier, configured ones first, in their order; the same for every process with this configuration. */
+async function carrierLanes(config: Config, store: Store): Promise<CarrierLanes[]> {
+  const all: CarrierLanes[] = [];
+  const add = async (
+    name: string,
+    policy: Parameters<Store['lane']>[1],
+    pace: Omit<CarrierLanes, 'numbers'>,
+  ): Promise<void> => {
+    const { concurrency, ratePerSecond } = pace;
+    const most = Math.min(SHARDS, concurrency, ratePerSecond > 0 ? Math.max(1, Math.floor(ratePerSecond)) : SHARDS);
+    const count = isSqlite(config.store) ? 1 : most;
+    const lanes: number[] = [];
+    for (let shard = 0; shard < count; shard++) lanes.push(await store.lane(name, policy));
+    all.push({ ...pace, numbers: lanes });
+  };
+  for (const carrier of config.carriers) {
+    const { concurrency, timeoutMs, onUnknown, reports } = carrier;
+    const ratePerSecond = carrier.ratePerSecond ?? 0;
+    await add(carrier.name, { onUnknown, reports }, { concurrency, ratePerSecond, timeoutMs, config: carrier });
+  }
+  if (config.sandbox) {
+    const pace = { concurrency: SANDBOX_SLOTS, ratePerSecond: 0, timeoutMs: 30_000, config: null };
+    await add(SANDBOX, { onUnknown: 'retry', reports: true }, pace);
+  }
+  return all;
+}
+
+/** What dispatch serves. The lanes of a carrier divide its slots and its rate, and share its connections. */
+function dispatchLanes(all: CarrierLanes[], sandboxUrl: string | null, env: Env): LaneOptions[] {
+  return all.flatMap((lanes) => {
+    const { numbers, concurrency, ratePerSecond, timeoutMs, config } = lanes;
+    const carrier: Carrier = createMm7Carrier(config ?? sandboxCarrier(sandboxUrl as string), env);
+    const count = numbers.length;
+    return numbers.map((no, shard) => ({
+      no,
+      carrier,
+      concurrency: Math.floor(concurrency / count) + (shard < concurrency % count ? 1 : 0),
+      ratePerSecond: ratePerSecond / count,
+      timeoutMs,
+    }));
+  });
+}
 
 function sandboxCarrier(url: string): Mm7Config {
   return {

@@ -75,6 +75,25 @@ function isCidr(text: string): boolean {
 
 const withPrefix = (text: string): string => (text.includes('/') ? text : `${text}/${isIP(text) === 4 ? 32 : 128}`);
 
+const baseUrl = kind(z.string().refine(isBaseUrl), 'an http or https URL without query');
+
+/** What a process may do; on PostgreSQL each alone or together, any number of each. */
+export const ROLES = ['api', 'dispatch', 'webhooks', 'sandbox'] as const;
+export type Role = (typeof ROLES)[number];
+const roles = kind(
+  z
+    .array(z.enum(ROLES))
+    .min(1)
+    .transform((list) => [...new Set(list)]),
+  `a list of ${ROLES.join(', ')}`,
+  (text) => text.split(',').map((part) => part.trim()),
+);
+
+function isStore(text: string): boolean {
+  if (/^sqlite:[^\u0000]*$/.test(text)) return true;
+  return /^postgres(ql)?:\/\/[^\s/]+\/[^\s/?#]+/.test(text);
+}
+
 const networks = kind(
   z.array(z.string().refine(isCidr).transform(withPrefix)).max(1000),
   'a list of networks like 10.0.0.0/8, fd00::/8, or none',
@@ -83,7 +102,8 @@ const networks = kind(
 
 // What an HTTP header can carry and a shell does not spoil.
 const key = kind(z.string().regex(/^[\x21-\x7e]{1,256}$/), '1 to 256 visible ASCII characters without spaces');
-const path = kind(z.string().regex(/^[^\u0000]{1,4096}$/), 'a path');
+const path = kind(z.string().regex(/^[^\u0000]{1,4096}$/), 'a path of at most 4096 characters');
+const word64 = kind(z.string().regex(/^[\w.:-]{1,64}$/), '1 to 64 of letters, digits and . _ : -');
 
 // --- Carriers --------------------------------------------------------------------------------------------------------
 
@@ -207,19 +227,11 @@ export const SETTINGS = [
   }),
   setting('host', kind(z.string().refine(isHost), 'an IP address or a host name'), '127.0.0.1', 'where we listen'),
   setting('port', port, 8080, 'API for customers; 0 = any free port'),
-  setting(
-    'publicUrl',
-    kind(z.string().refine(isBaseUrl), 'an http or https URL without query'),
-    '',
-    'how others reach us, for links',
-    {
-      defaultText: 'http://HOST:PORT',
-    },
-  ),
+  setting('publicUrl', baseUrl, '', 'how others reach us, for links', { defaultText: 'http://HOST:PORT' }),
   setting('dataDir', path, './data', 'directory for everything that is kept'),
   setting(
     'store',
-    kind(z.string().regex(/^sqlite:[^\u0000]*$/), 'sqlite: or sqlite:PATH'),
+    kind(z.string().refine(isStore), 'sqlite:, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE'),
     'sqlite:',
     'where messages are kept',
     {
@@ -227,6 +239,10 @@ export const SETTINGS = [
       discreet: true,
     },
   ),
+  setting('roles', roles, [...ROLES], 'what this process does; all but on PostgreSQL'),
+  setting('node', optional(word64), null, "this process's name among those on one store", {
+    defaultText: 'host name and process id',
+  }),
   setting('apiKey', optional(key), null, "the first account's API key", {
     secret: true,
     defaultText: 'made at the first start, printed once, kept hashed',
@@ -234,7 +250,13 @@ export const SETTINGS = [
   setting('sandbox', flag, true, 'built-in carrier with virtual handsets'),
   setting('sandboxPort', port, 8081, 'the sandbox: handsets and its MM7 server'),
   setting('sandboxSmppPort', port, 2775, 'the sandbox: its SMPP server (not yet in this version)'),
+  setting('sandboxUrl', baseUrl, '', 'where the sandbox runs, when another process has that role', {
+    defaultText: 'http://HOST:SANDBOX_PORT',
+  }),
   setting('carrierPort', port, 8082, 'what carriers call: /mm7/{carrier}'),
+  setting('carrierUrl', baseUrl, '', 'where the sandbox reports to, when another process dispatches', {
+    defaultText: 'http://HOST:CARRIER_PORT',
+  }),
   setting('outboundAllow', networks, [], 'networks beyond the public ones that customers may point URLs at, or none', {
     defaultText: 'loopback while host is loopback and the sandbox is on, else none',
   }),
@@ -264,5 +286,5 @@ type Listed = (typeof SETTINGS)[number];
 /** A setting's name in the YAML file. */
 export type Key = Listed['key'];
 
-/** Every setting with its value; see `SETTINGS` for ranges and units. `store` is `sqlite:` and an absolute path. */
+/** Every setting with its value; see `SETTINGS` for ranges and units. `store` is `sqlite:` and an absolute path, or a URL. */
 export type Config = { [S in Listed as S['key']]: z.output<S['kind']['schema']> };

@@ -87,7 +87,7 @@ export const logView = z
     bulkId: z.string(),
     messageId: z.string(),
     sentAt: instant,
-    doneAt: instant.optional(),
+    doneAt: instant,
     messageCount: int32,
     price,
     status: statusView,

@@ -44,6 +44,7 @@ export interface ContentOptions {
   auth: Auth;
 }
 
+/** The door for uploads: POST /mms/1/content. */
 export function createContent(options: ContentOptions): Intake<UploadHead> {
   const { store, env, auth } = options;
   return {

@@ -42,6 +42,7 @@ export interface Feed {
   close(): void;
 }
 
+/** One feed for all streams of this process; it asks the store only while somebody listens. */
 export function createFeed(options: { store: Store; env: Env; ids: Ids }): Feed {
   const { store, env, ids } = options;
   const open = new Map<ServerResponse, number>();

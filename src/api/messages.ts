@@ -15,7 +15,7 @@ import type { SendRequest } from '../domain/message.ts';
 import { type Entry, numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
-import type { Accepted, Store } from '../store/contract.ts';
+import type { Accepted, MessageFilter, MessageRow, Page, Store } from '../store/contract.ts';
 import type { Auth } from './auth.ts';
 import { type Answer, apiError, JSON_HEADERS, malformed, unauthorized } from './errors.ts';
 import { parseJson } from './json.ts';
@@ -74,12 +74,31 @@ const STATUS_JSON: Record<number, string> = Object.fromEntries(
 );
 /** Message ids in the line of an acceptance. */
 const LOGGED_IDS = 10;
+/** Messages looked up at a time. */
+const LOOK_UP = 100;
 
+/** The door for messages: POST /mms/2/messages. */
 export function createSend(options: SendOptions): Intake<SendHead> {
   const { store, env, ids, routing, auth, limits } = options;
   const { clock, log } = env;
   const validate = createSendValidator(options);
   const numbers = new Numbers(store, Math.max(BLOCK, 4 * (1 + limits.messages + limits.destinations)));
+
+  /**
+   * Which of these generated ids are messages of the account. No race: who knows such an id has had its 200, so the message
+   * is there.
+   */
+  async function messagesOf(account: number, own: ReadonlyMap<number, string>): Promise<Set<string>> {
+    const repeated = new Set<string>();
+    const filter: MessageFilter = { account, messages: { nos: [...own.keys()], keys: [] }, limit: LOOK_UP };
+    for (let next: number | null = 0; next !== null; ) {
+      const page: Page<MessageRow> = await store.logs(filter);
+      for (const { no } of page.rows) repeated.add(own.get(no) as string);
+      next = page.next;
+      if (next !== null) filter.before = next;
+    }
+    return repeated;
+  }
 
   return {
     limit: options.maxBodyBytes,
@@ -104,7 +123,10 @@ export function createSend(options: SendOptions): Intake<SendHead> {
       const taken = numbers.take(numbersNeeded(request));
       const first = typeof taken === 'number' ? taken : await taken;
       const idem = head.key === null ? null : { key: head.key, hash: hash('sha256', bytes) };
-      const { accept, entries, split } = numberRequest(request, { account: head.account, first, now, routing, idem });
+      const own = generatedIds(request, ids);
+      const repeated = own === null ? undefined : await messagesOf(head.account, own);
+      const context = { account: head.account, first, now, routing, idem, ...(repeated ? { repeated } : {}) };
+      const { accept, entries, split } = numberRequest(request, context);
       const accepted = await store.accept(accept);
       switch (accepted.kind) {
         case 'accepted':
@@ -142,6 +164,25 @@ export function createSend(options: SendOptions): Intake<SendHead> {
   };
 }
 
+/** Message ids of the request that we once gave out, by their number; null = none, as nearly always. */
+function generatedIds(request: SendRequest, ids: Ids): Map<number, string> | null {
+  let found: Map<number, string> | null = null;
+  const look = ({ messageId }: { messageId?: string }): void => {
+    if (messageId === undefined || messageId.length !== 36) return;
+    const no = ids.parse('message', messageId);
+    if (no === null) return;
+    found ??= new Map();
+    found.set(no, messageId);
+  };
+  for (const { destinations } of request.messages) {
+    for (const destination of destinations) {
+      if ('group' in destination) destination.group.forEach(look);
+      else look(destination);
+    }
+  }
+  return found;
+}
+
 interface Built {
   body: string;
   bulkId: string;
@@ -171,7 +212,7 @@ function answerOf(
     const no = entry.no + shift;
     const messageId = entry.key ?? ids.print('message', no);
     let status = entry.refused === 0 ? TAKEN : entry.refused;
-    if (repeated?.has(no)) {
+    if (status === DUPLICATE || repeated?.has(no)) {
       status = DUPLICATE;
       duplicates++;
     } else if (entry.refused !== 0) refused++;

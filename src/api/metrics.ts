@@ -24,6 +24,7 @@ const STATS: Record<keyof Stats, [name: string, help: string]> = {
   walBytes: ['postcard_store_wal_bytes', 'Size of the write-ahead log.'],
 };
 
+/** What the API counts, and the page that shows it with what others count. */
 export interface Metrics {
   readonly contentType: string;
   answered(status: number): void;
@@ -43,6 +44,7 @@ export interface MetricsOptions {
   ready(): Promise<boolean>;
 }
 
+/** Counters of this process; nothing is shared with another one. */
 export function createMetrics(options: MetricsOptions): Metrics {
   const { env } = options;
   const registry = new Registry();

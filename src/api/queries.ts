@@ -29,7 +29,9 @@ const list = z
     const joined = typeof value === 'string' ? value : value.join(',');
     if (joined.length > LIST_MAX) issues.push({ code: 'custom', message: words.size(0, LIST_MAX), input: value });
     if (joined.includes('\0')) issues.push({ code: 'custom', message: words.nul, input: value });
-    return joined.split(',').filter((item) => item !== '');
+    // An id may have commas of its own: what was given counts as a whole, too.
+    const whole = typeof value === 'string' ? [value] : value;
+    return [...new Set([...joined.split(','), ...whole])].filter((item) => item !== '');
   })
   .meta({
     type: 'array',

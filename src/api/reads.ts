@@ -36,12 +36,14 @@ const FIRST = Number.MAX_SAFE_INTEGER;
 /** Characters of results after which an answer ends. */
 const ANSWER_MAX = 16 * 1024 * 1024;
 
+/** The answers to GET reports, GET logs and the story of a message, each for one account. */
 export interface Reads {
   reports(account: number, query: unknown): Promise<Answer>;
   logs(account: number, query: unknown): Promise<Answer>;
   story(account: number, messageId: string): Promise<Answer>;
 }
 
+/** `logsHours`: how far back logs reach without a filter. */
 export function createReads(options: { store: Store; env: Env; ids: Ids; logsHours: number }): Reads {
   const { store, env, ids } = options;
 
@@ -49,7 +51,7 @@ export function createReads(options: { store: Store; env: Env; ids: Ids; logsHou
     const filter: MessageFilter = { account, limit: STEP };
     if (query.bulkId) filter.bulks = { nos: numbersOf('bulk', query.bulkId, ids), ids: query.bulkId };
     if (query.messageId) filter.messages = { nos: numbersOf('message', query.messageId, ids), keys: query.messageId };
-    if (query.sender !== undefined) filter.sender = query.sender;
+    if (query.sender !== undefined) filter.sender = plusOf(query.sender);
     if (query.destination !== undefined) filter.destination = destinationOf(query.destination);
     if (query.generalStatus !== undefined) filter.generalStatus = query.generalStatus;
     if (query.entityId !== undefined) filter.entity = query.entityId;
@@ -177,6 +179,7 @@ function reportOf(row: EventRow, bodies: Bodies, ids: Ids): object {
 
 function logOf(row: MessageRow, bodies: Bodies, ids: Ids): object {
   const { row: specRow, spec } = bodies.of(row.spec);
+  const sentAt = row.sentAt ?? row.acceptedAt;
   return {
     // Members that are undefined do not appear.
     title: spec.content.title,
@@ -184,8 +187,9 @@ function logOf(row: MessageRow, bodies: Bodies, ids: Ids): object {
     destination: row.to,
     bulkId: bulkIdOf(row, ids),
     messageId: messageIdOf(row, ids),
-    sentAt: formatInstant(row.sentAt ?? row.acceptedAt),
-    doneAt: row.doneAt === null ? undefined : formatInstant(row.doneAt),
+    sentAt: formatInstant(sentAt),
+    // Always there, as in a report: of an open message, the last instant that is known.
+    doneAt: formatInstant(row.doneAt ?? sentAt),
     messageCount: 1,
     price: NO_PRICE,
     status: shownStatus(row),
@@ -256,8 +260,13 @@ function numbersOf(kind: 'bulk' | 'message', list: readonly string[], ids: Ids):
   return list.map((id) => ids.parse(kind, id)).filter((no) => no !== null);
 }
 
-/** A destination as messages keep it. A `+` that was not escaped arrives as a space. */
+/** A `+` that was not escaped arrives as a space. */
+function plusOf(text: string): string {
+  return /^ \d/.test(text) ? `+${text.slice(1)}` : text;
+}
+
+/** A destination as messages keep it. */
 function destinationOf(text: string): string {
-  const parsed = parseDestination(text.startsWith(' ') ? `+${text.slice(1)}` : text);
+  const parsed = parseDestination(plusOf(text));
   return parsed.ok ? parsed.number : text;
 }

@@ -378,6 +378,10 @@ function boundDestinations(list: unknown[], m: number, before: number, limits: S
         );
       }
       list.length = Math.max(d, 1);
+      // The one that is kept for its form's sake may be a group of 200.
+      if (d === 0 && isObject(destination) && Array.isArray(destination.group)) {
+        destination.group.length = Math.min(destination.group.length, 1);
+      }
       break;
     }
   }

@@ -15,7 +15,6 @@ import type { Duplex } from 'node:stream';
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
-import type { Config } from '../config.ts';
 import type { Ids } from '../domain/ids.ts';
 import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
@@ -59,9 +58,21 @@ const READY_TIMEOUT_MS = 2_000;
 export interface ApiOptions {
   store: Store;
   env: Env;
-  config: Config;
+  /** What the door must know of the configuration; main passes all of it. */
+  config: {
+    logsHours: number;
+    maxMessages: number;
+    maxDestinations: number;
+    maxSegments: number;
+    maxBodyBytes: number;
+    maxUploadBytes: number;
+    uploadValidityMinutes: number;
+    publicUrl: string;
+  };
   ids: Ids;
   routing: Routing;
+  /** False = only the probes and metrics: this process has other work. */
+  customers?: boolean;
   carrierCounters(): Promise<Record<string, unknown>>;
   /** What is wrong with a URL that we shall call (words of a violation), null = nothing. */
   checkCallout(url: string): string | null;
@@ -90,6 +101,9 @@ const ALLOW = new Map([
   ['/openapi.json', 'GET, HEAD'],
 ]);
 
+/** What every process has, whatever its roles. */
+const PROBES = new Set(['/livez', '/readyz', '/metrics']);
+
 function allowOf(path: string): string | undefined {
   const allow = ALLOW.get(path);
   if (allow !== undefined) return allow;
@@ -106,8 +120,9 @@ const EXPECTATION = apiError('E400', {
 });
 const BAD_URL = apiError('E400', { violations: [{ property: '', violation: 'URL is not valid.' }] });
 
+/** Makes the server; it listens when told to. Rejects when the keys cannot be read from the store. */
 export async function createApi(options: ApiOptions): Promise<Api> {
-  const { store, env, config, ids, routing, checkCallout } = options;
+  const { store, env, config, ids, routing, checkCallout, customers = true } = options;
   const { clock, log } = env;
   const auth = await createAuth(store, env);
   const ready = createReady(store, env);
@@ -320,6 +335,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     }
     reply.hijack();
     metrics.answered(200);
+    // A stream has no end to wait for: whoever stops speaking has left, and frees its place at once.
+    request.raw.socket.once('end', () => reply.raw.destroy());
     taken.start(reply.raw);
   });
   const probes = {
@@ -345,7 +362,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     (request.socket as Tagged)[CURRENT] = response;
     try {
       const url = request.url as string;
-      if (url === SEND && request.method === 'POST' && request.headers.host !== undefined) {
+      if (customers && url === SEND && request.method === 'POST' && request.headers.host !== undefined) {
         post(SEND, send, request, response);
         return;
       }
@@ -363,7 +380,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     // Proxies may send the absolute form (RFC 9112, 3.2.2).
     request.url = (request.url as string).replace(/^https?:\/\/[^/?#]*/i, '');
     const path = pathOf(request.url);
-    const allow = allowOf(path);
+    const allow = customers || PROBES.has(path) ? allowOf(path) : undefined;
     if (allow === undefined) {
       exchange.refuse(request, response, errorFor(path, 'E404'));
       return;
@@ -399,6 +416,9 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     serve,
   );
   server.maxHeadersCount = HEADERS_COUNT;
+  // A client that has said all it will say (`nc -N`, some proxies) still waits for its answer; by default node hangs up on
+  // it, though the message was taken. Not in the types.
+  (server as typeof server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   server.maxConnections = CONNECTIONS;
   /** For `close`: node does not count a connection as idle before its first request. */
   const sockets = new Set<Socket>();

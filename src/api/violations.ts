@@ -43,6 +43,7 @@ export interface Found {
   violation: string;
 }
 
+/** A JSON object, as opposed to null and arrays. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -13,7 +13,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Config } from '../config.ts';
+import { type Config, ROLES } from '../config.ts';
 import type { Env } from '../env.ts';
 import type { Running } from '../main.ts';
 import { type Client, createClient, type ReportView, type StoryView } from './client.ts';
@@ -38,6 +38,7 @@ export function demoConfig(config: Config, env: Env): Config {
     ...config,
     dataDir,
     store: `sqlite:${join(dataDir, 'postcard.db')}`,
+    roles: [...ROLES],
     sandbox: true,
     carriers: [],
     // The story is on the screen; only what goes wrong is worth a line beside it.

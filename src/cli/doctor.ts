@@ -22,7 +22,7 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
-import { publicUrlOf } from '../config.ts';
+import { isLoopback, isSqlite, publicUrlOf } from '../config.ts';
 import type { Env } from '../env.ts';
 import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
 
@@ -50,6 +50,8 @@ const SYNC_TOO_FAST_US = 5;
 const SYNC_SLOW_MS = 50;
 const PORT_ANSWER_MS = 2000;
 const SQLITE_BUSY = 5;
+/** What the probe's directory is called, while it is there. */
+const PROBE = '.postcard-doctor-';
 
 /** Makes all checks and shows them; the exit code. Fails only by bugs: what cannot be checked is a failed check. */
 export async function doctor(io: Io, env: Env, config: Config, form: Form): Promise<number> {
@@ -61,7 +63,7 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
   checks.push(...durabilityChecks(place, env));
   checks.push(...storeChecks(config, env));
   if (!checks.some((check) => check.check === 'clock')) checks.push(clockCheck(env.clock.now(), null));
-  checks.push(...(await portChecks(config, env)));
+  checks.push(...(await portChecks(config, env)), exposureCheck(config));
   checks.push(routeCheck(config));
 
   const failed = checks.filter((check) => check.result === 'fail').length;
@@ -105,6 +107,8 @@ function dataDirCheck(dir: string): Check {
       return fail('data directory', `${place} is a file`, 'name another POSTCARD_DATA_DIR');
     }
     accessSync(place, fsConstants.W_OK | fsConstants.R_OK | fsConstants.X_OK);
+    // Root may do everything and still cannot write to /proc.
+    rmSync(mkdtempSync(join(place, PROBE)), { recursive: true, force: true });
   } catch (error) {
     const why = (error as NodeJS.ErrnoException).code ?? String(error);
     return fail(
@@ -167,7 +171,7 @@ export function diskRoom(bytes: number): Check {
 function durabilityChecks(place: string, env: Env): Check[] {
   let dir: string;
   try {
-    dir = mkdtempSync(join(place, '.postcard-doctor-'));
+    dir = mkdtempSync(join(place, PROBE));
   } catch {
     return []; // The data directory check has said so.
   }
@@ -296,15 +300,17 @@ function portsOf(config: Config): Port[] {
   const { port, carrierPort, sandboxPort } = config;
   const ports: Port[] = [
     { name: 'API port', setting: 'POSTCARD_PORT', port, path: '/livez', ours: (status) => status === 200 },
-    {
+  ];
+  if (config.roles.includes('dispatch')) {
+    ports.push({
       name: 'carrier port',
       setting: 'POSTCARD_CARRIER_PORT',
       port: carrierPort,
       path: '/',
       ours: (status) => status >= 400 && status < 500,
-    },
-  ];
-  if (config.sandbox) {
+    });
+  }
+  if (config.sandbox && config.roles.includes('sandbox')) {
     ports.push({
       name: 'sandbox port',
       setting: 'POSTCARD_SANDBOX_PORT',
@@ -324,17 +330,44 @@ export async function obstacles(config: Config): Promise<string[]> {
   const lines: string[] = [];
   const dir = dataDirCheck(config.dataDir);
   if (dir.result === 'fail') lines.push(`POSTCARD_DATA_DIR: ${dir.found}; ${dir.advice}`);
+  else if (isRunning(config)) {
+    const advice = 'stop that process or name another POSTCARD_DATA_DIR';
+    lines.push(`POSTCARD_DATA_DIR: another Postcard process uses ${config.dataDir}; ${advice}`);
+  }
   for (const { setting, port } of portsOf(config)) {
-    const state = port === 0 ? 'free' : await tryPort(config.host, port);
+    const state = await tryPort(config.host, port);
     if (state === 'free') continue;
-    const why = state === 'EADDRINUSE' ? 'is taken by another process' : `cannot be opened (${state})`;
-    lines.push(`${setting}: ${config.host}:${port} ${why}; stop that process or choose another port with ${setting}`);
+    // With such a host no port can be opened: one line for all.
+    if (isHostError(state)) return [...lines, `POSTCARD_HOST: ${notOurHost(config.host, state)}`];
+    const { found, advice } = portTrouble(config.host, port, setting, state);
+    lines.push(`${setting}: ${found}; ${advice}`);
   }
   return lines;
 }
 
+/** Whether the address is what is wrong, not the port. */
+function isHostError(code: string): boolean {
+  return code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN';
+}
+
+function notOurHost(host: string, code: string): string {
+  return `${host} is no address of this machine (${code}); give one that it has, 127.0.0.1, or 0.0.0.0 for all`;
+}
+
+function portTrouble(host: string, port: number, setting: string, code: string): { found: string; advice: string } {
+  const at = `${host}:${port}`;
+  if (code === 'EADDRINUSE') {
+    return {
+      found: `${at} is taken by another process`,
+      advice: `stop that process or choose another port with ${setting}`,
+    };
+  }
+  const other = code === 'EACCES' ? 'one above 1023' : 'another port';
+  return { found: `${at} cannot be opened (${code})`, advice: `choose ${other} with ${setting}` };
+}
+
 async function portChecks(config: Config, env: Env): Promise<Check[]> {
-  const runs = isRunning(config.dataDir);
+  const runs = isRunning(config);
   const checks: Check[] = [];
   for (const port of portsOf(config)) checks.push(await portCheck(config.host, port, runs, env));
   return checks;
@@ -346,12 +379,17 @@ async function portCheck(
   runs: boolean,
   env: Env,
 ): Promise<Check> {
-  if (port === 0) return ok(name, 'any free one');
   const at = `${host}:${port}`;
   const state = await tryPort(host, port);
-  if (state === 'free') return ok(name, `${at} is free`);
+  if (state === 'free') return ok(name, port === 0 ? `any free one of ${host}` : `${at} is free`);
   const other = `choose another port with ${setting}`;
-  if (state !== 'EADDRINUSE') return fail(name, `${at} cannot be opened (${state})`, other);
+  if (isHostError(state)) {
+    return fail(name, `${at} cannot be opened (${state})`, 'give POSTCARD_HOST an address of this machine');
+  }
+  if (state !== 'EADDRINUSE') {
+    const { found, advice } = portTrouble(host, port, setting, state);
+    return fail(name, found, advice);
+  }
   const status = await answerOf(`${publicUrlOf(host, port)}${path}`, env);
   if (status !== null && ours(status)) {
     if (runs) return ok(name, `${at} is taken by the server that runs on this data directory`);
@@ -362,8 +400,9 @@ async function portCheck(
 }
 
 /** Whether a server holds this data directory: it keeps a lock for as long as it lives. */
-function isRunning(dataDir: string): boolean {
-  const file = join(dataDir, 'postcard.lock');
+function isRunning(config: Config): boolean {
+  if (!isSqlite(config.store)) return false;
+  const file = `${config.store.slice('sqlite:'.length).replace(/\.db$/, '')}.lock`;
   if (!existsSync(file)) return false;
   let db: DatabaseSync | null = null;
   try {
@@ -400,6 +439,17 @@ async function answerOf(url: string, env: Env): Promise<number | null> {
   } finally {
     timer.cancel();
   }
+}
+
+/** Who can reach what has no lock: the sandbox's handsets are open to everyone, and keys travel in clear over HTTP. */
+function exposureCheck(config: Config): Check {
+  if (isLoopback(config.host)) return ok('reach', `${config.host}: this machine only`);
+  const open = config.sandbox ? "anyone there can read the sandbox's handsets; " : '';
+  return warn(
+    'reach',
+    `${config.host}: others reach us over HTTP without TLS; ${open}keys travel in clear`,
+    `put a proxy with TLS in front${config.sandbox ? ', and set POSTCARD_SANDBOX=false when you mean it' : ''}`,
+  );
 }
 
 function routeCheck(config: Config): Check {

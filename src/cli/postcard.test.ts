@@ -108,6 +108,41 @@ describe('what is typed wrong', () => {
     ]);
   });
 
+  it('a second server on the data directory of a first is told so, whatever its ports', async () => {
+    const data = join(dir, 'taken');
+    mkdirSync(data, { mode: 0o700 });
+    const lock = new DatabaseSync(join(data, 'postcard.lock'));
+    lock.exec('BEGIN EXCLUSIVE');
+    const free = { POSTCARD_PORT: '0', POSTCARD_CARRIER_PORT: '0', POSTCARD_SANDBOX_PORT: '0' };
+    const ran = await postcard(['serve'], { ...free, POSTCARD_DATA_DIR: data });
+    lock.close();
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      `postcard: POSTCARD_DATA_DIR: another Postcard process uses ${data}; stop that process or name another POSTCARD_DATA_DIR\n`,
+    ]);
+  });
+
+  it('a host that is not of this machine is one line, whatever the number of ports', async () => {
+    // 192.0.2.0/24 is for documentation: no machine has it.
+    const ran = await postcard(['serve'], { POSTCARD_HOST: '192.0.2.1', POSTCARD_DATA_DIR: join(dir, 'elsewhere') });
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      'postcard: POSTCARD_HOST: 192.0.2.1 is no address of this machine (EADDRNOTAVAIL); give one that it has, 127.0.0.1, or 0.0.0.0 for all\n',
+    ]);
+    expect(existsSync(join(dir, 'elsewhere'))).toBe(false);
+  });
+
+  it.runIf(existsSync('/proc/self'))('a data directory that not even root may make is told, and soon', async () => {
+    const free = { POSTCARD_PORT: '0', POSTCARD_CARRIER_PORT: '0', POSTCARD_SANDBOX_PORT: '0' };
+    const ran = await postcard(['serve'], { ...free, POSTCARD_DATA_DIR: '/proc/postcard/data' });
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^postcard: POSTCARD_DATA_DIR: cannot write to \/proc \(\w+\); let this user write there.*\n$/,
+      ),
+    ]);
+  });
+
   it('help and version are no mistakes', async () => {
     const help = await postcard(['--help']);
     expect([help.code, help.stderr]).toEqual([0, '']);
@@ -246,6 +281,16 @@ describe('postcard doctor', () => {
     expect((await checksOf({ ...free, POSTCARD_DATA_DIR: data })).checks.get('store')?.result).toBe('fail');
   });
 
+  it('warns where others than this machine reach the server', async () => {
+    const near = await checksOf({ ...free, POSTCARD_DATA_DIR: join(dir, 'new', 'data') });
+    expect(near.checks.get('reach')).toMatchObject({ result: 'ok', found: '127.0.0.1: this machine only' });
+    const far = await checksOf({ ...free, POSTCARD_DATA_DIR: join(dir, 'new', 'data'), POSTCARD_HOST: '0.0.0.0' });
+    expect([far.code, far.checks.get('reach')]).toMatchObject([
+      0,
+      { result: 'warn', found: expect.stringContaining("sandbox's handsets"), advice: expect.stringContaining('TLS') },
+    ]);
+  });
+
   it('judges what it measures', () => {
     expect(nodeCheck('20.20.2').result).toBe('fail');
     expect(nodeCheck('24.0.0').result).toBe('ok');
@@ -324,6 +369,29 @@ describe('bin/postcard.cjs', () => {
       'postcard: needs Node 24 or later, this is v18.3.0; install Node 24, or run `npm ci` without --omit=optional ' +
         '(it brings one on Linux x64 and arm64)\n',
     );
+  });
+
+  it('under npx it ends with the shell that npx puts in between, which passes no signal on', async () => {
+    const gone = Promise.withResolvers<void>();
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write(': hello\n\n');
+      response.on('close', () => gone.resolve());
+      connected.resolve();
+    });
+    const connected = Promise.withResolvers<void>();
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    // The `:` keeps the shell from giving its process to the command.
+    const shell = spawn('sh', ['-c', `"${process.execPath}" "${bin}" tail --url ${url} --key k; :`], {
+      stdio: 'ignore',
+      env: { ...process.env, npm_command: 'exec' },
+    });
+    await connected.promise;
+    shell.kill('SIGTERM');
+    await gone.promise;
+    server.close();
   });
 
   it('passes signals on and ends as the command ends', async () => {

@@ -81,11 +81,14 @@ function describe(io: Io, finish: (code: number) => void): Command {
       .option('--url <url>', 'the server (default: this machine, by its settings)', webUrl)
       .option('--key <key>', 'API key (default: POSTCARD_API_KEY or apiKey of postcard.yaml)');
 
-  command('serve', 'start the server; SIGTERM stops it').action(async () => {
-    const { config } = settings(io);
-    await free(config);
-    finish(await serve(io, ownEnv(config), config));
-  });
+  command('serve', 'start the server; SIGTERM stops it')
+    .option('--roles <list>', 'what this process does: api, dispatch, webhooks, sandbox (POSTCARD_ROLES)')
+    .action(async (options: { roles?: string }) => {
+      const env = options.roles === undefined ? io.env : { ...io.env, POSTCARD_ROLES: options.roles };
+      const { config } = settings({ ...io, env });
+      await free(config);
+      finish(await serve(io, ownEnv(config), config));
+    });
 
   command('demo', 'start a server with the sandbox, send an MMS, and tell its story until it is delivered')
     .option('--exit', 'stop when the story is told instead of staying up')
@@ -231,6 +234,8 @@ function configText(config: Config, origins: Origins, form: Form): string {
 if (import.meta.main) {
   // `postcard tail | head` is no mistake.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  // Nobody reads what is wrong any more; that is no reason to end a server.
+  process.stderr.on('error', () => {});
   const stopper = createStopper(quietEnv().clock, () => process.exit(1));
   for (const signal of SIGNALS) process.on(signal, () => stopper.signal());
   const code = await run(process.argv.slice(2), {

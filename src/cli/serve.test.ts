@@ -62,6 +62,14 @@ describe('the start of the server', () => {
     expect(banner(running(), configOf({}), true)).toContain('\u001b[38;5;208mPostcard\u001b[0m');
   });
 
+  it('shows addresses that can be called where it listens on all of them', () => {
+    const all = { url: 'http://0.0.0.0:8080', carrierUrl: 'http://[::]:8082', sandboxUrl: 'http://0.0.0.0:8081' };
+    const text = banner(running(all), configOf({}), false);
+    expect(text).toContain('http://127.0.0.1:8080  and every other address of this machine\n');
+    expect(text).toContain('http://[::1]:8082/mm7/{carrier}');
+    expect(text).not.toMatch(/0\.0\.0\.0|\[::\]/);
+  });
+
   it('shows no key but the one that was made by this start', () => {
     const text = banner(running(), configOf({ POSTCARD_API_KEY: 'configured-key' }), false);
     expect(text).not.toContain('configured-key');

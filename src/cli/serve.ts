@@ -78,10 +78,13 @@ export function banner(
   color: boolean,
 ): string {
   const { brand, dim } = paint(color);
-  const { url, sandboxUrl, firstKey } = running;
-  const lines: [string, string][] = [['API', url]];
+  const { firstKey } = running;
+  const url = pasteable(running.url);
+  const sandboxUrl = running.sandboxUrl && pasteable(running.sandboxUrl);
+  const everywhere = url === running.url ? '' : `  ${dim('and every other address of this machine')}`;
+  const lines: [string, string][] = [['API', url + everywhere]];
   if (firstKey !== null) lines.push(['API key', `${firstKey}  ${dim('shown only this once: keep it')}`]);
-  lines.push(['carriers call', `${running.carrierUrl}/mm7/{carrier}`]);
+  if (running.carrierUrl) lines.push(['carriers call', `${pasteable(running.carrierUrl)}/mm7/{carrier}`]);
   if (sandboxUrl) lines.push(['sandbox', `${sandboxUrl}/sandbox/handsets/{number}/messages`]);
   lines.push(['messages go to', destination(config, sandboxUrl)]);
   lines.push(['data', config.dataDir]);
@@ -100,6 +103,11 @@ export function banner(
     '',
     '',
   ].join('\n');
+}
+
+/** The same server by an address that a client can call: "every address" is none. */
+function pasteable(url: string): string {
+  return url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
 }
 
 function destination(config: Pick<Config, 'carriers'>, sandboxUrl: string | null): string {

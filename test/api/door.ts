@@ -80,7 +80,7 @@ export async function openDoor(
     env: { clock: { ...realClock, now: () => NOW }, random, log },
     config: loaded.config,
     ids,
-    routing: createRouting([lane]),
+    routing: createRouting([[lane]]),
     carrierCounters: async () => ({
       lanes: [{ lane: CARRIER, inFlight: 2, outcomes: { accepted: 3 }, blocked: false }],
       webhooks: { posts: 4 },

@@ -65,7 +65,7 @@ export const published = {
         bulkId: 'string',
         messageId: 'string',
         sentAt: 'date-time',
-        'doneAt?': 'date-time',
+        doneAt: 'date-time',
         messageCount: 'int32',
         price,
         status,

@@ -138,6 +138,35 @@ describe('an accepted request', () => {
     expect(other.messages[0]?.status.id).toBe(26);
   });
 
+  it('answers 23 for an id that it gave out itself, in groups too, and for its account only', async () => {
+    const given = sent(await door.send(request(message(['41790000961', '41790000962'])))).messages;
+    const [a, b] = given.map(({ messageId }) => messageId) as [string, string];
+    const again = {
+      ...message([]),
+      destinations: [
+        { to: '41790000963', messageId: a },
+        { group: [{ to: '41790000964', messageId: b }] },
+        { to: '41790000965' },
+      ],
+    };
+    const answer = sent(await door.send(request(again)));
+    expect(answer.messages.map(({ messageId, status }) => [messageId, status.id])).toEqual([
+      [a, 23],
+      [b, 23],
+      [expect.any(String), 26],
+    ]);
+    expect(sent(await door.send(request({ ...again, destinations: again.destinations.slice(0, 2) }))).messages).toEqual(
+      answer.messages.slice(0, 2),
+    );
+    const logs = await door.ask(`/mms/2/logs?messageId=${a},${b}`);
+    expect(JSON.parse(logs.body).results.map(({ destination }: { destination: string }) => destination)).toEqual([
+      '41790000962',
+      '41790000961',
+    ]);
+    const other = sent(await door.send(request(again), OTHER));
+    expect(other.messages.map(({ status }) => status.id)).toEqual([26, 26, 26]);
+  });
+
   it('logs one line with ids and counts, and no number, key or text', async () => {
     const before = door.lines.length;
     const answer = sent(await door.send(request(message('41793026799', {}, 'very private words'))));
@@ -526,6 +555,25 @@ describe('a hostile connection', () => {
     expect(text.match(/HTTP\/1\.1 \d+/g)?.at(-1)).toBe('HTTP/1.1 404');
   });
 
+  it('that closes its sending half behind a sound request still gets the answer', async () => {
+    const body = JSON.stringify(request(message('41790000951')));
+    const head = `host: x\r\nauthorization: App ${KEY}\r\ncontent-type: application/json\r\n`;
+    const answer = await new Promise<string>((resolve, reject) => {
+      let got = '';
+      const socket = connect(door.port, '127.0.0.1', () =>
+        socket.end(`POST /mms/2/messages HTTP/1.1\r\n${head}content-length: ${body.length}\r\n\r\n${body}`),
+      );
+      socket.setEncoding('utf8');
+      socket.on('data', (chunk: string) => {
+        got += chunk;
+      });
+      socket.on('close', () => resolve(got));
+      socket.on('error', reject);
+    });
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(answer).toContain('"destination":"41790000951"');
+  });
+
   it('that leaves in the middle of a request leaves nothing behind', async () => {
     const before = door.lines.length;
     const body = JSON.stringify(request(message('41793026727')));
@@ -894,6 +942,10 @@ describe('reports, logs and the story of a message', () => {
     expect(await found('sender=Filtered&generalStatus=REJECTED')).toEqual(['bad']);
     expect(await found('sender=Filtered&generalStatus=PENDING')).toEqual(['41790000102', '41790000101']);
     expect(await found('sender=filtered')).toEqual([]);
+    expect((await logs(`bulkId=${answer.bulkId}&generalStatus=PENDING`)).results).toEqual([
+      expect.objectContaining({ sentAt: expect.any(String), doneAt: expect.any(String) }),
+      expect.objectContaining({ sentAt: expect.any(String), doneAt: expect.any(String) }),
+    ]);
     expect(await found('destination=41790000101')).toEqual(['41790000101']);
     expect(await found('destination=%2B41790000101')).toEqual(['41790000101']);
     expect(await found('destination=+41790000101')).toEqual(['41790000101']);
@@ -922,6 +974,23 @@ describe('reports, logs and the story of a message', () => {
   ])('refuses %s', async (query, property, violation) => {
     const error = refused(await door.ask(`/mms/2/logs?${query}`), 400, 'E400');
     expect(error.violations).toEqual([{ property, violation }]);
+  });
+
+  it('finds ids and campaigns that have commas, and senders with a plus', async () => {
+    const own = `a,b ${randomUUID()}`;
+    const campaignReferenceId = `winter, ${randomUUID()}`;
+    const body = request({
+      ...message([], { sender: '+441134960077', options: { campaignReferenceId } }),
+      destinations: [{ to: '41790000111', messageId: own }],
+    });
+    sent(await door.send(body));
+    const found = async (query: string): Promise<(string | undefined)[]> =>
+      (await logs(query)).results.map(({ destination }) => destination);
+    expect(await found(`messageId=${encodeURIComponent(own)}`)).toEqual(['41790000111']);
+    expect(await found(`messageId=x&messageId=${encodeURIComponent(own)}`)).toEqual(['41790000111']);
+    expect(await found(`campaignReferenceId=${encodeURIComponent(campaignReferenceId)}`)).toEqual(['41790000111']);
+    expect(await found('sender=%2B441134960077')).toEqual(['41790000111']);
+    expect(await found('sender=+441134960077')).toEqual(['41790000111']);
   });
 
   it('pages with a cursor, stable while messages arrive, to the end', async () => {
@@ -996,6 +1065,15 @@ describe('reports, logs and the story of a message', () => {
       error: { id: 502 },
       words: expect.stringContaining('4000 busy'),
     });
+  });
+
+  it('does not say that the carrier took what it may not have', async () => {
+    const { messageId } = sent(await door.send(request(message('41790000007')))).messages[0]!;
+    await door.submit(() => ({ kind: 'unknown', error: { id: 15000, words: 'no answer in time' } }));
+    const told = await story(messageId);
+    expect(told).toMatchObject({ status: { id: 3 }, error: { id: 15000 } });
+    expect(told.waiting?.why).toBe('not known whether the carrier took it');
+    expect(told.waiting?.until).toMatch(/^20/);
   });
 
   it('knows its own ids only', async () => {

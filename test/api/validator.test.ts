@@ -137,4 +137,14 @@ describe('the validator', () => {
     expect(found).toHaveLength(100);
     expect(found[0]).toEqual(['messages[0].destinations', 'size must be between 1 and 10000']);
   });
+
+  it('does not work through groups beyond the limit of destinations', () => {
+    const full = message(Array.from({ length: 10_000 }, () => ({ to: '41790000000' })));
+    const beyond = message([{ group: Array.from({ length: 200 }, () => ({})) }]);
+    expect(violations({ messages: [full, beyond, beyond] })).toEqual([
+      ['messages', 'destinations of all messages: size must be between 1 and 10000'],
+      ['messages[1].destinations[0].group[0].to', 'must not be null'],
+      ['messages[2].destinations[0].group[0].to', 'must not be null'],
+    ]);
+  });
 });

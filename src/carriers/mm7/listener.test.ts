@@ -440,6 +440,23 @@ describe('the door', () => {
     socket.destroy();
   });
 
+  it('answers a peer that closes its sending half behind its report', async () => {
+    // The store answers long after the peer's last byte.
+    onReport = () => new Promise((resolve) => setTimeout(resolve, 100));
+    const body = soap(report(usual('Retrieved')));
+    const socket = connect(Number(new URL(listener.url).port), '127.0.0.1');
+    socket.end(
+      `POST /mm7/open HTTP/1.1\r\nhost: x\r\ncontent-type: text/xml\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
+    let got = '';
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString('utf8');
+    });
+    await once(socket, 'close');
+    expect(got).toMatch(/^HTTP\/1\.1 200 /);
+    expect(got).toContain('>1000<');
+  });
+
   it('survives peers that leave in the middle or speak no HTTP', async () => {
     const { port } = new URL(listener.url);
     for (const words of [

@@ -145,6 +145,8 @@ export async function createMm7Listener(options: ListenerOptions): Promise<Liste
     },
   );
   server.maxConnections = CONNECTIONS;
+  // A peer that closes its sending half behind a report still waits for the answer. Not in node's types.
+  (server as typeof server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   server.on('clientError', (_, socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

@@ -29,6 +29,7 @@ interface Step {
   readonly copies?: number;
 }
 
+/** What the sandbox does with a message: how it answers the submission, and what it reports afterwards. */
 export interface Behaviour {
   readonly what: string;
   readonly atSubmit?: AtSubmit;

@@ -444,6 +444,7 @@ export interface Report extends Dialect {
   status: ReportStatus;
 }
 
+/** A DeliveryReportReq in the dialect of the submission that it belongs to. */
 export function printReport(report: Report): string {
   const body = operation(
     'DeliveryReportReq',

@@ -37,6 +37,7 @@ export interface Reports {
   stop(): Promise<void>;
 }
 
+/** `url`: where DeliveryReportReq are posted. Nothing is sent before `start`. */
 export function createReports({ ledger, url, env }: { ledger: Ledger; url: string; env: Env }): Reports {
   const target = new URL(url);
   const pool = new Pool(target.origin, { connections: IN_FLIGHT, pipelining: 1 });

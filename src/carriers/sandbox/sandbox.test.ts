@@ -630,6 +630,23 @@ describe('hostile and mistaken callers', () => {
     expect((await submit()).code).toBe('1000');
   });
 
+  it('are answered, however late, when they close their sending half behind the request', async () => {
+    const { headers, body } = submitReq({ to: ['491700009909'] });
+    const socket = connect(Number(new URL(sandbox.url).port), '127.0.0.1', () => {
+      socket.write(`POST /mm7 HTTP/1.1\r\nHost: x\r\nContent-Type: ${headers['content-type']}\r\n`);
+      socket.write(`Content-Length: ${body.length}\r\n\r\n`);
+      socket.end(body);
+    });
+    let seen = '';
+    socket.on('data', (chunk: Buffer) => {
+      seen += chunk.toString('latin1');
+    });
+    await eventually(counters, ({ taken }) => taken === 1);
+    await env.clock.advance(5000);
+    await once(socket, 'close');
+    expect(seen).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   it('loses nothing and breaks nothing with a body that ends early', async () => {
     await new Promise<void>((resolve) => {
       const socket = connect(Number(new URL(sandbox.url).port), '127.0.0.1', () => {

@@ -72,6 +72,8 @@ export async function startSandbox(options: SandboxOptions): Promise<{ url: stri
     },
   );
   server.maxConnections = CONNECTIONS;
+  // A peer that closes its sending half behind its request still waits for the answer. Not in node's types.
+  (server as typeof server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
