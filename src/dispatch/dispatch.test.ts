@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ControlledStore, openEngineStore } from '../../test/conformance/engine-store.ts';
+import { createIds } from '../domain/ids.ts';
 import type { MessageRequest, SendRequest } from '../domain/message.ts';
 import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouting } from '../domain/routing.ts';
@@ -104,6 +105,7 @@ async function world(setup: Setup = {}): Promise<World> {
     store: seen,
     env,
     install: 'test',
+    ids: IDS,
     node: 'one',
     lanes: [
       {
@@ -138,6 +140,7 @@ async function world(setup: Setup = {}): Promise<World> {
   };
 }
 
+const IDS = createIds('00112233445566778899aabbccddeeff');
 const accepted = (carrierMessageId: string): Outcome => ({ kind: 'accepted', carrierMessageId });
 const failed = (kind: 'deferred' | 'unknown' | 'refused'): Outcome => ({
   kind,
@@ -382,6 +385,28 @@ describe('time and pace', () => {
     }
   });
 
+  it('does not take for punctual what was claimed while this process stood still', async () => {
+    let stood = 0;
+    const w = await world({
+      verbs: (store, env) => ({
+        claim: async (...args) => {
+          const result = await store.claim(...args);
+          // Between the store's commit and our reading of it.
+          if (result.claims.length > 0 && stood++ % 2 === 0) await env.clock.sleep(4_279);
+          return result;
+        },
+      }),
+    });
+    await w.accept({ messages: [message(4)], options: { schedule: { sendingSpeedLimit: { amount: 1 } } } });
+    w.dispatch.start();
+    await w.run(8 * 60_250);
+    const at = w.calls.map((call) => call.at);
+    expect(at).toHaveLength(4);
+    for (let n = 1; n < at.length; n++) {
+      expect((at[n] as number) - (at[n - 1] as number)).toBeGreaterThanOrEqual(60_000);
+    }
+  });
+
   it("holds a bulk's speed limit in every sliding minute, whatever store and carrier do", async () => {
     const w = await world({
       concurrency: 50,
@@ -559,7 +584,7 @@ describe('outcomes', () => {
     expect((await w.story(late as number)).attempts.map((attempt) => attempt.outcome)).toEqual(['unknown']);
     await w.run(20_000);
     const report = { carrier: 'carrier', carrierMessageId: 'id-0', addresses: [number(0)], words: 'Retrieved' };
-    expect(await w.store.report({ ...report, kind: 'retrieved' })).toBe(true);
+    expect((await w.store.report({ ...report, kind: 'retrieved' })).known).toBe(true);
     expect((await w.story(late as number)).message.status).toBe(5);
   });
 
@@ -577,7 +602,29 @@ describe('outcomes', () => {
     expect(w.env.lines.filter((line) => line.level === 'error').map((line) => line.message)).toEqual(['carrier threw']);
   });
 
-  it('refuses a message whose content is gone, with 15025 and without asking the carrier', async () => {
+  it('tells of each attempt in one line that names its messages as their customers know them, at most ten', async () => {
+    const w = await world();
+    const to = (count: number) => Array.from({ length: count }, (_, n) => ({ to: String(441134960000 + n) }));
+    const [single, ...group] = await w.accept({
+      messages: [
+        { ...message(1), destinations: [{ to: '441134960999', messageId: 'own' }] },
+        { ...message(1), destinations: [{ group: to(12) }] },
+      ],
+    });
+    w.dispatch.start();
+    await w.run(10);
+    const lines = w.env.lines.filter((line) => line.message === 'attempt').map((line) => line.fields);
+    expect(lines).toHaveLength(2);
+    expect(lines).toContainEqual(expect.objectContaining({ messageIds: ['own'], attempt: 1, outcome: 'accepted' }));
+    const ten = group.slice(0, 10).map((no) => IDS.print('message', no));
+    expect(lines).toContainEqual(expect.objectContaining({ messageIds: ten, members: 12, carrier: 'carrier' }));
+    const raw = new Set<unknown>([single, ...group]);
+    expect(lines.filter(({ leader, message, no }) => [leader, message, no].some((value) => raw.has(value)))).toEqual(
+      [],
+    );
+  });
+
+  it('rejects a message whose content is gone, with 15025 and without asking the carrier', async () => {
     const w = await world();
     const hash = createHash('sha256').update('gone').digest('hex');
     await w.store.putUpload({
@@ -595,7 +642,9 @@ describe('outcomes', () => {
     await w.run(10);
     expect(w.calls).toHaveLength(0);
     const story = await w.story(no as number);
-    expect(story.message.error).toBe(15025);
+    expect([story.message.status, story.message.error]).toEqual([100, 15025]);
+    expect(story.message.sentAt).toBe(null);
+    expect(story.attempts[0]?.outcome).toBe('contentFailed');
     expect(story.attempts[0]?.words).toBe('content of segment 0 is gone or damaged');
   });
 

@@ -11,6 +11,7 @@
  * unknown; a carrier that does not come back after its time-out likewise, so that it cannot keep a slot.
  */
 import type { Carrier } from '../carriers/carrier.ts';
+import type { Ids } from '../domain/ids.ts';
 import { carrierRetryDelay } from '../domain/retry.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import { PACE_SLACK_MS } from '../domain/schedule.ts';
@@ -18,6 +19,7 @@ import type { Outcome } from '../domain/submission.ts';
 import type { Clock, Env, Timer } from '../env.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/contract.ts';
 import { createPreparer, type Prepared, type PrepareResult, submissionOf } from './prepare.ts';
+import { StoreClock } from './store-clock.ts';
 
 /** What a lane is made of. */
 export interface LaneOptions {
@@ -40,6 +42,8 @@ export interface DispatchOptions {
   env: Env;
   /** From `Store.identity`. */
   install: string;
+  /** Names messages in the log. */
+  ids: Ids;
 }
 
 /** Dispatch as main sees it. */
@@ -52,7 +56,7 @@ export interface Dispatch {
    * broken off and settled as unknown, which takes at most STOP_GRACE_MS more.
    */
   stop(limitMs: number): Promise<void>;
-  /** Figures for the metrics page. `inFlight`: slots taken; `blocked`: pause or open breaker. */
+  /** Figures for the metrics page, by carrier. `inFlight`: slots taken; `blocked`: pause or open breaker. */
   counters(): { lane: string; inFlight: number; outcomes: Record<string, number>; blocked: boolean }[];
 }
 
@@ -82,6 +86,8 @@ const STOP_GRACE_MS = 2_000;
 const HOLD_MS = 30_000;
 const BEAT_MS = 5_000;
 const SWEEP_MS = 1_000;
+/** Messages of a submission that a log line names. */
+const NAMED = 10;
 /** Steps of one round of the sweep. */
 const SWEEP_STEPS = 1_000;
 
@@ -156,18 +162,32 @@ export function createDispatch(options: DispatchOptions): Dispatch {
       await Promise.all([sweeping, ...lanes.map((lane) => lane.stop(limitMs))]);
       await leave();
     },
-    counters: () => lanes.map((lane) => lane.counters()),
+    counters: () => byCarrier(lanes.map((lane) => lane.counters())),
   };
+}
+
+/** A carrier's lanes are one to those who look from outside; it is blocked when one of them is. */
+function byCarrier(lanes: ReturnType<Dispatch['counters']>): ReturnType<Dispatch['counters']> {
+  const sums = new Map<string, (typeof lanes)[number]>();
+  for (const lane of lanes) {
+    const sum = sums.get(lane.lane);
+    if (!sum) {
+      sums.set(lane.lane, lane);
+      continue;
+    }
+    sum.inFlight += lane.inFlight;
+    sum.blocked ||= lane.blocked;
+    for (const [kind, count] of Object.entries(lane.outcomes)) sum.outcomes[kind] = (sum.outcomes[kind] ?? 0) + count;
+  }
+  return [...sums.values()];
 }
 
 /** A claim on its way through the lane. */
 interface Flight {
   claim: Claim;
   spec: SpecRow | undefined;
-  /** The store's clock at the claim, and ours before and after: its true time now lies between the two readings. */
-  storeNow: number;
+  /** Ours, when it was asked for. */
   askedAt: number;
-  answeredAt: number;
 }
 
 interface Attempt {
@@ -184,9 +204,11 @@ class Lane {
   private readonly env: Env;
   private readonly clock: Clock;
   private readonly install: string;
+  private readonly ids: Ids;
   private readonly prepare: (spec: SpecRow) => Promise<PrepareResult>;
   private readonly leaseMs: number;
   private readonly pace: Pace | null;
+  private readonly storeClock = new StoreClock();
   private readonly outcomes: Record<string, number> = {};
   /** Aborted by a stop: those who wait for their turn go home. */
   private readonly halt = new AbortController();
@@ -229,6 +251,7 @@ class Lane {
     this.env = shared.env;
     this.clock = shared.env.clock;
     this.install = shared.install;
+    this.ids = shared.ids;
     this.prepare = prepare;
     this.leaseMs = options.timeoutMs + LEASE_MARGIN_MS;
     this.pace = options.ratePerSecond > 0 ? new Pace(options.ratePerSecond) : null;
@@ -326,12 +349,13 @@ class Lane {
     try {
       const { claims, specs, nextDue, now: storeNow } = await this.store.claim(this.options.no, free, this.leaseMs);
       const answeredAt = this.clock.monotonic();
+      this.storeClock.learn(storeNow, askedAt, answeredAt);
       const bySpec = new Map(specs.map((spec) => [spec.no, spec]));
       this.inFlight += claims.length;
       this.open += claims.length;
       if (this.pace) this.turnless += claims.length;
       for (const claim of claims) {
-        void this.carry({ claim, spec: bySpec.get(claim.spec), storeNow, askedAt, answeredAt });
+        void this.carry({ claim, spec: bySpec.get(claim.spec), askedAt });
       }
       const due = nextDue !== null && nextDue <= storeNow;
       // Due and yet nothing to have: do not spin on it.
@@ -385,7 +409,7 @@ class Lane {
       attempt = await this.attempt(flight);
     } catch (error) {
       // Nothing has left: the content could not be read now. Put back, with a pause so that it does not spin.
-      this.env.log.warn({ err: error, leader: flight.claim.leader }, 'not submitted, will try again');
+      this.env.log.warn({ err: error, ...this.names(flight.claim) }, 'not submitted, will try again');
       await this.clock.sleep(STORE_RETRY_MS, this.halt.signal);
     }
     this.inFlight--;
@@ -406,12 +430,12 @@ class Lane {
       if (!flight.spec) throw new Error(`claim ${claim.leader} came without its spec`);
       const result = await this.prepare(flight.spec);
       if (!result.ok) {
-        const outcome: Outcome = { kind: 'refused', error: { id: 15025, words: result.words } };
+        const outcome: Outcome = { kind: 'contentFailed', error: { id: 15025, words: result.words } };
         this.count(outcome);
-        return { outcome, startedAt: this.storeTime(flight), tookMs: 0 };
+        return { outcome, startedAt: this.storeTime(), tookMs: 0 };
       }
-      // By the later reading of the clocks the store's time is at least this: never early.
-      const notBefore = flight.answeredAt + claim.notBeforeUs / 1000 - flight.storeNow;
+      // Then the store's time is at least that: never early.
+      const notBefore = claim.notBeforeUs / 1000 - this.storeClock.least;
       for (;;) {
         const now = this.clock.monotonic();
         if (this.unfit(flight, now)) return null;
@@ -438,9 +462,9 @@ class Lane {
     }
   }
 
-  /** By the clocks' earlier reading, so at least as late as in truth. */
-  private storeTime(flight: Flight): number {
-    return flight.storeNow + Math.round(this.clock.monotonic() - flight.askedAt);
+  /** The store's time now, or a little later. */
+  private storeTime(): number {
+    return Math.round(this.clock.monotonic() + this.storeClock.most);
   }
 
   /** Whether a claim must not be sent any more. */
@@ -449,16 +473,17 @@ class Lane {
     if (this.stopping || this.blockedUntil > now) return true;
     // A pause of this process (suspend, long GC, slow content) may have eaten lease and window.
     if (now - flight.askedAt > CLAIM_AGE_MS) return true;
-    const storeNow = flight.storeNow + (now - flight.askedAt);
+    const storeNow = now + this.storeClock.most;
     if (storeNow >= claim.validUntil) return true;
-    // Late under a speed limit, it would come too close to its successor: it takes a new turn.
-    return claim.paced && now - flight.answeredAt + flight.storeNow > claim.notBeforeUs / 1000 + PACE_SLACK_MS;
+    // Late under a speed limit, it would come too close to its successor: it takes a new turn. So does what may be late: a
+    // process that stood still between the store's commit and its answer cannot tell how long.
+    return claim.paced && storeNow > claim.notBeforeUs / 1000 + PACE_SLACK_MS;
   }
 
   private async submit(flight: Flight, prepared: Prepared): Promise<Attempt> {
     const { claim } = flight;
     const { timeoutMs, carrier } = this.options;
-    const startedAt = this.storeTime(flight);
+    const startedAt = this.storeTime();
     const began = this.clock.monotonic();
     const control = new AbortController();
     this.out.add(control);
@@ -476,14 +501,14 @@ class Lane {
       const answer = carrier.submit(submissionOf(claim, prepared, this.install), control.signal);
       const first = await Promise.race([answer, gaveUp]);
       if (first === 'gaveUp') {
-        this.env.log.error({ lane: carrier.name, leader: claim.leader }, 'carrier did not heed its time-out');
+        this.env.log.error({ carrier: carrier.name, ...this.names(claim) }, 'carrier did not heed its time-out');
         outcome = unknown('no answer, and the carrier did not heed its time-out');
         this.learnLater(flight, answer, startedAt, began);
       } else outcome = first;
     } catch (error) {
       if (control.signal.aborted) outcome = unknown(`no answer within ${timeoutMs} ms`);
       else {
-        this.env.log.error({ err: error, lane: carrier.name, leader: claim.leader }, 'carrier threw');
+        this.env.log.error({ err: error, carrier: carrier.name, ...this.names(claim) }, 'carrier threw');
         outcome = unknown('internal error while submitting');
       }
     } finally {
@@ -539,8 +564,7 @@ class Lane {
     this.env.log.info(
       {
         carrier: this.options.carrier.name,
-        message: leader,
-        members: claim.members.length,
+        ...this.names(claim),
         attempt: claim.attempt,
         outcome: outcome.kind,
         tookMs,
@@ -553,11 +577,17 @@ class Lane {
     );
   }
 
+  /** A claim's messages as customers know them. */
+  private names({ members }: Claim): { messageIds: string[]; members?: number } {
+    const messageIds = members.slice(0, NAMED).map(({ no, key }) => key ?? this.ids.print('message', no));
+    return members.length > 1 ? { messageIds, members: members.length } : { messageIds };
+  }
+
   /** First in line again, at once or when the lane's pause ends. */
   private async putBack(flight: Flight): Promise<void> {
     const { token, leader } = flight.claim;
     const pause = Math.max(0, this.blockedUntil - this.clock.monotonic());
-    const until = this.storeTime(flight) + Math.ceil(pause);
+    const until = this.storeTime() + Math.ceil(pause);
     await this.insist(flight, 0, () => this.store.release([{ token, leader }], until));
   }
 
@@ -578,7 +608,7 @@ class Lane {
       } catch (error) {
         if (error instanceof StoreUnavailable) owed = 1;
         const over = this.over.signal.aborted || this.clock.monotonic() + STORE_RETRY_MS > end;
-        const fields = { err: error, leader: flight.claim.leader };
+        const fields = { err: error, ...this.names(flight.claim) };
         if (over) this.env.log.error(fields, 'given up: the store did not take what became of an attempt');
         else if (tries === 1)
           this.env.log.warn(fields, 'the store is away, will tell it later what became of an attempt');

@@ -173,8 +173,8 @@ describe('a submission', () => {
     leader: 42,
     spec: 1,
     members: [
-      { no: 42, to: '491' },
-      { no: 43, to: '492' },
+      { no: 42, to: '491', key: null },
+      { no: 43, to: '492', key: null },
     ],
     generation: 0,
     attempt: 1,

@@ -235,8 +235,9 @@ describe('what a request says once', () => {
 
   it.each<[string, string | undefined, number | null]>([
     ['absent', undefined, null],
-    ['past', '2026-01-05T11:59:59Z', null],
-    ['now', '2026-01-05T12:00:00.000Z', null],
+    ['long past', '2026-01-05T11:44:59Z', null],
+    ['past by no more than clocks differ: the store decides', '2026-01-05T11:59:59Z', NOW - 1000],
+    ['now', '2026-01-05T12:00:00.000Z', NOW],
     ['ahead, in another zone', '2026-01-05T14:00:00.500+0100', NOW + HOUR + 500],
   ])('takes a sendAt that is %s', (_, sendAt, expected) => {
     expect(one({}, sendAt === undefined ? {} : { schedule: { sendAt } }).accept.sendAt).toBe(expected);

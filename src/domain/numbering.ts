@@ -61,8 +61,9 @@ export function numberRequest(request: SendRequest, context: NumberingContext): 
     account: context.account,
     first: context.first,
     bulkId: schedule?.bulkId ? schedule.bulkId : null,
-    sendAt: sendAt !== null && sendAt > context.now ? sendAt : null,
+    sendAt: sendAt !== null && sendAt > context.now - SKEW_MS ? sendAt : null,
     intervalUs: limit === undefined ? null : intervalUs(limit),
+    ...(limit === undefined ? {} : { speed: limit }),
     specs: [],
     runs: [],
     to: [],
@@ -78,6 +79,12 @@ export function numberRequest(request: SendRequest, context: NumberingContext): 
   });
   return { accept, entries, split };
 }
+
+/**
+ * A sendAt further in the past than this needs no schedule. Nearer ones are left to the store: `now` is this node's clock, and
+ * one that is fast must not send early.
+ */
+const SKEW_MS = 15 * 60_000;
 
 /** Hands out consecutive numbers. */
 class Numbers {

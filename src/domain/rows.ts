@@ -2,6 +2,7 @@
  * The plain rows that domain and store share: a numbered request on its way in, a message, its spec and its events on
  * their way out. Instants are epoch ms, numbers integers.
  */
+import type { SpeedLimit } from './message.ts';
 import type { Window } from './schedule.ts';
 
 /** What one element of `messages` said, once for all its destinations. Its messages are numbers [first, end). */
@@ -47,6 +48,8 @@ export interface Accept {
   sendAt: number | null;
   /** Microseconds between two turns of the bulk; 0 = no limit, null = not given (a join keeps the bulk's). */
   intervalUs: number | null;
+  /** The speed limit as the customer wrote it, where one is given. */
+  speed?: SpeedLimit;
   specs: SpecIn[];
   runs: RunIn[];
   /** Destinations by number: `to[i]` belongs to number `specs[0].first + i`; the specs' ranges follow one another. */

@@ -44,6 +44,8 @@ export type Outcome =
   | { kind: 'throttled'; retryAfterMs: number; error?: Failure }
   /** Not taken and never will be. Final. */
   | { kind: 'refused'; error: Failure }
+  /** Nothing was sent: its content is gone or damaged for good. Final. */
+  | { kind: 'contentFailed'; error: Failure }
   /** Sent, but whether it arrived is not known; the carrier's `onUnknown` decides. */
   | { kind: 'unknown'; error: Failure };
 

@@ -1,0 +1,352 @@
+/**
+ * The test of the tests: defects planted at the seams, most of them known from other queues. Each must be found within 200
+ * seeds by an oracle. A new oracle or fault comes with the bug that it is meant to find.
+ *
+ * They live here and not as flags in the product: what a process gets as its store or carrier is wrapped, or an op and the
+ * rows beside it are changed on the way to the engine. `seed` is where it was found last; the search begins there.
+ */
+import type { DatabaseSync } from 'node:sqlite';
+import type { Accepted, Claims, Store } from '../../src/store/contract.ts';
+import type { Op } from '../../src/store/sqlite/engine.ts';
+import type { Bug } from './sim.ts';
+
+/** A planted bug, which promises it breaks, and a seed that shows it. */
+export interface Planted extends Bug {
+  what: string;
+  seed: number;
+}
+
+function number(db: DatabaseSync, sql: string, ...values: (number | string)[]): number | null {
+  const row = db.prepare(sql).get(...values) as { n: number | null } | undefined;
+  return row?.n ?? null;
+}
+
+/** The op as it is, after something was done to the rows. */
+function rows(kind: Op[0], how: (db: DatabaseSync) => void): NonNullable<Bug['op']> {
+  return (op, db) => {
+    if (op[0] === kind) how(db);
+    return op;
+  };
+}
+
+export const BUGS: readonly Planted[] = [
+  {
+    name: 'ack-before-commit',
+    what: 'the request is answered when it has been sent to the store, not when it is there',
+    seed: 2,
+    store: (store) => ({
+      ...store,
+      accept: (request) => {
+        store.accept(request).catch(() => undefined);
+        const answer: Accepted = {
+          kind: 'accepted',
+          first: request.first,
+          bulkId: request.bulkId,
+          bulk: request.first,
+          duplicates: [],
+        };
+        return Promise.resolve(answer);
+      },
+    }),
+  },
+  {
+    name: 'half-a-request',
+    what: 'the last run of a request is not written',
+    seed: 3,
+    op: (op) =>
+      op[0] === 'accept' && op[1].runs.length > 1 ? ['accept', { ...op[1], runs: op[1].runs.slice(0, -1) }] : op,
+  },
+  {
+    name: 'early-report-dropped',
+    what: 'a report that overtakes the answer to its submission is dropped instead of parked',
+    seed: 4,
+    op: (op, db) => {
+      if (op[0] !== 'report') return op;
+      const ref = op[1].carrierMessageId.trim().replace(/^<|>$/g, '').replace(/@.*$/, '').toLowerCase();
+      return number(db, 'SELECT leader AS n FROM carrier_ref WHERE ref = ?', ref) === null ? { answer: false } : op;
+    },
+  },
+  {
+    name: 'report-id-exact',
+    what: 'ids of reports are compared byte by byte, as peers do not write them',
+    seed: 1,
+    op: (op, db) => {
+      if (op[0] !== 'report') return op;
+      const known = number(db, 'SELECT leader AS n FROM carrier_ref WHERE ref = ?', op[1].carrierMessageId) !== null;
+      return known || /^mmsc\d-\d+$/.test(op[1].carrierMessageId) ? op : { answer: false };
+    },
+  },
+  {
+    name: 'final-overwritten',
+    what: 'a later report changes a final status',
+    seed: 5,
+    done: (op, result, db) => {
+      if (op[0] !== 'report' || op[1].kind !== 'rejected') return result;
+      const ref = op[1].carrierMessageId.trim().replace(/^<|>$/g, '').replace(/@.*$/, '').toLowerCase();
+      const no = number(db, 'SELECT leader AS n FROM carrier_ref WHERE ref = ? AND members = 1', ref);
+      if (no !== null) db.prepare('UPDATE message SET state = 4, status = 9, error = 15011 WHERE no = ?').run(no);
+      return result;
+    },
+  },
+  {
+    name: 'webhook-abandoned',
+    what: 'a webhook that failed twice is given up',
+    seed: 9,
+    store: (store) => {
+      const failures = new Map<number, number>();
+      return {
+        ...store,
+        webhookSettle: (settle) => {
+          const count = settle.ok ? 0 : (failures.get(settle.no) ?? 0) + 1;
+          failures.set(settle.no, count);
+          return store.webhookSettle(count >= 2 ? { ...settle, ok: true } : settle);
+        },
+      };
+    },
+  },
+  {
+    name: 'webhooks-out-of-order',
+    what: 'the later events of a message are posted although the earlier one is not taken',
+    seed: 10,
+    op: rows('webhookNext', (db) => {
+      db.exec(`CREATE TEMP TABLE IF NOT EXISTS ahead (endpoint, event); DELETE FROM ahead;
+        INSERT INTO ahead SELECT s.endpoint, o.event FROM open_event o JOIN message m ON m.no = o.message
+          JOIN spec s ON s.no = m.spec JOIN event e ON e.no = o.event WHERE e.hook IS NULL;
+        INSERT OR IGNORE INTO outbox SELECT * FROM ahead; DELETE FROM open_event WHERE event IN (SELECT event FROM ahead);
+        UPDATE endpoint SET due_at = 0 WHERE open = 0 AND no IN (SELECT endpoint FROM ahead)`);
+    }),
+  },
+  {
+    name: 'webhook-lost-with-process',
+    what: 'what a process had leased to post when it died never comes back',
+    seed: 6,
+    died: (db) => void db.exec('UPDATE hook SET leased = 2 WHERE leased = 1'),
+  },
+  {
+    name: 'new-transaction-id',
+    what: 'each attempt has a transaction id of its own',
+    seed: 18,
+    carrier: (carrier) => {
+      let attempts = 0;
+      return {
+        ...carrier,
+        submit: (submission, signal) =>
+          carrier.submit({ ...submission, transactionId: `${submission.transactionId}~${++attempts}` }, signal),
+      };
+    },
+  },
+  {
+    name: 'window-ignored-on-retry',
+    what: 'a retry does not look at the delivery window',
+    seed: 4,
+    op: rows('claim', (db) => {
+      db.exec('UPDATE run SET days = NULL WHERE next >= "end" AND no IN (SELECT run FROM retry)');
+    }),
+  },
+  {
+    name: 'validity-doubled',
+    what: 'the validity is counted twice as long as asked for',
+    seed: 2,
+    op: (op) => {
+      if (op[0] !== 'accept') return op;
+      return ['accept', { ...op[1], runs: op[1].runs.map((run) => ({ ...run, validityMs: 2 * run.validityMs })) }];
+    },
+  },
+  {
+    name: 'send-at-forgotten',
+    what: 'sendAt is lost on the way to the store',
+    seed: 4,
+    op: (op) => (op[0] === 'accept' ? ['accept', { ...op[1], sendAt: null }] : op),
+  },
+  {
+    name: 'short-lease',
+    what: 'the lease is shorter than the time-out of the carrier',
+    seed: 3,
+    store: (store) => ({ ...store, claim: (lane, limit, leaseMs) => store.claim(lane, limit, (leaseMs - 15_000) / 2) }),
+  },
+  {
+    name: 'burst',
+    what: 'an idle speed limit saves up turns',
+    seed: 1,
+    op: rows('claim', (db) => {
+      db.exec('UPDATE bulk SET next_us = max(1, next_us - 2 * interval_us) WHERE interval_us > 0 AND next_us > 0');
+    }),
+  },
+  {
+    name: 'lease-by-other-clock',
+    what: 'leases are judged by a clock that is a minute ahead',
+    seed: 3,
+    op: rows('sweep', (db) => void db.exec('UPDATE flight SET lease_until = lease_until - 20000')),
+  },
+  {
+    name: 'cursor-moved-at-read',
+    what: 'what a dead process had claimed is forgotten: the cursor has passed it',
+    seed: 11,
+    died: (db) => void db.exec('DELETE FROM flight'),
+  },
+  {
+    name: 'settle-without-token',
+    what: 'any settle of a message concludes its present claim',
+    seed: 88,
+    op: (op, db) => {
+      if (op[0] !== 'settle') return op;
+      const token = number(db, 'SELECT token AS n FROM flight WHERE leader = ?', op[1].leader);
+      return token === null ? op : ['settle', { ...op[1], token }];
+    },
+  },
+  {
+    name: 'claim-used-after-pause',
+    what: 'the clock that ages claims stands still while the process does',
+    seed: 2,
+    sleepyClock: true,
+  },
+  {
+    name: 'unknown-is-failed',
+    what: 'an attempt without an answer is booked as not taken',
+    seed: 11,
+    op: (op) =>
+      op[0] === 'settle' && op[1].outcome.kind === 'unknown'
+        ? ['settle', { ...op[1], outcome: { kind: 'deferred', error: op[1].outcome.error } }]
+        : op,
+  },
+  {
+    name: 'fail-is-retried',
+    what: 'the policy "fail" for unknown outcomes is taken for "retry"',
+    seed: 10,
+    op: (op) => (op[0] === 'lane' && op[1].onUnknown === 'fail' ? ['lane', { ...op[1], onUnknown: 'retry' }] : op),
+  },
+  {
+    name: 'hold-without-end',
+    what: 'a held message is repeated as often as it is unknown',
+    seed: 20,
+    op: rows('settle', (db) => void db.exec('UPDATE flight SET held = 0')),
+  },
+  {
+    name: 'hold-not-waited',
+    what: 'a held message is repeated at once',
+    seed: 2,
+    op: rows('claim', (db) => {
+      db.exec(`UPDATE retry SET due_at = 0 WHERE held = 1;
+        UPDATE line SET due_at = 0 WHERE paused = 0 AND no IN (SELECT line FROM retry WHERE held = 1);
+        UPDATE turn SET due_at = 0 WHERE (lane, account) IN (SELECT lane, account FROM line WHERE due_at = 0)`);
+    }),
+  },
+  {
+    name: 'carrier-rate-ignored',
+    what: 'the rate of a carrier is not kept',
+    seed: 1,
+    lane: (lane) => ({ ...lane, ratePerSecond: 0 }),
+  },
+  {
+    name: 'idempotency-forgotten',
+    what: 'Idempotency-Keys are kept in the memory of the process',
+    seed: 3,
+    died: (db) => void db.exec('DELETE FROM idem'),
+  },
+  {
+    name: 'idempotency-after-write',
+    what: 'the key is written in a transaction of its own, after the answer',
+    seed: 3,
+    op: (op) => (op[0] === 'accept' && op[1].idem ? ['accept', { ...op[1], idem: null }] : op),
+  },
+  {
+    name: 'duplicate-id-taken',
+    what: 'a repeated message id is a new message',
+    seed: 1,
+    op: (op, db) => {
+      if (op[0] === 'accept') {
+        const drop = db.prepare('DELETE FROM message_key WHERE account = ? AND key = ?');
+        for (const [, key] of op[1].keys) drop.run(op[1].account, key);
+      }
+      return op;
+    },
+  },
+  {
+    name: 'pause-ignored',
+    what: 'a paused bulk goes on',
+    seed: 4,
+    done: (op, result, db) => {
+      if (op[0] === 'bulkSteer' && op[1].changes[0]?.kind === 'pause') {
+        db.exec('UPDATE line SET paused = 0, due_at = 0; UPDATE turn SET due_at = 0; UPDATE bulk SET paused_at = NULL');
+      }
+      return result;
+    },
+  },
+  {
+    name: 'pulled-twice',
+    what: 'pulled reports are handed out again when the process dies before its next checkpoint',
+    seed: 2,
+    op: (op, db) => {
+      if (op[0] === 'takeReports')
+        db.exec(
+          'CREATE TABLE IF NOT EXISTS kept AS SELECT * FROM pull; DELETE FROM kept; INSERT INTO kept SELECT * FROM pull',
+        );
+      return op;
+    },
+    died: (db) => {
+      const has = number(db, `SELECT count(*) AS n FROM sqlite_master WHERE name = 'kept'`);
+      if (has) db.exec('INSERT OR IGNORE INTO pull SELECT * FROM kept');
+    },
+  },
+  {
+    name: 'other-accounts-reports',
+    what: 'reports are pulled without regard to the account',
+    seed: 1,
+    op: (op, db) => {
+      if (op[0] !== 'takeReports') return op;
+      const account = number(db, 'SELECT account AS n FROM pull ORDER BY event DESC LIMIT 1');
+      return account === null ? op : ['takeReports', { ...op[1], account }];
+    },
+  },
+  {
+    name: 'validity-never-ends',
+    what: 'nothing looks for the end of validities',
+    seed: 2,
+    op: rows('sweep', (db) => void db.exec('UPDATE run SET look_at = NULL; DELETE FROM deadline')),
+  },
+  {
+    name: 'retry-swallowed',
+    what: 'a message that was deferred is put back only if nothing else is due',
+    seed: 2,
+    done: (op, result, db) => {
+      const more = number(db, 'SELECT count(*) AS n FROM run WHERE due_at IS NOT NULL') ?? 0;
+      if (op[0] === 'settle' && op[1].outcome.kind === 'deferred' && more > 0) {
+        db.prepare('DELETE FROM retry WHERE leader = ?').run(op[1].leader);
+      }
+      return result;
+    },
+  },
+  {
+    name: 'second-claim',
+    what: 'two processes that ask at the same moment are given the same messages',
+    seed: 3,
+    store: (store) => ({
+      ...store,
+      claim: async (lane, limit, leaseMs): Promise<Claims> => {
+        const claims = await store.claim(lane, limit, leaseMs);
+        const [first] = claims.claims;
+        return first ? { ...claims, claims: [...claims.claims, first] } : claims;
+      },
+    }),
+  },
+  {
+    name: 'poll-only-when-told',
+    what: 'a lost hint is never made up for: the lane believes that nothing is due',
+    seed: 3,
+    store: (store: Store): Store => {
+      let hinted = true;
+      store.onHint((hint) => {
+        if (hint.kind === 'lane') hinted = true;
+      });
+      return {
+        ...store,
+        claim: async (lane, limit, leaseMs): Promise<Claims> => {
+          if (!hinted) return { now: 0, claims: [], specs: [], nextDue: null };
+          const claims = await store.claim(lane, limit, leaseMs);
+          hinted = claims.claims.length > 0;
+          return claims;
+        },
+      };
+    },
+  },
+];

@@ -1,0 +1,184 @@
+/**
+ * The customers: what they send, when, and how they behave when an answer does not come. Each request is a function of the
+ * seed and its index alone, so a run with fewer requests still makes the same ones.
+ *
+ * Promises: a request is repeated only where repeating is safe for the customer (an Idempotency-Key, or an own id on every
+ * destination); every destination number is used once in a run, so a handset tells which request its copies belong to.
+ */
+import { formatInstant } from '../../src/domain/schedule.ts';
+import { Dice, HOUR, MINUTE, START } from './clockwork.ts';
+import type { Plan } from './plan.ts';
+
+/** One request of a customer. */
+export interface Order {
+  index: number;
+  account: number;
+  /** Virtual ms. */
+  at: number;
+  idem: string | null;
+  /** May be repeated after an answer that did not come. */
+  repeatable: boolean;
+  /** Sent once more so many ms after its answer, though there was one; 0 = not. */
+  twiceMs: number;
+  body: string;
+  /** Contents to upload before. */
+  uploads: { id: string; text: string }[];
+  /** The customer's name of its bulk, null = none. */
+  bulkId: string | null;
+  /** Epoch ms. */
+  sendAt: number | null;
+  limit: { amount: number; unitMs: number } | null;
+}
+
+/** The index of the order that numbers of destinations belong to. */
+export function orderIndexOf(to: readonly string[]): number {
+  for (const one of to) {
+    // Those refused at the door stand as they were written.
+    const digits = /^(?:\+|00)?(?:441|385)(\d{4})\d{3}$/.exec(one)?.[1] ?? /^0(\d{4})\d{3}$/.exec(one)?.[1];
+    if (digits !== undefined) return Number(digits);
+  }
+  return -1;
+}
+
+const DAYS = ['MONDAY', 'TUESDAY', 'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY', 'SUNDAY'];
+
+/** The requests of a run, by index. */
+export function ordersOf(plan: Plan): Order[] {
+  return Array.from({ length: plan.requests }, (_, index) => orderOf(plan, index));
+}
+
+export function hostOf(account: number, n: number): string {
+  return `a${account}-${n}.example`;
+}
+
+function orderOf(plan: Plan, index: number): Order {
+  const dice = new Dice(plan.seed, 'order', index);
+  const account = dice.int(1, plan.accounts);
+  const at = dice.float() * plan.faultyMs * 0.9;
+  const idem = dice.chance(0.4) ? `idem-${index}` : null;
+  const keyed = dice.chance(idem === null ? 0.5 : 0.2);
+  const uploads: Order['uploads'] = [];
+  let count = 0;
+  const destination = (allowBad: boolean): object => {
+    const n = count++;
+    // 7 digits of index and n behind a country code; some are no numbers at all.
+    const digits = `${String(index).padStart(4, '0')}${String(n).padStart(3, '0')}`;
+    const to =
+      allowBad && dice.chance(0.04)
+        ? `0${digits}`
+        : dice.pick(['+', '00', '']) + (dice.chance(0.5) ? '441' : '385') + digits;
+    return keyed && !dice.chance(idem === null ? 0 : 0.3) ? { to, messageId: `k-${index}-${n}` } : { to };
+  };
+  const messages = Array.from({ length: dice.chance(0.8) ? 1 : dice.int(2, 3) }, () => {
+    const destinations: object[] = [];
+    const size = dice.chance(0.5) ? 1 : dice.int(2, dice.chance(0.2) ? 25 : 8);
+    for (let n = 0; n < size; n++) {
+      if (dice.chance(0.12))
+        destinations.push({ group: Array.from({ length: dice.int(1, 4) }, () => destination(false)) });
+      else destinations.push(destination(true));
+    }
+    const segments: object[] = [{ type: 'TEXT', text: `hello ${index}` }];
+    if (dice.chance(0.12)) {
+      const id = `up-${index}-${uploads.length}`;
+      uploads.push({ id, text: `picture of ${id}` });
+      segments.push({ type: 'UPLOADED_REFERENCE', uploadedContentId: id });
+    }
+    if (dice.chance(0.12)) {
+      const dir = dice.chance(0.2) ? 'gone' : 'kept';
+      segments.push({ type: 'LINK', contentUrl: `http://media${dice.int(0, 2)}.example/${dir}/${index}` });
+    }
+    const options: Record<string, unknown> = {};
+    if (dice.chance(0.5)) {
+      options.validityPeriod = dice.chance(0.3)
+        ? { amount: dice.int(20, 600), timeUnit: 'SECONDS' }
+        : { amount: dice.int(5, 600) };
+    }
+    if (dice.chance(0.25)) options.deliveryTimeWindow = windowOf(dice, at);
+    const webhooks: Record<string, unknown> = {};
+    if (dice.chance(0.7)) {
+      const delivery: Record<string, unknown> = {};
+      if (dice.chance(0.85)) delivery.url = `http://${hostOf(account, dice.int(0, 1))}/reports`;
+      if (dice.chance(0.4)) delivery.intermediateReport = true;
+      if (dice.chance(0.15)) delivery.notify = false;
+      webhooks.delivery = delivery;
+      if (dice.chance(0.2)) webhooks.contentType = 'application/xml';
+      if (dice.chance(0.3)) webhooks.callbackData = `data ${index}`;
+    }
+    return {
+      sender: dice.chance(0.97) ? 'Shop' : '!',
+      destinations,
+      content: { messageSegments: segments },
+      ...(Object.keys(options).length > 0 ? { options } : {}),
+      ...(Object.keys(webhooks).length > 0 ? { webhooks } : {}),
+    };
+  });
+  const schedule: Record<string, unknown> = {};
+  let bulkId: string | null = null;
+  if (dice.chance(0.35)) {
+    bulkId = `bulk-${dice.int(0, 2)}`;
+    schedule.bulkId = bulkId;
+  }
+  let sendAt: number | null = null;
+  if (dice.chance(0.25)) {
+    sendAt = START + Math.floor(at + dice.between(-0.5, 12) * HOUR);
+    schedule.sendAt = formatInstant(sendAt);
+  }
+  let limit: Order['limit'] = null;
+  if (dice.chance(0.25)) {
+    // So that all of it fits into some hours.
+    limit = dice.chance(0.7) ? { amount: dice.int(1, 30), unitMs: MINUTE } : { amount: dice.int(20, 90), unitMs: HOUR };
+    const unit = limit.unitMs === HOUR ? { timeUnit: 'HOUR' } : {};
+    schedule.sendingSpeedLimit = { amount: limit.amount, ...unit };
+  }
+  const request = { messages, ...(Object.keys(schedule).length > 0 ? { options: { schedule } } : {}) };
+  const body = JSON.stringify(request);
+  const keys = (body.match(/"messageId"/g) ?? []).length;
+  const repeatable = idem !== null || keys === count;
+  const twiceMs = repeatable && dice.chance(0.15) ? dice.delay(MINUTE, 2 * HOUR) : 0;
+  return { index, account, at, idem, repeatable, twiceMs, body, uploads, bulkId, sendAt, limit };
+}
+
+/** A window that is open within a day of `at`. */
+function windowOf(dice: Dice, at: number): object {
+  const day = Math.floor(at / (24 * HOUR));
+  const days = [DAYS[day % 7], DAYS[(day + 1) % 7], ...(dice.chance(0.5) ? [DAYS[(day + 2) % 7]] : [])];
+  if (dice.chance(0.2)) return { days };
+  const length = dice.int(60, 300);
+  // Half of them close soon after the request.
+  const minute = Math.floor((at % (24 * HOUR)) / MINUTE);
+  const from = dice.chance(0.5) ? dice.int(0, 1439) : (minute + dice.int(1, 40) - length + 1440) % 1440;
+  const to = (from + length) % 1440;
+  return {
+    days,
+    from: { hour: Math.floor(from / 60), minute: from % 60 },
+    to: { hour: Math.floor(to / 60), minute: to % 60 },
+  };
+}
+
+/** One change of a bulk. */
+export interface Steering {
+  at: number;
+  account: number;
+  bulkId: string;
+  to: 'pause' | 'resume' | 'cancel';
+}
+
+/** What customers steer in phase 1; all are resumed at its end. */
+export function steeringsOf(plan: Plan): Steering[] {
+  const dice = new Dice(plan.seed, 'steering');
+  const all: Steering[] = [];
+  if (dice.chance(0.5)) return all;
+  for (let account = 1; account <= plan.accounts; account++) {
+    for (let n = 0; n < 3; n++) {
+      let at = dice.float() * plan.faultyMs;
+      for (let turns = dice.int(0, 2); turns > 0; turns--) {
+        all.push({ at, account, bulkId: `bulk-${n}`, to: 'pause' });
+        at += dice.delay(40 * MINUTE, 6 * HOUR);
+        all.push({ at, account, bulkId: `bulk-${n}`, to: 'resume' });
+        at += dice.delay(HOUR, 6 * HOUR);
+      }
+      if (dice.chance(0.15)) all.push({ at: dice.float() * plan.faultyMs, account, bulkId: `bulk-${n}`, to: 'cancel' });
+    }
+  }
+  return all;
+}

@@ -1,0 +1,972 @@
+/**
+ * What is promised, judged from outside: by what customers were answered, what carriers and handsets got, what was committed
+ * and when. The oracles know the truth that the product cannot know (whether the MMSC took a submission whose answer was
+ * lost), and they compute windows and validities by their own, simpler rules.
+ *
+ * Promises: the first violation is kept, with the numbers of the messages it is about. An oracle judges only what it can be
+ * sure of; where a promise has a written tolerance (5 s for what was claimed before a window closed), that is the one used.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { Answer } from '../../src/api/errors.ts';
+import type { Ids } from '../../src/domain/ids.ts';
+import type { Accept, EventRow } from '../../src/domain/rows.ts';
+import { nextOpening, type Window } from '../../src/domain/schedule.ts';
+import type { CarrierReport, ReportKind } from '../../src/domain/submission.ts';
+import type { Accepted, BulkChange, Claims, Page, Steered, Webhooks } from '../../src/store/contract.ts';
+import type { Op, OpResult } from '../../src/store/sqlite/engine.ts';
+import type { Asker, StoreWatch } from './cistern.ts';
+import { HOUR, MINUTE, type Scheduler, SECOND, START } from './clockwork.ts';
+import { type Order, orderIndexOf } from './customers.ts';
+import type { Caller, Handover, PeerWatch } from './peers.ts';
+import type { CarrierPlan, Plan } from './plan.ts';
+
+/** A promise that was not kept. */
+export class Violation extends Error {
+  override readonly name = 'Violation';
+  /** The promise. */
+  readonly oracle: string;
+  readonly nos: readonly number[];
+  /** Virtual ms. */
+  readonly at: number;
+  constructor(oracle: string, what: string, nos: readonly number[], at: number) {
+    super(what);
+    this.oracle = oracle;
+    this.nos = nos;
+    this.at = at;
+  }
+}
+
+/** What is known of a message. Instants are epoch ms of the store's clock. */
+interface Fact {
+  no: number;
+  account: number;
+  to: string;
+  leader: number;
+  /** Size of its group, 0 = alone. */
+  group: number;
+  /** The door's status, 0 = taken. */
+  refused: number;
+  endpoint: { host: string } | null;
+  intermediate: boolean;
+  acceptedAt: number;
+  sendAt: number | null;
+  window: Window | null;
+  validityMs: number;
+  bulk: BulkFact | null;
+  /** Waits for linked content. */
+  links: boolean;
+  key: string | null;
+  events: { no: number; at: number; status: number; error: number; final: boolean }[];
+  /** First copies of its reports, as its endpoint processed them. */
+  told: { status: number; error: number }[];
+  handovers: Handover[];
+  /** Copies on the handset. */
+  copies: number;
+  reports: { kind: ReportKind; id: string; at: number }[];
+}
+
+interface BulkFact {
+  account: number;
+  id: string;
+  /** Turns an amount and unit; null = none. `since` when it last changed. */
+  limit: { amount: number; unitMs: number } | null;
+  everLimited: boolean;
+  since: number;
+  everPaused: boolean;
+  pausedAt: number | null;
+  canceledAt: number | null;
+  /** Departures since the limit changed: [virtual ms, turns]. */
+  departures: [number, number][];
+}
+
+/** Longer than a claim may be old when it is submitted. */
+const CLAIM_AGE_MS = 5 * SECOND;
+/** A message that nothing stood in the way of is tried within this. */
+const FREE_MS = 45 * MINUTE;
+/** Longer than the longest pause between two tries and the longest wish of a carrier. */
+const AGAIN_MS = 100 * MINUTE;
+/** How long an unknown outcome waits for a report where the policy is to hold. */
+const HOLD_MS = 15 * MINUTE;
+/** G4: after its validity, while all is up; and what a flight's lease and its grace may add. */
+const LATE_MS = 10 * MINUTE + 90 * SECOND;
+const NOT_FINAL = new Set([3, 7, 26]);
+/** Ops of all processes in one virtual second: far above what the small loads here need. */
+const BUSY = 4000;
+
+const FINAL_OF: Partial<Record<ReportKind, number>> = {
+  retrieved: 5,
+  expired: 15,
+  rejected: 9,
+  indeterminate: 9,
+  unrecognised: 9,
+  unreachable: 9,
+  unsupported: 9,
+};
+
+export class Oracles implements StoreWatch, PeerWatch {
+  violation: Violation | null = null;
+  install = '';
+  submissions = 0;
+  db!: DatabaseSync;
+  /** What customers send, by index. */
+  readonly orders = new Map<number, Order>();
+  readonly #scheduler: Scheduler;
+  readonly #plan: Plan;
+  readonly #facts = new Map<number, Fact>();
+  /** Members by leader. */
+  readonly #leaders = new Map<number, Fact[]>();
+  readonly #byTo = new Map<string, Fact>();
+  readonly #byKey = new Map<string, Fact>();
+  readonly #bulks = new Map<string, BulkFact>();
+  readonly #idems = new Map<string, number>();
+  readonly #answers = new Map<number, string>();
+  readonly #acknowledged = new Set<number>();
+  /** The newest claim of each leader. */
+  readonly #claims = new Map<number, { token: number; asker: Asker; at: number }>();
+  /** Leases by token, until they are settled, given back or gone with the embedded store's process. */
+  readonly #leases = new Map<number, { leader: number; until: number }>();
+  /** The last ones of each process and carrier, virtual ms. */
+  readonly #departures = new Map<string, number[]>();
+  readonly #inFlight = new Map<number, Handover>();
+  /** Submissions by carrier's id, and when a settle taught the store that id. */
+  readonly #taken = new Map<string, { handover: Handover; leader: number; learntAt: number | null }>();
+  /** Finals handed out to those who pull, by event. */
+  readonly #pulled = new Set<number>();
+  readonly #pulledByCustomer = new Set<string>();
+  /** Formed webhooks: their bytes. */
+  readonly #bodies = new Map<number, string>();
+  /** When not everything was well, [from, until) in virtual ms. */
+  readonly #bad: [number, number][] = [];
+  #processesDownSince: number | null = 0;
+  #lastEvent = 0;
+  #second = 0;
+  #busy = 0;
+
+  constructor(scheduler: Scheduler, plan: Plan) {
+    this.#scheduler = scheduler;
+    this.#plan = plan;
+  }
+
+  get messages(): number {
+    return this.#facts.size;
+  }
+
+  fail(oracle: string, what: string, nos: readonly number[] = []): void {
+    if (this.violation) return;
+    this.violation = new Violation(oracle, what, nos, this.#scheduler.now);
+    this.#scheduler.trace(`VIOLATED ${oracle}: ${what}`, nos);
+  }
+
+  #now(): number {
+    return START + this.#scheduler.now;
+  }
+
+  #trace(text: string, nos: readonly number[] = []): void {
+    this.#scheduler.trace(text, nos);
+  }
+
+  // ---------------------------------------------------------------------------------------------------- what was well
+
+  down(from: number, until: number): void {
+    this.#bad.push([from, until]);
+  }
+
+  /** Whether any process is up. */
+  processes(up: boolean): void {
+    if (up && this.#processesDownSince !== null) this.down(this.#processesDownSince, this.#scheduler.now);
+    this.#processesDownSince = up ? null : (this.#processesDownSince ?? this.#scheduler.now);
+  }
+
+  heal(): void {
+    for (const window of this.#bad) window[1] = Math.min(window[1], this.#scheduler.now + MINUTE);
+  }
+
+  /** How much of [from, until) (epoch ms) was well, windows counted where given. */
+  #wellMs(from: number, until: number, window: Window | null = null): number {
+    let well = 0;
+    // In steps of a minute: the tolerance is coarser.
+    for (let at = from; at < until; at += MINUTE) {
+      const end = Math.min(at + MINUTE, until);
+      if (nextOpening(window, at) > at) continue;
+      const bad = this.#bad.some(([begin, stop]) => begin < end - START && stop > at - START);
+      if (!bad) well += end - at;
+    }
+    return well;
+  }
+
+  logged(message: string, fields: object): void {
+    this.#trace(`error logged: ${message}`);
+    if (EXPECTED_ERRORS.some((known) => message.startsWith(known))) return;
+    const { err } = fields as { err?: Error };
+    this.fail('no error that is a bug is logged', `${message}: ${err?.stack ?? JSON.stringify(fields)}`);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- store
+
+  committed(op: Op, result: OpResult, asker: Asker): void {
+    this.#countBusy();
+    if ('bug' in result) this.fail('the store does not throw', `${op[0]}: ${result.bug}`);
+    if (!('ok' in result)) return;
+    switch (op[0]) {
+      case 'accept':
+        this.#accepted(op[1], result.ok as Accepted);
+        break;
+      case 'claim':
+        if ((result.ok as Claims).claims.length > 0) this.onMoment(asker);
+        for (const claim of (result.ok as Claims).claims) {
+          this.#claims.set(claim.leader, { token: claim.token, asker, at: this.#now() });
+          this.#leases.set(claim.token, { leader: claim.leader, until: Math.floor(this.#now()) + op[1].leaseMs });
+          this.#trace(
+            `claimed by ${asker.name}`,
+            claim.members.map((member) => member.no),
+          );
+        }
+        break;
+      case 'settle': {
+        const { leader, token, outcome } = op[1];
+        const fresh = result.ok === true;
+        this.#judgeSettle(leader, token, fresh);
+        if (outcome.kind === 'accepted') {
+          const known = this.#taken.get(outcome.carrierMessageId);
+          if (known) known.learntAt ??= this.#now();
+        }
+        this.#trace(`settled ${outcome.kind}${fresh ? '' : ' (stale)'} by ${asker.name}`, this.#nosOf(leader));
+        break;
+      }
+      case 'release':
+        for (const { token } of op[1].claims) this.#leases.delete(token);
+        break;
+      case 'report':
+        this.#reported(op[1]);
+        break;
+      case 'takeReports':
+        for (const row of (result.ok as Page<EventRow>).rows) this.#handedOut(op[1].account, row);
+        break;
+      case 'bulkSteer':
+        if ((result.ok as Steered).kind === 'done' && 'id' in op[1].bulk) {
+          for (const { kind } of op[1].changes) this.#steered(op[1].account, op[1].bulk.id, kind);
+        }
+        break;
+      case 'webhookNext':
+        for (const webhook of (result.ok as Webhooks).webhooks) {
+          const stranger = webhook.events.find((event) => this.#facts.get(event.no)?.account !== webhook.account);
+          if (stranger) {
+            this.fail('accounts are isolated (G18)', `webhook ${webhook.no} carries a stranger's event`, [stranger.no]);
+          }
+        }
+        break;
+      case 'webhookSettle': {
+        const { no, body } = op[1];
+        if (body === null || result.ok !== true) break;
+        const known = this.#bodies.get(no);
+        if (known !== undefined && known !== body) this.fail('retries carry the same bytes (G10)', `webhook ${no}`);
+        this.#bodies.set(no, body);
+        break;
+      }
+    }
+  }
+
+  #judgeSettle(leader: number, token: number, fresh: boolean): void {
+    const lease = this.#leases.get(token);
+    this.#leases.delete(token);
+    if (fresh && this.#claims.get(leader)?.token !== token) {
+      this.fail('a stale settle changes nothing (G7)', `token ${token} is not the newest`, this.#nosOf(leader));
+    } else if (!fresh && lease && lease.until > this.#now()) {
+      this.fail('a settle within its lease counts (G7)', `token ${token} was taken for stale`, this.#nosOf(leader));
+    }
+  }
+
+  /** Told of the moments at which a process has most to lose. */
+  onMoment: (caller: Caller | Asker) => void = () => undefined;
+
+  posted(caller: Caller): void {
+    this.onMoment(caller);
+  }
+
+  #countBusy(): void {
+    const second = Math.floor(this.#scheduler.now / SECOND);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#busy = 0;
+    }
+    if (++this.#busy > BUSY) this.fail('no loop spins', `more than ${BUSY} ops in one second`);
+  }
+
+  #accepted(request: Accept, result: Accepted): void {
+    if (result.kind !== 'accepted') return;
+    const duplicates = new Set(result.duplicates);
+    const refused = new Map(request.refused);
+    const keys = new Map(request.keys);
+    const { account, idem } = request;
+    if (idem) {
+      const name = `${account} ${idem.key}`;
+      if (this.#idems.has(name)) {
+        this.fail('repeats do not send twice (G3)', `Idempotency-Key ${idem.key} was accepted twice`);
+      }
+      this.#idems.set(name, request.first);
+    }
+    const base = request.specs[0]?.first ?? 0;
+    const order = this.orders.get(orderIndexOf(request.to));
+    const bulk = request.bulkId === null && !order?.limit ? null : this.#bulk(request, result, order);
+    for (const spec of request.specs) {
+      for (let no = spec.first; no < spec.end; no++) {
+        if (duplicates.has(no)) continue;
+        const run = request.runs.find((one) => one.first <= no && no < one.end);
+        const fact: Fact = {
+          no,
+          account,
+          to: request.to[no - base] as string,
+          leader: run?.group ? run.first : no,
+          group: run?.group ? run.end - run.first : 0,
+          refused: refused.get(no) ?? 0,
+          endpoint: spec.endpoint ? { host: new URL(spec.endpoint.url).host } : null,
+          intermediate: spec.intermediate,
+          acceptedAt: Math.floor(this.#now()),
+          // What the customer wrote, not what became of it.
+          sendAt: order?.sendAt ?? null,
+          window: run?.window ?? null,
+          validityMs: run?.validityMs ?? 0,
+          bulk,
+          links: spec.links.length > 0,
+          key: keys.get(no) ?? null,
+          events: [],
+          told: [],
+          handovers: [],
+          copies: 0,
+          reports: [],
+        };
+        this.#facts.set(no, fact);
+        if (fact.key !== null) {
+          const name = `${account} ${fact.key}`;
+          const first = this.#byKey.get(name);
+          if (first) this.fail('repeats do not send twice (G3)', `message id ${fact.key} twice`, [first.no, no]);
+          this.#byKey.set(name, fact);
+        }
+        if (fact.refused === 0) {
+          const first = this.#byTo.get(fact.to);
+          if (first) this.fail('repeats do not send twice (G3)', `${fact.to} has two messages`, [first.no, no]);
+          this.#byTo.set(fact.to, fact);
+          const members = this.#leaders.get(fact.leader);
+          if (members) members.push(fact);
+          else this.#leaders.set(fact.leader, [fact]);
+        }
+      }
+    }
+    this.#trace(
+      `accepted ${request.first}`,
+      [...this.#facts.keys()].filter((no) => no >= base && no < base + request.to.length),
+    );
+  }
+
+  #bulk(request: Accept, result: Extract<Accepted, { kind: 'accepted' }>, order: Order | undefined): BulkFact {
+    const id = request.bulkId ?? `#${result.bulk}`;
+    const name = `${request.account} ${id}`;
+    let bulk = this.#bulks.get(name);
+    if (!bulk) {
+      bulk = {
+        account: request.account,
+        id,
+        limit: null,
+        everLimited: false,
+        since: this.#scheduler.now,
+        everPaused: false,
+        pausedAt: null,
+        canceledAt: null,
+        departures: [],
+      };
+      this.#bulks.set(name, bulk);
+    }
+    const limit = order?.limit;
+    if (limit && (limit.amount !== bulk.limit?.amount || limit.unitMs !== bulk.limit.unitMs)) {
+      bulk.limit = limit;
+      bulk.since = this.#scheduler.now;
+      bulk.departures = [];
+      bulk.everLimited = true;
+    }
+    return bulk;
+  }
+
+  #steered(account: number, id: string, to: BulkChange['kind']): void {
+    const bulk = this.#bulks.get(`${account} ${id}`);
+    if (!bulk) return;
+    this.#trace(`bulk ${id} of ${account}: ${to}`);
+    if (to === 'resume') bulk.pausedAt = null;
+    if (to === 'pause') {
+      bulk.pausedAt ??= this.#scheduler.now;
+      bulk.everPaused = true;
+    }
+    if (to === 'cancel') bulk.canceledAt ??= this.#scheduler.now;
+  }
+
+  #reported(report: CarrierReport): void {
+    const id = plainId(report.carrierMessageId);
+    const taken = this.#taken.get(id);
+    if (!taken) return;
+    const members = this.#leaders.get(taken.leader) ?? [];
+    const named = members.length === 1 ? members : members.filter((fact) => report.addresses.includes(fact.to));
+    for (const fact of named) fact.reports.push({ kind: report.kind, id, at: this.#now() });
+    this.#trace(
+      `report ${report.kind} under ${id}`,
+      named.map((fact) => fact.no),
+    );
+  }
+
+  #tail: StatementSync | null = null;
+  /** What the last commit wrote of statuses. */
+  looked(): void {
+    this.#tail ??= this.db.prepare(
+      `SELECT no, message, account, at, status, error, kind FROM event WHERE no > ? ORDER BY no`,
+    );
+    const rows = this.#tail.all(this.#lastEvent) as unknown as {
+      no: number;
+      message: number;
+      account: number;
+      at: number;
+      status: number;
+      error: number;
+      kind: number;
+    }[];
+    for (const row of rows) {
+      this.#lastEvent = row.no;
+      if (row.kind !== 0) continue;
+      const fact = this.#facts.get(row.message);
+      if (!fact) {
+        this.fail('all or nothing per request (G2)', `an event of a message that nobody sent: ${row.message}`);
+        return;
+      }
+      this.#trace(`status ${row.status} error ${row.error}`, [fact.no]);
+      const last = fact.events.at(-1);
+      if (last?.final) {
+        this.fail('the first final status wins (G4)', `${last.status} became ${row.status}`, [fact.no]);
+      }
+      if (row.account !== fact.account) this.fail('accounts are isolated (G18)', 'event of another account', [fact.no]);
+      const final = !NOT_FINAL.has(row.status);
+      fact.events.push({ no: row.no, at: row.at, status: row.status, error: row.error, final });
+    }
+  }
+
+  #handedOut(account: number, row: EventRow): void {
+    const fact = this.#facts.get(row.no);
+    if (!fact || fact.account !== account) {
+      this.fail('accounts are isolated (G18)', `account ${account} was given a stranger's report`, [row.no]);
+      return;
+    }
+    if (this.#pulled.has(row.event)) this.fail('pulled at most once (G16)', `event ${row.event}`, [row.no]);
+    this.#pulled.add(row.event);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- customers
+
+  /** An answer to a customer's POST. */
+  answered(order: Order, answer: Answer, ids: Ids): void {
+    this.#trace(`order ${order.index} answered ${answer.status}`);
+    if (answer.status !== 200) {
+      if (answer.status >= 500) this.fail('a request is answered', `order ${order.index}: ${answer.body}`);
+      return;
+    }
+    const { messages } = JSON.parse(answer.body) as { messages: { messageId: string; status: { id: number } }[] };
+    for (const { messageId, status } of messages) {
+      const no = ids.parse('message', messageId) ?? this.#byKey.get(`${order.account} ${messageId}`)?.no ?? -1;
+      if (!this.#exists(no)) {
+        this.fail('acknowledged exists (G1)', `order ${order.index}: ${messageId} (${status.id}) is not there`, [no]);
+        return;
+      }
+      this.#acknowledged.add(no);
+    }
+    if (order.idem === null) return;
+    const known = this.#answers.get(order.index);
+    if (known !== undefined && known !== answer.body) {
+      this.fail('repeats do not send twice (G3)', `order ${order.index} was answered differently`);
+    }
+    this.#answers.set(order.index, answer.body);
+  }
+
+  #existsQuery: StatementSync | null = null;
+  #exists(no: number): boolean {
+    this.#existsQuery ??= this.db.prepare('SELECT 1 FROM message WHERE no = ?');
+    return this.#existsQuery.get(no) !== undefined;
+  }
+
+  /** Reports that a customer pulled. */
+  pulled(account: number, answer: Answer, ids: Ids): void {
+    if (answer.status !== 200) {
+      this.fail('a request is answered', `reports: ${answer.body}`);
+      return;
+    }
+    const { results } = JSON.parse(answer.body) as { results: { messageId: string; status: { id: number } }[] };
+    for (const { messageId } of results) {
+      const no = ids.parse('message', messageId) ?? this.#byKey.get(`${account} ${messageId}`)?.no ?? -1;
+      const fact = this.#facts.get(no);
+      if (!fact || fact.account !== account) {
+        this.fail('accounts are isolated (G18)', `account ${account} pulled ${messageId}`, [no]);
+        return;
+      }
+      if (this.#pulledByCustomer.has(messageId)) this.fail('pulled at most once (G16)', messageId, [no]);
+      this.#pulledByCustomer.add(messageId);
+      this.#trace(`pulled by account ${account}`, [no]);
+    }
+  }
+
+  /** A page of logs. */
+  logsRead(account: number, answer: Answer, ids: Ids): void {
+    if (answer.status !== 200) {
+      this.fail('a request is answered', `logs: ${answer.body}`);
+      return;
+    }
+    const { results } = JSON.parse(answer.body) as { results: { messageId: string; destination: string }[] };
+    for (const { messageId, destination } of results) {
+      const no = ids.parse('message', messageId) ?? this.#byKey.get(`${account} ${messageId}`)?.no ?? -1;
+      const fact = this.#facts.get(no);
+      if (fact?.account !== account || fact.to !== destination) {
+        this.fail('accounts are isolated (G18)', `account ${account} was shown ${messageId} in its logs`, [no]);
+        return;
+      }
+    }
+  }
+
+  /** A customer's endpoint processed a POST. */
+  told(host: string, contentType: string, body: string): void {
+    for (const report of reportsIn(contentType, body)) {
+      const fact = this.#byNumber(report.to);
+      if (!fact) {
+        this.fail('what is told is true', `a report to ${host} about nobody: ${report.to}`);
+        return;
+      }
+      if (fact.endpoint?.host !== host) {
+        this.fail('accounts are isolated (G18)', `${host} was told of a message that is not its own`, [fact.no]);
+        return;
+      }
+      this.#trace(`${host} told ${report.status}/${report.error}`, [fact.no]);
+      const { status, error } = report;
+      if (fact.told.some((one) => one.status === status && one.error === error)) continue;
+      const wanted = this.#wanted(fact);
+      const place = fact.told.length;
+      if (wanted[place]?.status !== status || wanted[place]?.error !== error) {
+        const known = wanted.some((event) => event.status === status && event.error === error);
+        this.fail(
+          known ? 'a message is told of in order (G9)' : 'what is told is true',
+          `told ${status}/${error} as report ${place + 1} of ${wanted.map((event) => `${event.status}/${event.error}`).join(' ')}`,
+          [fact.no],
+        );
+        return;
+      }
+      fact.told.push({ status, error });
+    }
+  }
+
+  /** Refused destinations are as the customer wrote them, and may stand twice. */
+  #byNumber(to: string): Fact | undefined {
+    const taken = this.#byTo.get(to);
+    if (taken) return taken;
+    for (const fact of this.#facts.values()) if (fact.refused !== 0 && fact.to === to) return fact;
+    return undefined;
+  }
+
+  /** The events that its endpoint is to be told of, each once: what repeats a pair cannot be told apart from a copy. */
+  #wanted(fact: Fact): { status: number; error: number }[] {
+    if (!fact.endpoint) return [];
+    const seen = new Set<string>();
+    return fact.events.filter((event) => {
+      if (!event.final && !fact.intermediate) return false;
+      const name = `${event.status}/${event.error}`;
+      if (seen.has(name)) return false;
+      seen.add(name);
+      return true;
+    });
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- carriers
+
+  #flight: StatementSync | null = null;
+  submitted(handover: Handover): void {
+    this.submissions++;
+    this.onMoment(handover.caller);
+    const { transactionId, caller, recipients, carrier } = handover;
+    const leader = Number(/^[0-9a-f]{8}-(\d+)/.exec(transactionId)?.[1] ?? Number.NaN);
+    const all = this.#leaders.get(leader) ?? [];
+    const members = all.filter((fact) => recipients.includes(fact.to));
+    const nos = members.map((fact) => fact.no);
+    this.#trace(`submitted by ${caller.name} to ${carrier.name} as ${transactionId}`, nos);
+    if (members.length !== recipients.length || !transactionId.startsWith(this.install)) {
+      this.fail('only what was accepted is submitted', `${transactionId} to ${recipients.join(' ')}`, nos);
+      return;
+    }
+    const now = this.#now();
+    const claim = this.#claims.get(leader);
+    for (const fact of members) {
+      this.#judgeTime(fact, now);
+      fact.handovers.push(handover);
+      const last = fact.events.at(-1);
+      if (claim && last?.final && last.at < claim.at) {
+        this.fail('no submission after a recorded end (G7)', `it was final with ${last.status}`, nos);
+      } else if (claim && last?.status === 3 && last.error === 0 && last.at < claim.at) {
+        this.fail('no submission after a recorded success (G7)', 'the carrier had taken it', nos);
+      }
+    }
+    const other = this.#inFlight.get(leader);
+    if (other) this.fail('one submission in flight (G7)', `${other.caller.name} still has one out`, nos);
+    this.#inFlight.set(leader, handover);
+    this.#flight ??= this.db.prepare('SELECT token, lease_until FROM flight WHERE leader = ?');
+    const flight = this.#flight.get(leader) as { token: number; lease_until: number } | undefined;
+    if (!claim || claim.asker !== (caller as unknown) || flight?.token !== claim.token) {
+      this.fail('only a holder of the claim submits (G7)', `${caller.name} has lost it`, nos);
+    } else if (flight.lease_until < now + carrier.timeoutMs) {
+      this.fail('only a holder of the claim submits (G7)', 'its lease ends before the time-out', nos);
+    }
+    this.#judgePace(members, nos);
+    this.#judgeRate(handover, nos);
+    const before = members[0]?.handovers.at(-2);
+    const early = before ? this.#scheduler.now - before.startedAt : Number.POSITIVE_INFINITY;
+    if (carrier.onUnknown === 'hold' && before?.outcome === 'unknown' && early < HOLD_MS - SECOND) {
+      this.fail('an unknown outcome is held for its report (G6)', `only ${Math.round(early)} ms`, nos);
+    }
+  }
+
+  /** A lane's own rate, which a process keeps for itself. */
+  #judgeRate({ caller, carrier }: Handover, nos: readonly number[]): void {
+    const { ratePerSecond, name } = carrier;
+    if (ratePerSecond === 0) return;
+    const key = `${caller.name} ${name}`;
+    const burst = Math.max(1, Math.floor(ratePerSecond));
+    const spanMs = (burst * SECOND) / ratePerSecond;
+    const departures = this.#departures.get(key) ?? [];
+    this.#departures.set(key, departures);
+    departures.push(this.#scheduler.now);
+    if (departures.length <= burst) return;
+    const first = departures.shift() as number;
+    if (this.#scheduler.now - first < spanMs - 0.01) {
+      this.fail('never faster than the rate of the carrier (G8)', `${burst + 1} in less than ${spanMs} ms`, nos);
+    }
+  }
+
+  #judgeTime(fact: Fact, now: number): void {
+    const nos = [fact.no];
+    if (fact.refused !== 0) this.fail('only what was accepted is submitted', 'it was refused at the door', nos);
+    if (fact.sendAt !== null && now < fact.sendAt) {
+      this.fail('never before sendAt (G8)', `${fact.sendAt - now} ms early`, nos);
+    }
+    if (nextOpening(fact.window, now) > now && nextOpening(fact.window, now - CLAIM_AGE_MS) > now - CLAIM_AGE_MS) {
+      this.fail('never outside the window (G8)', JSON.stringify(fact.window), nos);
+    }
+    const { bulk } = fact;
+    if (bulk?.pausedAt != null && this.#scheduler.now > bulk.pausedAt + CLAIM_AGE_MS) {
+      this.fail('a paused bulk stands still', `paused ${this.#scheduler.now - bulk.pausedAt} ms ago`, nos);
+    }
+    if (bulk?.canceledAt != null && this.#scheduler.now > bulk.canceledAt + CLAIM_AGE_MS) {
+      this.fail('a cancelled bulk sends no more', `cancelled ${this.#scheduler.now - bulk.canceledAt} ms ago`, nos);
+    }
+    const end = this.#endOf(fact);
+    if (end !== null && now >= end) this.fail('never after the validity (G8)', `${now - end} ms late`, nos);
+  }
+
+  /** When its validity begins, where nothing but acceptance, sendAt and the window decide. */
+  #startOf(fact: Fact): number | null {
+    if (fact.bulk?.everLimited || fact.bulk?.everPaused) return null;
+    return nextOpening(fact.window, Math.max(fact.acceptedAt, fact.sendAt ?? 0));
+  }
+
+  #endOf(fact: Fact): number | null {
+    const start = this.#startOf(fact);
+    return start === null ? null : start + fact.validityMs;
+  }
+
+  #judgePace(members: readonly Fact[], nos: readonly number[]): void {
+    const bulk = members[0]?.bulk;
+    if (!bulk?.limit) return;
+    const { now } = this.#scheduler;
+    // What was claimed before the limit changed goes by the old one.
+    if (now < bulk.since + CLAIM_AGE_MS) return;
+    const { amount, unitMs } = bulk.limit;
+    bulk.departures.push([now, members.length]);
+    let turns = 0;
+    for (let n = bulk.departures.length - 1; n >= 0; n--) {
+      const [at, count] = bulk.departures[n] as [number, number];
+      if (at <= now - unitMs) break;
+      // Members of a group leave together; their turns count for what comes after them.
+      turns += n === bulk.departures.length - 1 ? 1 : count;
+    }
+    if (turns > amount && bulk.departures.length > 1) {
+      const list = bulk.departures.slice(-amount - 1).map(([at, count]) => `${count} at ${(at / SECOND).toFixed(3)}`);
+      this.fail(
+        'never faster than the limit (G8)',
+        `bulk ${bulk.id}: ${turns} in ${unitMs} ms, ${amount} are allowed: ${list.join(', ')}`,
+        nos,
+      );
+    }
+  }
+
+  ended(handover: Handover): void {
+    const leader = leaderOf(handover);
+    if (this.#inFlight.get(leader) === handover) this.#inFlight.delete(leader);
+  }
+
+  /** What a dead process had out is in flight no more. */
+  died(caller: Caller): void {
+    if (this.#plan.nodes === 1) this.#leases.clear();
+    for (const [leader, handover] of this.#inFlight) {
+      if (handover.caller === caller) this.#inFlight.delete(leader);
+    }
+  }
+
+  took(handover: Handover, id: string): void {
+    const leader = leaderOf(handover);
+    this.#trace(`${handover.carrier.name} takes ${handover.transactionId} as ${id}`, this.#nosOf(leader));
+    if (!this.#taken.has(id)) this.#taken.set(id, { handover, leader, learntAt: null });
+  }
+
+  copied(handover: Handover, recipient: string): void {
+    const fact = this.#leaders.get(leaderOf(handover))?.find((one) => one.to === recipient);
+    if (!fact) return;
+    fact.copies++;
+    const { onUnknown, dedups } = handover.carrier;
+    const allowed = this.#copiesAllowed(fact, handover.carrier);
+    if (fact.copies <= allowed) return;
+    this.fail(
+      'extra copies only as the policy allows (G6)',
+      `copy ${fact.copies} on ${onUnknown}${dedups ? ', though the carrier drops repeated ids' : ''}`,
+      [fact.no],
+    );
+  }
+
+  #copiesAllowed(fact: Fact, carrier: CarrierPlan): number {
+    if (carrier.dedups) return 1;
+    // All but the last may have ended without our knowing.
+    const unclear = fact.handovers.slice(0, -1).filter((handover) => !isClear(handover)).length;
+    const most = carrier.onUnknown === 'fail' ? 1 : carrier.onUnknown === 'hold' ? 2 : Number.POSITIVE_INFINITY;
+    return Math.min(1 + unclear, most);
+  }
+
+  #nosOf(leader: number): number[] {
+    return (this.#leaders.get(leader) ?? []).map((fact) => fact.no);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- the end
+
+  /** Whether all that was accepted is final and told. */
+  idle(): boolean {
+    for (const fact of this.#facts.values()) {
+      const last = fact.events.at(-1);
+      if (!last?.final) return false;
+      if (fact.told.length < this.#wanted(fact).length) return false;
+      if (!fact.endpoint && !this.#pulled.has(last.no)) return false;
+    }
+    return this.#leftOpen() === null;
+  }
+
+  #leftOpen(): string | null {
+    for (const [table, where] of [
+      ['flight', ''],
+      ['retry', ''],
+      ['outbox', ''],
+      ['open_event', ''],
+      ['hook', 'WHERE state = 0'],
+      ['media', 'WHERE due_at IS NOT NULL'],
+    ]) {
+      const { n } = this.db.prepare(`SELECT count(*) AS n FROM ${table} ${where}`).get() as { n: number };
+      if (n > 0) return `${n} rows of ${table}`;
+    }
+    const due = this.db.prepare('SELECT count(*) AS n FROM turn WHERE due_at IS NOT NULL').get() as { n: number };
+    return due.n > 0 ? `${due.n} accounts with a turn` : null;
+  }
+
+  /** After phase 2. */
+  finish(): void {
+    for (const fact of this.#facts.values()) this.#judgeEnd(fact);
+    const open = this.#leftOpen();
+    if (open !== null) this.fail('nothing is left open', open);
+    const rows = this.db.prepare('SELECT no, state, status, error FROM message').all() as {
+      no: number;
+      state: number;
+      status: number;
+      error: number;
+    }[];
+    if (rows.length !== this.#facts.size) {
+      this.fail('all or nothing per request (G2)', `${rows.length} rows of ${this.#facts.size} messages`);
+    }
+    for (const row of rows) {
+      const last = this.#facts.get(row.no)?.events.at(-1);
+      if (last?.status !== row.status || last.error !== row.error) {
+        this.fail('the first final status wins (G4)', `its row says ${row.status}, its last event ${last?.status}`, [
+          row.no,
+        ]);
+      }
+    }
+    for (const no of this.#acknowledged) {
+      if (!this.#exists(no)) this.fail('acknowledged exists (G1)', `${no} is gone`, [no]);
+    }
+  }
+
+  #judgeEnd(fact: Fact): void {
+    const nos = [fact.no];
+    const last = fact.events.at(-1);
+    if (!last?.final) {
+      this.fail('every message ends (G4)', `it is still ${last?.status ?? 26}`, nos);
+      return;
+    }
+    const wanted = this.#wanted(fact);
+    if (fact.told.length < wanted.length) {
+      this.fail('every wanted report is told (G10)', `${fact.told.length} of ${wanted.length}`, nos);
+    }
+    if (!fact.endpoint && !this.#pulled.has(last.no)) this.fail('every final report can be pulled (G16)', '', nos);
+    this.#judgeLateness(fact, last);
+    this.#judgeTruth(fact, last);
+    this.#judgeReports(fact, last);
+  }
+
+  #judgeLateness(fact: Fact, last: { at: number }): void {
+    const end = this.#endOf(fact);
+    if (end === null || fact.refused !== 0 || last.at <= end + LATE_MS) return;
+    const well = this.#wellMs(end, last.at);
+    if (well > LATE_MS) {
+      this.fail('every message ends (G4)', `${Math.round(well / SECOND)} s after its validity`, [fact.no]);
+    }
+  }
+
+  #judgeTruth(fact: Fact, last: { at: number; status: number; error: number }): void {
+    const nos = [fact.no];
+    const { status, error } = last;
+    const lie = (what: string): void => this.fail('the status is true (G5)', `${status}/${error}: ${what}`, nos);
+    const told = (kind: (one: ReportKind) => boolean): boolean => fact.reports.some((report) => kind(report.kind));
+    const taken = fact.handovers.some((handover) => handover.taken && handover.startedAt < last.at - START);
+    switch (status) {
+      case 5:
+        if (!told((kind) => kind === 'retrieved')) lie('no handset retrieved it');
+        break;
+      case 2:
+        if (!taken) lie('no carrier took it');
+        break;
+      case 4:
+        if (!fact.handovers.some((handover) => handover.refused)) lie('no carrier refused it');
+        break;
+      case 9:
+        if (!told((kind) => FINAL_OF[kind] === 9)) lie('no report said so');
+        break;
+      case 15: {
+        if (told((kind) => kind === 'expired')) break;
+        if (taken) lie('a carrier had taken it');
+        if (fact.handovers.length === 0) this.#judgeUntried(fact);
+        else this.#judgeGivenUp(fact);
+        break;
+      }
+      case 29:
+        this.#judgeGivenUp(fact);
+        if (fact.handovers.length === 0 && this.#plan.faults.lostAnswer === 0 && !this.#mayBeLost(fact)) {
+          lie('it never left');
+        }
+        break;
+      case 31:
+        if (fact.bulk?.canceledAt == null) lie('nobody cancelled it');
+        if (taken && fact.handovers.some((handover) => handover.outcome === 'accepted')) lie('a carrier had taken it');
+        break;
+      case 100:
+        if (!fact.links) lie('it has no content to fetch');
+        break;
+      default:
+        if (fact.refused !== status) lie('nothing explains it');
+    }
+  }
+
+  /** A process died or stood still: a claim may have been lost that was never used. */
+  #mayBeLost(_fact: Fact): boolean {
+    const { kill, pause, stop, storeDown, storeSlow } = this.#plan.faults;
+    return kill + pause + stop + storeDown + storeSlow > 0;
+  }
+
+  #judgeUntried(fact: Fact): void {
+    const start = this.#startOf(fact);
+    if (start === null || fact.links) return;
+    // A claim whose answer was lost may have been used, for all that the store can know: its policy decides.
+    if (this.db.prepare('SELECT 1 FROM attempt WHERE leader = ?').get(fact.leader)) return;
+    const well = this.#wellMs(start, Math.min(start + fact.validityMs, this.#now()), fact.window);
+    if (well > FREE_MS) {
+      this.fail('what may leave is tried (G5)', `nothing was in its way for ${well / MINUTE} min`, [fact.no]);
+    }
+  }
+
+  /** Asked now and then: whether a lane has work and does nothing. */
+  watch(): void {
+    for (const fact of this.#facts.values()) {
+      if (fact.handovers.length === 0 && fact.events.at(-1)?.final !== true) this.#judgeUntried(fact);
+    }
+  }
+
+  /** What could be tried again was, until the end. */
+  #judgeGivenUp(fact: Fact): void {
+    const end = this.#endOf(fact);
+    const last = fact.handovers.at(-1);
+    if (end === null || !last || fact.reports.length > 0 || last.outcome === 'accepted' || last.outcome === null)
+      return;
+    const { onUnknown } = last.carrier;
+    // As the store has it: also what it took for lost.
+    const { n: unknowns } = this.db
+      .prepare(`SELECT count(*) AS n FROM attempt WHERE leader = ? AND outcome = 'unknown'`)
+      .get(fact.leader) as { n: number };
+    if (unknowns > 0 && (onUnknown === 'fail' || (onUnknown === 'hold' && unknowns > 1))) return;
+    const well = this.#wellMs(START + last.startedAt, end, fact.window);
+    if (well > AGAIN_MS) {
+      this.fail('what may be tried again is (G5)', `nothing was in its way for ${Math.round(well / MINUTE)} min`, [
+        fact.no,
+      ]);
+    }
+  }
+
+  /** A report that came in time decides. */
+  #judgeReports(fact: Fact, last: { at: number; status: number }): void {
+    let first: { at: number; statuses: number[] } | null = null;
+    for (const report of fact.reports) {
+      const status = FINAL_OF[report.kind];
+      const learntAt = this.#taken.get(report.id)?.learntAt ?? null;
+      if (status === undefined || learntAt === null) continue;
+      const at = Math.max(report.at, learntAt);
+      // Reports are parked 48 h for the answer that teaches their id.
+      if (at - report.at > 47 * HOUR) continue;
+      if (!first || at < first.at) first = { at, statuses: [status] };
+      else if (at === first.at) first.statuses.push(status);
+    }
+    if (!first || last.at < first.at) return;
+    if (!first.statuses.includes(last.status) || last.at > first.at + SECOND) {
+      this.fail('a timely report decides (G5)', `${first.statuses.join(' or ')} was reported before ${last.status}`, [
+        fact.no,
+      ]);
+    }
+  }
+}
+
+/** Error lines that tell of trouble outside. */
+const EXPECTED_ERRORS = [
+  'given up: the store did not take what became of an attempt',
+  'carrier did not heed its time-out',
+  'webhook: cannot be settled, it will be repeated',
+];
+
+function isClear(handover: Handover): boolean {
+  // A known outcome that no living process could settle is as good as unknown.
+  if (handover.outcome === null || handover.outcome === 'unknown') return false;
+  return handover.outcome !== 'accepted' && !handover.taken;
+}
+
+function leaderOf(handover: Handover): number {
+  return Number(/^[0-9a-f]{8}-(\d+)/.exec(handover.transactionId)?.[1] ?? Number.NaN);
+}
+
+/** As the MMSC gave it. */
+function plainId(id: string): string {
+  return id.trim().replace(/^<|>$/g, '').replace(/@.*$/, '').toLowerCase();
+}
+
+function reportsIn(contentType: string, body: string): { to: string; status: number; error: number }[] {
+  if (contentType !== 'application/xml') {
+    const { results } = JSON.parse(body) as {
+      results: { to: string; status: { id: number }; error: { id: number } }[];
+    };
+    return results.map(({ to, status, error }) => ({ to, status: status.id, error: error.id }));
+  }
+  return body
+    .split('<result>')
+    .slice(1)
+    .map((text) => {
+      const id = (name: string): number =>
+        Number(new RegExp(`<${name}>.*?<id>(\\d+)</id>.*?</${name}>`, 's').exec(text)?.[1] ?? Number.NaN);
+      return { to: /<to>([^<]*)<\/to>/.exec(text)?.[1] ?? '', status: id('status'), error: id('error') };
+    });
+}
