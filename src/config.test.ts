@@ -55,6 +55,7 @@ describe('without any configuration', () => {
       uploadValidityMinutes: 69_120,
       logsHours: 48,
       retentionDays: 7,
+      retentionMessages: 10_000_000,
       linkDays: 90,
       carriers: [],
     });

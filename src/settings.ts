@@ -278,6 +278,13 @@ export const SETTINGS = [
   setting('retentionDays', whole(3, 3650), 7, 'how long finished messages and undelivered webhooks are kept', {
     unit: 'days',
   }),
+  setting(
+    'retentionMessages',
+    whole(1000, 1_000_000_000),
+    10_000_000,
+    'finished messages kept at most; the oldest leave earlier',
+    { unit: 'messages' },
+  ),
   setting('linkDays', whole(1, 3650), 90, 'how long a shortened link works', { unit: 'days' }),
   { ...setting('carriers', carriers, [], 'the MMSCs that messages go to'), env: null },
 ] as const satisfies readonly Setting[];

@@ -24,6 +24,7 @@ import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
 import { isLoopback, isSqlite, publicUrlOf } from '../config.ts';
 import type { Env } from '../env.ts';
+import type { ServerFacts } from '../main.ts';
 import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
 
 /** What one check found. */
@@ -43,6 +44,12 @@ const DISK_FAIL = 64 * 1024 ** 2;
 /** This code was not written before this instant: a clock that says less is wrong. */
 const WRITTEN_AT = 1_767_225_600_000; // 2026-01-01
 const CLOCK_BEHIND_MS = 2000;
+/** More than this between our clock and the database's is worth a warning. */
+const CLOCK_APART_MS = 2000;
+/** Connections of one process with all roles: ten each for its two threads that use the store, and one to start. */
+const NODE_CONNECTIONS = 21;
+/** Ours last milliseconds and are ended after 5 s. */
+const OLD_TRANSACTION_MS = 60_000;
 const PROBE_WRITES = 15;
 /** No medium that survives a power cut answers faster, not even battery-backed memory behind a bus. */
 const SYNC_TOO_FAST_US = 5;
@@ -60,8 +67,14 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
   checks.push(dataDirCheck(config.dataDir));
   const place = existingPlace(config.dataDir);
   checks.push(fileSystemCheck(place), diskCheck(place));
-  checks.push(...durabilityChecks(place, env));
-  checks.push(...storeChecks(config, env));
+  if (isSqlite(config.store)) {
+    checks.push(...durabilityChecks(place, env));
+    checks.push(...storeChecks(config, env));
+  } else {
+    // Loaded only here: which store there is, only the wiring knows.
+    const { inspectStore } = await import('../main.ts');
+    checks.push(...postgresChecks(await inspectStore(config, env)));
+  }
   if (!checks.some((check) => check.check === 'clock')) checks.push(clockCheck(env.clock.now(), null));
   checks.push(...(await portChecks(config, env)), exposureCheck(config));
   checks.push(routeCheck(config));
@@ -269,6 +282,95 @@ function storeChecks(config: Config, env: Env): Check[] {
   }
 }
 
+/** What the servers of a PostgreSQL store say. Of several one must take writes; the others stand by. */
+export function postgresChecks(servers: ServerFacts[]): Check[] {
+  const many = servers.length > 1;
+  const checks = servers.flatMap((server) => {
+    if (server.kind !== 'unreachable') return answeredChecks(server, many);
+    const found = `${server.url} cannot be reached: ${server.words}`;
+    return many
+      ? [warn('store', found, 'while it is away nothing can take over from the other')]
+      : [fail('store', found, 'start it, or correct POSTCARD_STORE')];
+  });
+  const primaries = servers.filter((server) => server.kind === 'answered' && !server.standby);
+  if (many && primaries.length === 0) {
+    checks.push(
+      fail('store', 'none of the servers takes writes', 'promote one: until then messages are answered with 503'),
+    );
+  }
+  if (primaries.length > 1) {
+    const found = `${primaries.length} servers take writes`;
+    checks.push(fail('store', found, 'two primaries lose messages when one becomes a standby: stop the older one'));
+  }
+  return checks;
+}
+
+function answeredChecks(server: Extract<ServerFacts, { kind: 'answered' }>, many: boolean): Check[] {
+  const { url, version, settings, schema, clock, connections, transactions } = server;
+  const named = (check: Check): Check => (many ? { ...check, found: `${url}: ${check.found}` } : check);
+  // A standby beside a primary is as it should be; what else is unsafe there will matter when it takes over.
+  const unfit = server.standby && many ? null : server.unsafe;
+  const found = `${url}: PostgreSQL ${version}, ${server.standby ? 'standby' : 'primary'}, schema ${schema.version}`;
+  const checks: Check[] = [];
+  if (unfit !== null) checks.push(fail('store', found, unfit));
+  else if (schema.version > schema.known) {
+    checks.push(fail('store', found, `this Postcard knows schema ${schema.known} only; use the newer version`));
+  } else if (schema.version < schema.known) {
+    const will = schema.version === 0 ? 'make' : 'upgrade';
+    checks.push(ok('store', `${found}; the next start will ${will} it (to ${schema.known})`));
+  } else checks.push(ok('store', found));
+
+  const { fsync, fullPageWrites, synchronousCommit, synchronousStandbys } = settings;
+  const set = `fsync=${fsync}, full_page_writes=${fullPageWrites}, synchronous_commit=${synchronousCommit}`;
+  if (fsync !== 'on' || fullPageWrites !== 'on') {
+    checks.push(named(fail('durability', set, 'a 200 would not be durable; set both on')));
+  } else if (synchronousCommit === 'off' || synchronousCommit === 'local') {
+    checks.push(named(ok('durability', `${set}; Postcard sets it to on for itself: every 200 is on disk`)));
+  } else {
+    const copies = synchronousStandbys === '' ? 'on disk of one machine' : `on disk here and on ${synchronousStandbys}`;
+    checks.push(named(ok('durability', `${set}: every 200 is ${copies}`)));
+  }
+
+  checks.push(named(serverClock(clock.aheadMs, clock.withinMs)));
+
+  const free = connections.max - connections.reserved - connections.open;
+  const used = `${connections.open} of ${connections.max} open`;
+  checks.push(
+    named(
+      free < NODE_CONNECTIONS
+        ? warn('connections', used, `a process takes up to ${NODE_CONNECTIONS}; raise max_connections`)
+        : ok('connections', `${used}; room for ${Math.floor(free / NODE_CONNECTIONS)} more processes`),
+    ),
+  );
+
+  const hidden = transactions.all ? '' : ' that this role may see (grant it pg_read_all_stats for all)';
+  const { oldestMs } = transactions;
+  if (oldestMs !== null && oldestMs > OLD_TRANSACTION_MS) {
+    const words = `open for ${Math.round(oldestMs / 1000)} s (${transactions.application || 'without a name'})`;
+    const advice = 'no dead row is cleared while it lives, and all gets slower: end it';
+    checks.push(named(warn('transactions', words, advice)));
+  } else checks.push(named(ok('transactions', `none open for long${hidden}`)));
+  if (transactions.prepared > 0) {
+    const advice =
+      'Postcard makes none; each holds back the clearing of dead rows: commit or roll back what is forgotten';
+    checks.push(named(warn('transactions', `${transactions.prepared} prepared ones`, advice)));
+  }
+  if (server.idleSlots.length > 0) {
+    const advice = 'nobody reads them and the disk fills up: drop what is not needed';
+    checks.push(named(warn('replication', `idle slots: ${server.idleSlots.join(', ')}`, advice)));
+  }
+  return checks;
+}
+
+/** The database's clock decides for all nodes; ours, that of logs and signatures, should agree. */
+function serverClock(aheadMs: number, withinMs: number): Check {
+  const found = `the database is ${Math.abs(aheadMs)} ms ${aheadMs < 0 ? 'behind' : 'ahead of'} this machine (within ${withinMs} ms)`;
+  if (Math.abs(aheadMs) - withinMs > CLOCK_APART_MS) {
+    return warn('clock', found, "set both clocks (NTP): schedules follow the database's, logs and signatures this one");
+  }
+  return ok('clock', found);
+}
+
 /** `stored`: the latest instant that the store knows, epoch ms. Its clock never goes back, so a wall clock behind it stalls. */
 export function clockCheck(now: number, stored: number | null): Check {
   const found = new Date(now).toISOString();
@@ -367,7 +469,7 @@ function portTrouble(host: string, port: number, setting: string, code: string):
 }
 
 async function portChecks(config: Config, env: Env): Promise<Check[]> {
-  const runs = isRunning(config);
+  const runs = isSqlite(config.store) ? isRunning(config) : null;
   const checks: Check[] = [];
   for (const port of portsOf(config)) checks.push(await portCheck(config.host, port, runs, env));
   return checks;
@@ -376,7 +478,7 @@ async function portChecks(config: Config, env: Env): Promise<Check[]> {
 async function portCheck(
   host: string,
   { name, setting, port, path, ours }: Port,
-  runs: boolean,
+  runs: boolean | null,
   env: Env,
 ): Promise<Check> {
   const at = `${host}:${port}`;
@@ -392,6 +494,8 @@ async function portCheck(
   }
   const status = await answerOf(`${publicUrlOf(host, port)}${path}`, env);
   if (status !== null && ours(status)) {
+    // On PostgreSQL nothing tells whose it is.
+    if (runs === null) return ok(name, `${at} is taken by something that answers like a Postcard`);
     if (runs) return ok(name, `${at} is taken by the server that runs on this data directory`);
     const found = `${at} is taken by something that answers like a Postcard on another data directory`;
     return fail(name, found, `stop it or ${other}`);

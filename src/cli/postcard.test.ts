@@ -394,6 +394,28 @@ describe('bin/postcard.cjs', () => {
     server.close();
   });
 
+  it.runIf(installed)('bin/with-node puts it before an older one of the host, for every script of package.json', () => {
+    const bin = join(dir, 'host');
+    mkdirSync(bin);
+    writeFileSync(join(bin, 'node'), '#!/bin/sh\necho v18.19.0\n', { mode: 0o755 });
+    const env = { PATH: `${bin}:/usr/bin:/bin` };
+    const ran = spawnSync(join(root, 'bin', 'with-node'), ['node', '--version'], { encoding: 'utf8', cwd: dir, env });
+    expect(ran).toMatchObject({ status: 0, stdout: expect.stringMatching(/^v24\./) });
+    cpSync(join(root, 'bin', 'with-node'), join(dir, 'bare', 'bin', 'with-node'));
+    const bare = spawnSync(join(dir, 'bare', 'bin', 'with-node'), ['node', '--version'], { encoding: 'utf8', env });
+    expect(bare).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^postcard: needs Node 24 or later, this is v18\.19\.0; .*\n$/),
+    });
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
+    for (const script of Object.values(scripts) as string[]) {
+      expect(script.split(' && ')).toEqual(
+        script.split(' && ').map(() => expect.stringMatching(/^(exec )?bin\/with-node /)),
+      );
+    }
+  });
+
   it('passes signals on and ends as the command ends', async () => {
     const server = createServer((_request, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });

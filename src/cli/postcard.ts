@@ -10,6 +10,7 @@ import { isatty } from 'node:tty';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type Config, describeConfig, loadConfig, type Origins, publicUrlOf } from '../config.ts';
 import { type Env, realEnv } from '../env.ts';
+import { backup, restore } from './backup.ts';
 import { type Client, createClient } from './client.ts';
 import { demo, demoConfig } from './demo.ts';
 import { doctor, obstacles } from './doctor.ts';
@@ -143,6 +144,25 @@ function describe(io: Io, finish: (code: number) => void): Command {
     finish(await doctor(io, quietEnv(), config, options.output));
   });
 
+  output(command('backup', 'copy everything that is kept, beside a running server (embedded store)'))
+    .argument('<directory>', 'a new directory for it')
+    .action(async (dest: string, options: Common) => {
+      const { config } = settings(io);
+      finish(await backup(io, quietEnv(), config, { dest, output: options.output, version: version() }));
+    });
+
+  output(command('restore', 'put a backup where the server looks for its data, and say what comes next'))
+    .argument('<directory>', 'the backup')
+    .option('--to <directory>', 'another data directory than that of the settings')
+    .option('--force', 'move data that is there aside instead of refusing')
+    .action(async (source: string, options: Common & { to?: string; force?: boolean }) => {
+      const { to, force = false, output: form } = options;
+      const { config } = settings(io);
+      finish(
+        await restore(io, quietEnv(), config, { source, ...(to === undefined ? {} : { to }), force, output: form }),
+      );
+    });
+
   return program;
 }
 
@@ -239,7 +259,8 @@ if (import.meta.main) {
   const stopper = createStopper(quietEnv().clock, () => process.exit(1));
   for (const signal of SIGNALS) process.on(signal, () => stopper.signal());
   const code = await run(process.argv.slice(2), {
-    out: (text) => void process.stdout.write(text),
+    // Nothing is no reason to touch a stdout that cannot be written.
+    out: (text) => void (text !== '' && process.stdout.write(text)),
     err: (text) => void process.stderr.write(text),
     env: process.env,
     cwd: process.cwd(),
@@ -248,5 +269,6 @@ if (import.meta.main) {
     stop: stopper.stop,
   });
   // What is left open (sockets kept alive) is of no use any more. A pipe gets its last bytes first.
+  if (process.stdout.writableLength === 0) process.exit(code);
   process.stdout.write('', () => process.exit(code));
 }

@@ -29,6 +29,7 @@ const OUTCOMES: Record<string, string> = {
   deferred: 'put off by',
   throttled: 'slowed down by',
   refused: 'refused by',
+  contentFailed: 'not sent to',
   unknown: 'outcome unknown at',
 };
 
