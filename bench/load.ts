@@ -15,8 +15,11 @@ export interface Load {
 }
 
 export interface LoadResult {
-  requests: number;
+  /** Answered with 200, all of them; every request that was sent has its answer. */
+  ok: number;
+  /** Other answers, and connections that broke. */
   bad: number;
+  /** After the first tenth. */
   perSecond: number;
   p50: number;
   p99: number;
@@ -35,6 +38,7 @@ const begin = performance.now();
 const warm = begin + load.ms / 10;
 const end = begin + load.ms;
 const latencies: number[] = [];
+let ok = 0;
 let bad = 0;
 let open = load.connections;
 
@@ -43,7 +47,7 @@ function finish(): void {
   latencies.sort((a, b) => a - b);
   const at = (q: number): number => latencies[Math.min(latencies.length - 1, Math.floor(q * latencies.length))] ?? 0;
   const result: LoadResult = {
-    requests: latencies.length,
+    ok,
     bad,
     perSecond: latencies.length / ((load.ms * 0.9) / 1000),
     p50: at(0.5),
@@ -76,8 +80,9 @@ for (let i = 0; i < load.connections; i++) {
     const length = /content-length: (\d+)/i.exec(pending.slice(0, split));
     if (length ? pending.length < split + 4 + Number(length[1]) : !pending.endsWith('0\r\n\r\n')) return;
     const now = performance.now();
-    if (!pending.startsWith('HTTP/1.1 200')) bad++;
-    else if (sent >= warm) latencies.push(now - sent);
+    if (pending.startsWith('HTTP/1.1 200')) ok++;
+    else bad++;
+    if (sent >= warm) latencies.push(now - sent);
     pending = '';
     send();
   });

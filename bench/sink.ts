@@ -1,13 +1,15 @@
 /**
  * Load sink: an MMSC that takes every SubmitReq and reports it retrieved, and a customer that takes every webhook, both as
- * cheap as node:net allows. node bench/sink.ts <port for reports>; prints its port. /count answers {submits, reports, hooks}.
+ * cheap as node:net allows. node bench/sink.ts <port for reports>; prints its port. /count answers {submits, reports, delivered,
+ * repeated}: messages that a webhook said are delivered, and how often one was told again.
  */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 const reportPort = Number(process.argv[2]);
 let submits = 0;
 let reports = 0;
-let events = 0;
+let repeated = 0;
+const delivered = new Set<string>();
 
 // Reports go out over a few kept sockets, one at a time each, like a real MMSC's. Opened with the first report: the server
 // under test starts after this process.
@@ -49,6 +51,10 @@ function pump(): void {
   while (idle.length > 0 && waiting.length > 0) (idle.pop() as Socket).write(waiting.shift() as string);
 }
 
+interface Hook {
+  results: { messageId: string; status: { name: string } }[];
+}
+
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 const envelope = (id: string, body: string): string =>
   `<?xml version="1.0"?><env:Envelope xmlns:env="http://schemas.xmlsoap.org/soap/envelope/"><env:Header><m:TransactionID xmlns:m="${NS}" env:mustUnderstand="1">${id}</m:TransactionID></env:Header><env:Body>${body}</env:Body></env:Envelope>`;
@@ -66,12 +72,15 @@ function report(id: string, to: string): void {
 
 function answer(socket: Socket, head: string, body: string): void {
   if (head.startsWith('GET /count')) {
-    const json = JSON.stringify({ submits, reports, events });
+    const json = JSON.stringify({ submits, reports, delivered: delivered.size, repeated });
     socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${json.length}\r\n\r\n${json}`);
     return;
   }
   if (head.startsWith('POST /hook')) {
-    events += body.split('"messageId"').length - 1;
+    for (const { messageId, status } of (JSON.parse(body) as Hook).results) {
+      if (delivered.has(messageId)) repeated++;
+      if (status.name === 'DELIVERED_TO_HANDSET') delivered.add(messageId);
+    }
     socket.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
     return;
   }
