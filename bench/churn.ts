@@ -7,9 +7,9 @@
  * A bare fdatasync runs between the bursts: its longest is what the disk alone adds to a stall. Rows are checked
  * after each burst; ends with code 1 when one is wrong, never because a machine is slow.
  *
- *   node bench/churn.ts [--waiting 1000000] [--rounds 7] [--seconds 3] [--idle 20] [--postgres URL] [--quick]
+ *   node bench/churn.ts [--waiting 1000000] [--rounds 7] [--seconds 3] [--idle 20] [--postgres URL [--only]] [--quick]
  *
- * --postgres: on that server, in a database of its own that is dropped at the end. --quick: a few thousand rows, for CI.
+ * --postgres: on that server too (--only: there alone), in databases of their own that are dropped at the end. --quick: a few thousand rows, for CI.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -45,6 +45,7 @@ const { values: given } = parseArgs({
     seconds: { type: 'string' },
     idle: { type: 'string' },
     postgres: { type: 'string' },
+    only: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
   },
 });
@@ -535,8 +536,10 @@ async function measure(name: string, empty: Place, full: Place): Promise<void> {
 
 try {
   console.log(`${process.version}, ${new Date(env.clock.now()).toISOString()}`);
-  await measure('SQLite', sqlitePlace('empty'), sqlitePlace('full'));
-  line('full: size of the message log, MiB', (statSync(join(dir, 'full/postcard.db')).size / 1024 ** 2).toFixed(0));
+  if (!given.only || !given.postgres) {
+    await measure('SQLite', sqlitePlace('empty'), sqlitePlace('full'));
+    line('full: size of the message log, MiB', (statSync(join(dir, 'full/postcard.db')).size / 1024 ** 2).toFixed(0));
+  }
   if (given.postgres) {
     const names = ['empty', 'full'].map((name) => `postcard_churn_${name}_${process.pid}`);
     const urls = names.map((name) => {

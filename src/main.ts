@@ -20,14 +20,22 @@ import { createMm7Carrier, type Mm7Config } from './carriers/mm7/mm7.ts';
 import { startSandbox } from './carriers/sandbox/sandbox.ts';
 import { type Config, isSqlite, withoutPassword } from './config.ts';
 import { createDispatch, type LaneOptions } from './dispatch/dispatch.ts';
-import { createIds } from './domain/ids.ts';
+import { createIds, type Ids } from './domain/ids.ts';
 import { createRouting } from './domain/routing.ts';
 import { type Env, realEnv } from './env.ts';
 import { createMedia } from './media/media.ts';
 import { checkCallout, createOutbound } from './net/outbound.ts';
 import type { Store } from './store/contract.ts';
+import { inspectPostgres, type ServerFacts } from './store/postgres/inspect.ts';
 import { openPostgres } from './store/postgres/postgres.ts';
-import { connectSqlite, openSqlite, type SqlitePorts } from './store/sqlite/sqlite.ts';
+import {
+  type BackupResult,
+  backupSqlite,
+  type DataFiles,
+  type RestoreResult,
+  restoreSqlite,
+} from './store/sqlite/backup.ts';
+import { connectSqlite, openSqlite, type SqlitePorts, sqliteFiles } from './store/sqlite/sqlite.ts';
 import { createWebhooks } from './webhooks/webhooks.ts';
 
 /** The server could not start; each line names one thing that is wrong and what would be right. */
@@ -39,6 +47,8 @@ export class StartError extends Error {
     this.lines = lines;
   }
 }
+
+export type { ServerFacts } from './store/postgres/inspect.ts';
 
 /** A started server. */
 export interface Running {
@@ -91,6 +101,8 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     }
     await carriers?.go(sandboxUrl ?? (config.sandbox ? config.sandboxUrl : null));
     const lanes = await carrierLanes(config, store);
+    // Before the door opens: nobody with the right key may be refused.
+    if (has('api')) await putConfiguredKey(store, config);
     const api = await createApi({
       store,
       env,
@@ -107,7 +119,7 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     undo.push(() => api.close());
     const url = await listen(api, config);
     // Last: a key is shown once, so it is made only by a start that succeeds.
-    const firstKey = has('api') ? await ensureKey(store, config, env) : null;
+    const firstKey = has('api') ? await ensureFirstKey(store, config, env) : null;
     const store_ = withoutPassword(config.store);
     env.log.info(
       { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: store_ },
@@ -145,10 +157,44 @@ function checkDataDir(dir: string): void {
   }
 }
 
+// --------------------------------------------------------------------------------------------------- the data, from outside
+
+/** Copies everything of an embedded installation into the new directory `dest`, beside a running server. */
+export function backupData(
+  config: Config,
+  dest: string,
+  options: { env: Env; version: string; stop: AbortSignal },
+): Promise<BackupResult> {
+  const { env, version, stop } = options;
+  return backupSqlite({ from: dataFiles(config), dest, version, now: () => env.clock.now(), stop });
+}
+
+/** Puts a backup where a server with this configuration looks for its data. `force` moves what is there aside. */
+export function restoreData(config: Config, source: string, options: { env: Env; force: boolean }): RestoreResult {
+  return restoreSqlite({ source, to: dataFiles(config), force: options.force, now: options.env.clock.now() });
+}
+
+/** Looks at the PostgreSQL servers of the configured store and changes nothing there. */
+export function inspectStore(config: Config, env: Env): Promise<ServerFacts[]> {
+  return inspectPostgres(config.store, env.clock);
+}
+
+function dataFiles(config: Config): DataFiles {
+  const { file, contentFile, lockFile } = sqliteFiles(config.dataDir, config.store.slice('sqlite:'.length));
+  const sandbox = sandboxFile(config.dataDir);
+  return { log: file, content: contentFile, sandbox, locks: [lockFile, sandbox.replace(/\.db$/, '.lock')] };
+}
+
+function sandboxFile(dataDir: string): string {
+  return join(dataDir, 'sandbox.db');
+}
+
 // --------------------------------------------------------------------------------------------------------------- store
 
 /** How a thread reaches the store: over ports to the embedded engine's threads, or by connections of its own. */
-type StoreLink = { sqlite: SqlitePorts } | { postgres: { url: string; node: string; retentionMs: number } };
+type StoreLink =
+  | { sqlite: SqlitePorts }
+  | { postgres: { url: string; node: string; retentionMs: number; retentionMessages: number } };
 
 interface StoreHost {
   link(): StoreLink;
@@ -156,17 +202,18 @@ interface StoreHost {
 }
 
 async function openStore(config: Config, node: string, env: Env, onCrash: (why: string) => void): Promise<StoreHost> {
+  const { retentionMessages } = config;
   const retentionMs = config.retentionDays * DAY_MS;
   const shown = withoutPassword(config.store);
   try {
     if (!isSqlite(config.store)) {
-      const link: StoreLink = { postgres: { url: config.store, node, retentionMs } };
+      const link: StoreLink = { postgres: { url: config.store, node, retentionMs, retentionMessages } };
       // Brought up to date and judged once, before any thread starts.
       await (await connectStore(link, env)).close();
       return { link: () => link, close: async () => undefined };
     }
     const file = config.store.slice('sqlite:'.length);
-    const host = await openSqlite({ dataDir: config.dataDir, file, retentionMs, onCrash });
+    const host = await openSqlite({ dataDir: config.dataDir, file, retentionMs, retentionMessages, onCrash });
     return { link: () => ({ sqlite: host.connect() }), close: () => host.close() };
   } catch (error) {
     throw new StartError([`the store ${shown} cannot be opened: ${(error as Error).message}`]);
@@ -196,16 +243,21 @@ function isPortError(error: unknown): boolean {
   return ['EADDRINUSE', 'EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'].includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
+function keyHash(key: string): string {
+  return createHash('sha256').update(key).digest('hex');
+}
+
+async function putConfiguredKey(store: Store, config: Config): Promise<void> {
+  if (config.apiKey === null) return;
+  await store.putKey({ hash: keyHash(config.apiKey), account: ACCOUNT, label: 'configured' }, true);
+}
+
 /** Makes sure that the first account has a key. Returns it in clear when it was made here. */
-async function ensureKey(store: Store, config: Config, env: Env): Promise<string | null> {
-  const hash = (key: string): string => createHash('sha256').update(key).digest('hex');
-  if (config.apiKey) {
-    await store.putKey({ hash: hash(config.apiKey), account: ACCOUNT, label: 'configured' }, true);
-    return null;
-  }
+async function ensureFirstKey(store: Store, config: Config, env: Env): Promise<string | null> {
+  if (config.apiKey !== null) return null;
   if ((await store.keys()).some((key) => key.account === ACCOUNT)) return null;
   const key = Buffer.from(env.random.bytes(32)).toString('hex');
-  await store.putKey({ hash: hash(key), account: ACCOUNT, label: 'first' }, false);
+  await store.putKey({ hash: keyHash(key), account: ACCOUNT, label: 'first' }, false);
   return key;
 }
 
@@ -313,7 +365,7 @@ async function runSandbox(start: ThreadStart, env: Env, say: (message: FromThrea
   const sandbox = await startSandbox({
     host,
     port: sandboxPort,
-    file: join(dataDir, 'sandbox.db'),
+    file: sandboxFile(dataDir),
     reportUrl: start.reportUrl as string,
     env,
   }).catch((error: unknown) => {
@@ -342,14 +394,14 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
   const outbound = createOutbound({ allow: config.outboundAllow, env });
   const webhooks = has('webhooks') ? createWebhooks({ store, outbound, env, ids }) : null;
   const media = has('dispatch') ? createMedia({ store, outbound, env }) : null;
-  const listener = has('dispatch') ? await listenToCarriers(config, store, env) : null;
+  const listener = has('dispatch') ? await listenToCarriers(config, store, ids, env) : null;
   let dispatch: ReturnType<typeof createDispatch> | null = null;
   parentPort?.on('message', async (message: ToThread) => {
     if ('go' in message) {
       if (has('dispatch')) {
         const lanes = dispatchLanes(await carrierLanes(config, store), message.go.sandboxUrl, env);
         const node = 'postgres' in link ? link.postgres.node : 'one';
-        dispatch = createDispatch({ store, env, install, node, lanes });
+        dispatch = createDispatch({ store, env, install, ids, node, lanes });
         dispatch.start();
       }
       webhooks?.start();
@@ -373,7 +425,7 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
   say({ ready: { url: listener?.url ?? '' } });
 }
 
-function listenToCarriers(config: Config, store: Store, env: Env): ReturnType<typeof createMm7Listener> {
+function listenToCarriers(config: Config, store: Store, ids: Ids, env: Env): ReturnType<typeof createMm7Listener> {
   const { host, carrierPort: port } = config;
   return createMm7Listener({
     host,
@@ -383,9 +435,10 @@ function listenToCarriers(config: Config, store: Store, env: Env): ReturnType<ty
       ...(config.sandbox ? [{ name: SANDBOX }] : []),
     ],
     onReport: async (report) => {
-      const known = await store.report(report);
+      const { known, messages } = await store.report(report);
       const { carrier, carrierMessageId, kind } = report;
-      env.log.info({ carrier, carrierMessageId, report: kind, parked: !known }, 'report');
+      const messageIds = messages.map(({ no, key }) => key ?? ids.print('message', no));
+      env.log.info({ carrier, carrierMessageId, report: kind, messageIds, parked: !known }, 'report');
     },
     env,
   }).catch((error: unknown) => {
@@ -396,12 +449,14 @@ function listenToCarriers(config: Config, store: Store, env: Env): ReturnType<ty
 // --------------------------------------------------------------------------------------------------------------- lanes
 
 /** Lanes of one carrier on a store of many nodes, so that several can share its work. */
-const SHARDS = 1;
+const SHARDS = 4;
 /** Enough that 5 s answers of 9909 do not starve the rest. */
 const SANDBOX_SLOTS = 64;
 
 interface CarrierLanes {
   numbers: number[];
+  /** Lanes that a configuration with more slots or a higher rate may have left work on: served, but nothing new goes there. */
+  spare: number[];
   concurrency: number;
   /** 0 = no limit. */
   ratePerSecond: number;
@@ -418,14 +473,14 @@ async function carrierLanes(config: Config, store: Store): Promise<CarrierLanes[
   const add = async (
     name: string,
     policy: Parameters<Store['lane']>[1],
-    pace: Omit<CarrierLanes, 'numbers'>,
+    pace: Omit<CarrierLanes, 'numbers' | 'spare'>,
   ): Promise<void> => {
     const { concurrency, ratePerSecond } = pace;
     const most = Math.min(SHARDS, concurrency, ratePerSecond > 0 ? Math.max(1, Math.floor(ratePerSecond)) : SHARDS);
-    const count = isSqlite(config.store) ? 1 : most;
+    const [shards, count] = isSqlite(config.store) ? [1, 1] : [SHARDS, most];
     const lanes: number[] = [];
-    for (let shard = 0; shard < count; shard++) lanes.push(await store.lane(name, policy));
-    all.push({ ...pace, numbers: lanes });
+    for (let shard = 0; shard < shards; shard++) lanes.push(await store.lane(name, policy, shard));
+    all.push({ ...pace, numbers: lanes.slice(0, count), spare: lanes.slice(count) });
   };
   for (const carrier of config.carriers) {
     const { concurrency, timeoutMs, onUnknown, reports } = carrier;
@@ -442,17 +497,25 @@ async function carrierLanes(config: Config, store: Store): Promise<CarrierLanes[
 /** What dispatch serves. The lanes of a carrier divide its slots and its rate, and share its connections. */
 function dispatchLanes(all: CarrierLanes[], sandboxUrl: string | null, env: Env): LaneOptions[] {
   return all.flatMap((lanes) => {
-    const { numbers, concurrency, ratePerSecond, timeoutMs, config } = lanes;
+    const { numbers, spare, concurrency, ratePerSecond, timeoutMs, config } = lanes;
     const carrier: Carrier = createMm7Carrier(config ?? sandboxCarrier(sandboxUrl as string), env);
-    const count = numbers.length;
-    return numbers.map((no, shard) => ({
+    const serving = numbers.map((no, shard) => ({
       no,
       carrier,
-      concurrency: Math.floor(concurrency / count) + (shard < concurrency % count ? 1 : 0),
-      ratePerSecond: ratePerSecond / count,
+      concurrency: share(concurrency, shard, numbers.length),
+      ratePerSecond: share(ratePerSecond, shard, numbers.length),
       timeoutMs,
     }));
+    const slow = Math.min(1, ratePerSecond / SHARDS);
+    return [...serving, ...spare.map((no) => ({ no, carrier, concurrency: 1, ratePerSecond: slow, timeoutMs }))];
   });
+}
+
+/** Whole parts, so that a rate that each lane holds in every second is held by all together; the first takes the fraction. */
+function share(total: number, shard: number, count: number): number {
+  const whole = Math.floor(total);
+  const rest = shard === 0 ? total - whole : 0;
+  return Math.floor(whole / count) + (shard < whole % count ? 1 : 0) + rest;
 }
 
 function sandboxCarrier(url: string): Mm7Config {

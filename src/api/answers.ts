@@ -129,7 +129,7 @@ export const storyAnswer = z
         at: instant,
         tookMs: int32,
         carrier: z.string(),
-        outcome: z.enum(['accepted', 'deferred', 'throttled', 'refused', 'unknown']),
+        outcome: z.enum(['accepted', 'deferred', 'throttled', 'refused', 'contentFailed', 'unknown']),
         error: errorView.nullable(),
         words: z.string(),
         carrierMessageId: z.string().nullable(),
@@ -151,6 +151,39 @@ export const storyAnswer = z
     ),
   })
   .meta({ id: 'MessageStory' });
+
+const bulkStatus = z.enum(['PENDING', 'PROCESSING', 'PAUSED', 'CANCELED', 'FINISHED']).meta({ id: 'BulkStatus' });
+const bulkProgress = z
+  .strictObject({
+    accepted: z.number().meta({ type: 'integer', format: 'int64', description: 'The sum of the others.' }),
+    waiting: z.number().meta({ type: 'integer', format: 'int64', description: 'Not taken by a carrier yet.' }),
+    sent: z.number().meta({ type: 'integer', format: 'int64', description: 'With a carrier, not final yet.' }),
+    delivered: z.number().meta({ type: 'integer', format: 'int64' }),
+    failed: z.number().meta({ type: 'integer', format: 'int64', description: 'Final, but not delivered.' }),
+  })
+  .meta({ id: 'BulkProgress' });
+
+/** A bulk: ours, after the SMS family's. */
+export const bulkAnswer = z
+  .strictObject({
+    bulkId: z.string(),
+    sendAt: instant,
+    sendingSpeedLimit: z.strictObject({ amount: int32, timeUnit: z.enum(['MINUTE', 'HOUR', 'DAY']) }).optional(),
+    status: bulkStatus,
+    progress: bulkProgress,
+  })
+  .meta({ id: 'Bulk' });
+
+export const bulkStatusAnswer = z
+  .strictObject({ bulkId: z.string(), status: bulkStatus, progress: bulkProgress })
+  .meta({ id: 'BulkStanding' });
+
+export const bulksAnswer = z
+  .strictObject({
+    results: z.array(bulkAnswer),
+    cursor: z.strictObject({ limit: int32, nextCursor: z.string().optional() }),
+  })
+  .meta({ id: 'Bulks' });
 
 export const uploadAnswer = z.strictObject({ uploadedContentId: z.string() }).meta({ id: 'UploadedContent' });
 

@@ -127,7 +127,9 @@ export function createSend(options: SendOptions): Intake<SendHead> {
       const repeated = own === null ? undefined : await messagesOf(head.account, own);
       const context = { account: head.account, first, now, routing, idem, ...(repeated ? { repeated } : {}) };
       const { accept, entries, split } = numberRequest(request, context);
-      const accepted = await store.accept(accept);
+      // A bulkId that we generated and that is used again joins its bulk, like any other.
+      const bulk = accept.bulkId === null ? null : ids.parse('bulk', accept.bulkId);
+      const accepted = await store.accept(bulk === null ? accept : { ...accept, bulk });
       switch (accepted.kind) {
         case 'accepted':
         case 'replayed':
@@ -239,7 +241,7 @@ function unknownUploads(request: SendRequest, missing: readonly string[]): Viola
 }
 
 /** Whether a Content-Type is application/json in UTF-8, in any spelling (RFC 9110, 8.3.1). */
-function isJson(contentType: string | undefined): boolean {
+export function isJson(contentType: string | undefined): boolean {
   if (contentType === undefined) return false;
   if (contentType === 'application/json') return true;
   const [type, ...parameters] = contentType.toLowerCase().split(';');

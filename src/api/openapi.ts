@@ -5,6 +5,9 @@
 import { z } from 'zod';
 import {
   apiErrorAnswer,
+  bulkAnswer,
+  bulkStatusAnswer,
+  bulksAnswer,
   logsAnswer,
   olderErrorAnswer,
   reportsAnswer,
@@ -13,6 +16,7 @@ import {
   uploadAnswer,
   uploadErrorAnswer,
 } from './answers.ts';
+import { bulkBody, bulkQuery, bulkStatusBody, bulksQuery } from './bulks.ts';
 import { logsQuery, reportsQuery } from './queries.ts';
 import { type SendSettings, sendSchema } from './schema.ts';
 
@@ -91,6 +95,51 @@ export function operations(settings: SendSettings) {
       security: SECURITY,
       querystring: logsQuery,
       response: { 200: json(logsAnswer, 'Newest first.'), ...errors(apiErrorAnswer, 400, 401, 403, 429, 500, 503) },
+    },
+    bulks: {
+      operationId: 'get-mms-bulks',
+      summary: 'A bulk with its progress, or the list of bulks',
+      description:
+        'Without bulkId: bulks that have a bulkId, a schedule or a speed limit of their own, or were steered, newest first.',
+      tags: ['Bulks'],
+      security: SECURITY,
+      querystring: bulksQuery,
+      response: {
+        200: json(z.union([bulkAnswer, bulksAnswer]), 'Found.'),
+        ...errors(apiErrorAnswer, 400, 401, 404, 500, 503),
+      },
+    },
+    changeBulk: {
+      operationId: 'change-mms-bulk',
+      summary: 'Move a bulk to another instant, or change its speed limit',
+      tags: ['Bulks'],
+      security: SECURITY,
+      querystring: bulkQuery,
+      body: bulkBody({ now: 0 }),
+      response: {
+        200: json(bulkAnswer, 'Changed, or so already.'),
+        ...errors(apiErrorAnswer, 400, 401, 404, 409, 413, 415, 500, 503),
+      },
+    },
+    bulkStatus: {
+      operationId: 'get-mms-bulk-status',
+      summary: 'The status of a bulk',
+      tags: ['Bulks'],
+      security: SECURITY,
+      querystring: bulkQuery,
+      response: { 200: json(bulkStatusAnswer, 'Found.'), ...errors(apiErrorAnswer, 400, 401, 404, 500, 503) },
+    },
+    changeBulkStatus: {
+      operationId: 'change-mms-bulk-status',
+      summary: 'Pause, resume or cancel a bulk',
+      tags: ['Bulks'],
+      security: SECURITY,
+      querystring: bulkQuery,
+      body: bulkStatusBody,
+      response: {
+        200: json(bulkStatusAnswer, 'Changed, or so already.'),
+        ...errors(apiErrorAnswer, 400, 401, 404, 409, 413, 415, 500, 503),
+      },
     },
     events: {
       operationId: 'follow-mms-events',

@@ -17,7 +17,7 @@ const LIMIT_MAX = 1000;
 const LIST_MAX = 2048;
 
 /** A value that stands once; given twice it is an array, and a violation. */
-const word = z.string().check(({ value, issues }) => {
+export const word = z.string().check(({ value, issues }) => {
   const say = (message: string) => issues.push({ code: 'custom', message, input: value });
   if (value.includes('\0')) say(words.nul);
   if (value.length > LIST_MAX) say(words.size(0, LIST_MAX));
@@ -39,7 +39,7 @@ const list = z
     description: 'Repeated or comma-separated; at most 2048 characters.',
   });
 
-const limit = z
+export const limit = z
   .string()
   .transform((value, { issues }) => {
     const say = (message: string) => issues.push({ code: 'custom', message, input: value });
@@ -128,21 +128,29 @@ export function printCursor(before: number, ids: Ids): string {
   return ids.print('message', before);
 }
 
-/** Reads a query as Fastify gives it. An empty value counts as absent (forms and SDKs send `bulkId=`). */
+/** Reads parameters as Fastify gives them. An empty value counts as absent (forms and SDKs send `bulkId=`). */
+export function readParameters<Values>(
+  schema: z.ZodType<Values>,
+  raw: unknown,
+): { ok: true; values: Values } | { ok: false; violations: Violation[] } {
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(isObject(raw) ? raw : {})) if (value !== '') given[name] = value;
+  const result = schema.safeParse(given, { reportInput: true });
+  if (result.success) return { ok: true, values: result.data };
+  const found: Found[] = [];
+  for (const issue of result.error.issues) translate(issue, issue.path, found);
+  return { ok: false, violations: inDocumentOrder(found, given) };
+}
+
+/** Reads the query of reports or logs. */
 export function readQuery(
   schema: typeof reportsQuery | typeof logsQuery,
   raw: unknown,
   ids: Ids,
 ): { ok: true; query: Query } | { ok: false; violations: Violation[] } {
-  const given: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(isObject(raw) ? raw : {})) if (value !== '') given[name] = value;
-  const result = schema.safeParse(given, { reportInput: true });
-  const found: Found[] = [];
-  if (!result.success) {
-    for (const issue of result.error.issues) translate(issue, issue.path, found);
-    return { ok: false, violations: inDocumentOrder(found, given) };
-  }
-  const { cursor, ...rest } = result.data as z.infer<typeof logsQuery>;
+  const read = readParameters(schema as z.ZodType<z.infer<typeof logsQuery>>, raw);
+  if (!read.ok) return read;
+  const { cursor, ...rest } = read.values;
   const before = cursor === undefined ? undefined : ids.parse('message', cursor);
   if (before === null) return { ok: false, violations: [{ property: 'cursor', violation: 'is not a valid cursor' }] };
   return {

@@ -104,6 +104,23 @@ interface Now {
   now: number;
 }
 
+/** When and how fast, as requests and bulks say it. `clock.now` is read at each parse. */
+export function scheduleParts(clock: Now) {
+  const sendAt = text({
+    description: 'At most 180 days ahead; in the past = now.',
+    example: '2026-02-22T17:42:05.390+0100',
+  }).check(({ value, issues }) => {
+    const at = parseInstant(value);
+    if (at === null) issues.push(complain([], words.date, value));
+    else if (at > clock.now + SCHEDULE_MAX_MS) issues.push(complain([], words.far, value));
+  });
+  const sendingSpeedLimit = z.object({
+    amount: int(1),
+    timeUnit: z.enum(['MINUTE', 'HOUR', 'DAY']).optional().meta({ default: 'MINUTE' }),
+  });
+  return { sendAt, sendingSpeedLimit };
+}
+
 /** The schema for given settings. `clock.now` is read at each parse (it is synchronous). */
 export function sendSchema(settings: SendSettings, clock: Now) {
   const { limits } = settings;
@@ -252,26 +269,14 @@ export function sendSchema(settings: SendSettings, clock: Now) {
     })
     .meta({ id: 'Message' });
 
-  const sendAt = text({
-    description: 'At most 180 days ahead; in the past = now.',
-    example: '2026-02-22T17:42:05.390+0100',
-  }).check(({ value, issues }) => {
-    const at = parseInstant(value);
-    if (at === null) issues.push(complain([], words.date, value));
-    else if (at > clock.now + SCHEDULE_MAX_MS) issues.push(complain([], words.far, value));
-  });
+  const { sendAt, sendingSpeedLimit } = scheduleParts(clock);
   const requestOptions = z
     .object({
       schedule: z
         .object({
           bulkId: text({ max: 100 }).optional(),
           sendAt: sendAt.optional(),
-          sendingSpeedLimit: z
-            .object({
-              amount: int(1),
-              timeUnit: z.enum(['MINUTE', 'HOUR', 'DAY']).optional().meta({ default: 'MINUTE' }),
-            })
-            .optional(),
+          sendingSpeedLimit: sendingSpeedLimit.optional(),
         })
         .optional(),
       tracking: z

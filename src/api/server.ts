@@ -9,8 +9,10 @@
  * Fails: `createApi` rejects when the store's keys cannot be read; `listen` rejects with what the system says of the address
  * (EADDRINUSE).
  */
+
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { parse as parseQuery } from 'node:querystring';
 import type { Duplex } from 'node:stream';
 import swagger from '@fastify/swagger';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
@@ -20,6 +22,7 @@ import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
 import { type Store, StoreUnavailable } from '../store/contract.ts';
 import { createAuth } from './auth.ts';
+import { createBulks } from './bulks.ts';
 import { createContent } from './content.ts';
 import { type Answer, apiError, errorFor, JSON_HEADERS, unauthorized, unavailable } from './errors.ts';
 import { createFeed } from './feed.ts';
@@ -87,12 +90,16 @@ export interface Api {
 
 const SEND = '/mms/2/messages';
 const CONTENT = '/mms/1/content';
+const BULKS = '/mms/2/bulks';
+const BULK_STATUS = '/mms/2/bulks/status';
 const STORY = '/mms/2/messages/';
 /** Every path and the methods that it has, as the Allow header says them. */
 const ALLOW = new Map([
   [SEND, 'POST'],
   [CONTENT, 'POST'],
   ['/mms/2/reports', 'GET'],
+  [BULKS, 'GET, PUT'],
+  [BULK_STATUS, 'GET, PUT'],
   ['/mms/2/logs', 'GET'],
   ['/mms/2/events', 'GET'],
   ['/livez', 'GET, HEAD'],
@@ -161,6 +168,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     env,
     auth,
   });
+  const bulks = createBulks({ store, env, ids, auth });
   let closing = false;
 
   /** What a thrown error is to the client. */
@@ -317,6 +325,21 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     { schema: described.logs },
     locked((account, request) => reads.logs(account, request.query)),
   );
+  app.get(
+    BULKS,
+    { schema: described.bulks },
+    locked((account, request) => bulks.get(account, request.query)),
+  );
+  app.get(
+    BULK_STATUS,
+    { schema: described.bulkStatus },
+    locked((account, request) => bulks.getStatus(account, request.query)),
+  );
+  // For the document: `route` has answered before.
+  app.put(BULKS, { schema: described.changeBulk }, (_request, reply) => hijack(reply, errorFor(BULKS, 'E500')));
+  app.put(BULK_STATUS, { schema: described.changeBulkStatus }, (_request, reply) =>
+    hijack(reply, errorFor(BULK_STATUS, 'E500')),
+  );
   app.get('/mms/2/events', { schema: described.events }, (request, reply) => {
     const account = auth.account(request.headers.authorization);
     if (account === null) {
@@ -395,6 +418,12 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     }
     if (path === CONTENT) {
       post(CONTENT, content, request, response);
+      return;
+    }
+    if (request.method === 'PUT') {
+      const query = parseQuery(request.url.slice(path.length + 1));
+      const intake = path === BULKS ? bulks.put(query) : bulks.putStatus(query);
+      post(path, intake, request, response);
       return;
     }
     app.routing(request, response);

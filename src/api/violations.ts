@@ -32,6 +32,7 @@ export const words = {
   toOrGroup: 'Provide either to or group, not both.',
   window: 'must be at least 1 hour after from',
   upload: 'refers to no uploaded content',
+  nothing: 'Provide sendAt, sendingSpeedLimit or both.',
   smilTwin: 'must be unique because SMIL refers to it',
 } as const;
 

@@ -81,6 +81,15 @@ export interface ReportView {
   error: ErrorView;
 }
 
+/** A bulk as the API shows it. */
+export interface BulkView {
+  bulkId: string;
+  sendAt: string;
+  sendingSpeedLimit?: { amount: number; timeUnit: string };
+  status: string;
+  progress: { accepted: number; waiting: number; sent: number; delivered: number; failed: number };
+}
+
 /** The calls that commands make; each may fail with a `Failure`. */
 export interface Client {
   /** The server's base URL, without a slash at its end. */
@@ -90,6 +99,12 @@ export interface Client {
   send(request: object): Promise<Sent>;
   /** Null = no such message of this account. */
   story(messageId: string): Promise<StoryView | null>;
+  /** A page of bulks, newest first. */
+  bulks(limit: number, cursor?: string): Promise<{ results: BulkView[]; cursor: { nextCursor?: string } }>;
+  /** Null = no such bulk of this account; so in the two below. */
+  bulk(bulkId: string): Promise<BulkView | null>;
+  changeBulk(bulkId: string, change: object): Promise<BulkView | null>;
+  steerBulk(bulkId: string, status: string): Promise<object | null>;
   /**
    * Follows the event stream from after `lastEventId` (null = from now) until it breaks, which is an `Unreachable`, or
    * `stop` aborts. `opened` is called when the server has answered, `place` with each id (where to resume after it), and
@@ -160,6 +175,22 @@ export function createClient(options: { url: string; key: string; env: Env }): C
       if (story && !Array.isArray(story.events)) throw notOurs(url);
       return story;
     },
+    async bulks(limit, cursor) {
+      const place = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+      const page = await ask<{ results: BulkView[]; cursor: { nextCursor?: string } }>(
+        `/mms/2/bulks?limit=${limit}${place}`,
+        {},
+      );
+      if (!page || !Array.isArray(page.results) || typeof page.cursor !== 'object') throw notOurs(url);
+      return page;
+    },
+    async bulk(bulkId) {
+      const bulk = await ask<BulkView>(bulkPath('', bulkId), {}, true);
+      if (bulk && typeof bulk.progress !== 'object') throw notOurs(url);
+      return bulk;
+    },
+    changeBulk: (bulkId, change) => ask<BulkView>(bulkPath('', bulkId), putting(change), true),
+    steerBulk: (bulkId, status) => ask<object>(bulkPath('/status', bulkId), putting({ status }), true),
     async follow(lastEventId, stop, on) {
       const end = new AbortController();
       const stopped = (): void => end.abort();
@@ -196,6 +227,14 @@ export function createClient(options: { url: string; key: string; env: Env }): C
       throw new Unreachable(`the connection to ${url} ended`);
     },
   };
+}
+
+function bulkPath(part: string, bulkId: string): string {
+  return `/mms/2/bulks${part}?bulkId=${encodeURIComponent(bulkId)}`;
+}
+
+function putting(body: object): RequestInit {
+  return { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
 }
 
 /** What went wrong in a word or two: Node hides it in the cause. */

@@ -11,6 +11,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { type Config, describeConfig, loadConfig, type Origins, publicUrlOf } from '../config.ts';
 import { type Env, realEnv } from '../env.ts';
 import { backup, restore } from './backup.ts';
+import { bulkChange, bulkList, bulkShow, bulkSteer } from './bulk.ts';
 import { type Client, createClient } from './client.ts';
 import { demo, demoConfig } from './demo.ts';
 import { doctor, obstacles } from './doctor.ts';
@@ -132,6 +133,44 @@ function describe(io: Io, finish: (code: number) => void): Command {
       finish(await show(io, clientOf(io, quietEnv(), options), id, options.output));
     });
 
+  const bulk = command('bulk', 'list, show and steer bulks');
+  const bulkCommand = (name: string, description: string): Command =>
+    remote(bulk.command(name).description(description));
+  const ofBulk = (of: Command): Command =>
+    of.argument('<bulkId>', 'the bulkId that you gave, or that the answer to send gave');
+
+  bulkCommand('list', 'the newest bulks')
+    .option('--limit <n>', 'how many', count, 20)
+    .action(async (options: Remote & { limit: number }) => {
+      finish(await bulkList(io, clientOf(io, quietEnv(), options), options.limit, options.output));
+    });
+  ofBulk(bulkCommand('show', 'one bulk with its progress'))
+    .option('--follow', 'follow it to its end')
+    .action(async (id: string, options: Remote & { follow?: boolean }) => {
+      const env = quietEnv();
+      finish(await bulkShow(io, clientOf(io, env, options), id, options.output, options.follow ? env : undefined));
+    });
+  for (const [name, status, description] of [
+    ['pause', 'PAUSED', 'nothing more leaves until it is resumed'],
+    ['resume', 'PROCESSING', 'it goes on'],
+    ['cancel', 'CANCELED', 'nothing more leaves, for good; what a carrier has runs on'],
+  ] as const) {
+    ofBulk(bulkCommand(name, description)).action(async (id: string, options: Remote) => {
+      finish(await bulkSteer(io, clientOf(io, quietEnv(), options), id, status, options.output));
+    });
+  }
+  ofBulk(bulkCommand('reschedule', 'move it to another instant (while it is pending or paused)'))
+    .requiredOption('--at <instant>', 'with its zone: 2026-12-24T18:00:00+01:00; or now', instant)
+    .action(async (id: string, options: Remote & { at: string }) => {
+      finish(await bulkChange(io, clientOf(io, quietEnv(), options), id, { sendAt: options.at }, options.output));
+    });
+  ofBulk(bulkCommand('speed', 'change its speed limit'))
+    .argument('<limit>', 'like 60/minute, 1000/hour, 1/day', speed)
+    .action(async (id: string, limit: object, options: Remote) => {
+      const change = { sendingSpeedLimit: limit };
+      finish(await bulkChange(io, clientOf(io, quietEnv(), options), id, change, options.output));
+    });
+
   output(command('config', 'show every setting: its value, where that comes from, what it is for')).action(
     (options: Common) => {
       const { config, origins } = settings(io);
@@ -180,6 +219,22 @@ function list(value: string, before: string[] = []): string[] {
       .map((part) => part.trim())
       .filter((part) => part !== ''),
   ];
+}
+
+function count(value: string): number {
+  if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('It must be a number of at least 1.');
+}
+
+/** The server says what is wrong with an instant; only `now` is ours (the past is now to it). */
+function instant(value: string): string {
+  return value === 'now' ? '1970-01-01T00:00:00Z' : value;
+}
+
+function speed(value: string): object {
+  const found = /^(\d{1,9})\/(minute|hour|day)$/i.exec(value);
+  if (!found) throw new InvalidArgumentError('It must be like 60/minute, 1000/hour or 1/day.');
+  return { amount: Number(found[1]), timeUnit: found[2]?.toUpperCase() };
 }
 
 function webUrl(value: string): string {

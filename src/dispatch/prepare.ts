@@ -9,7 +9,7 @@ import { LRUCache } from 'lru-cache';
 import { parseSender } from '../domain/address.ts';
 import type { Segment, Spec } from '../domain/message.ts';
 import type { SpecRow } from '../domain/rows.ts';
-import type { Part, Submission } from '../domain/submission.ts';
+import { type Part, type Submission, transactionId } from '../domain/submission.ts';
 import type { Claim } from '../store/contract.ts';
 
 /** A spec ready to be submitted any number of times; shared by all claims of it, so carriers may cache by identity. */
@@ -112,10 +112,9 @@ export async function prepareSpec(spec: SpecRow, content: Content): Promise<Prep
  * got an earlier one drops the repetition (G6). `install` makes it unique over installations.
  */
 export function submissionOf(claim: Claim, prepared: Prepared, install: string): Submission {
-  const generation = claim.generation === 0 ? '' : `-${claim.generation}`;
   return {
     ...prepared,
-    transactionId: `${install}-${claim.leader}${generation}`,
+    transactionId: transactionId(install, claim.leader, claim.generation),
     recipients: claim.members.map((member) => member.to),
     validUntil: claim.validUntil,
   };

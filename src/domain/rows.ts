@@ -45,6 +45,8 @@ export interface Accept {
   first: number;
   /** The customer's bulkId; null = generated from `first`. A used one is joined. */
   bulkId: string | null;
+  /** The number behind `bulkId`, where that is one that we generated: the bulk of that request is joined. */
+  bulk?: number;
   sendAt: number | null;
   /** Microseconds between two turns of the bulk; 0 = no limit, null = not given (a join keeps the bulk's). */
   intervalUs: number | null;

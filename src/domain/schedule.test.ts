@@ -593,3 +593,136 @@ describe('whatever a run, a bucket and a clock do together', () => {
     expect(sent).toBeLessThanOrEqual(6003);
   });
 });
+
+describe('sendAt, window, validity and limit together', () => {
+  const perDay = intervalUs({ amount: 1, timeUnit: 'DAY' });
+  // 2024-01-01, 2025-02-24 and 2028-02-28 are Mondays.
+  it.each<[string, DeliveryTimeWindow | undefined, string, string, number, string | null, string]>([
+    ['the end of a month', monday9to17, '2024-01-30', '2024-01-31T18:00:00', 48, null, '2024-02-05T09:00:00'],
+    ['a leap day', monday9to17, '2028-02-01', '2028-02-28T17:00:00', 1, null, '2028-03-06T09:00:00'],
+    ['the last of February', monday9to17, '2025-02-01', '2025-02-25T00:00:00', 48, null, '2025-03-03T09:00:00'],
+    [
+      'a night into a leap day',
+      { ...nights, days: ['MONDAY'] },
+      '2028-02-20',
+      '2028-02-29T01:00:00',
+      1,
+      null,
+      '2028-02-29T01:00:00',
+    ],
+    ['a change of year', monday9to17, '2024-12-01', '2024-12-31T23:59:59.999', 48, null, '2025-01-06T09:00:00'],
+    ['a night into a year', nights, '2026-12-01', '2027-01-01T05:59:59', 1, null, '2027-01-01T22:30:00'],
+    [
+      'an instant inside the window',
+      monday9to17,
+      '2024-01-01',
+      '2024-01-08T12:34:56.789',
+      2,
+      null,
+      '2024-01-08T12:34:56.789',
+    ],
+    ['an instant past', monday9to17, '2024-01-01T10:00:00', '2023-01-01', 2, null, '2024-01-01T10:00:00'],
+    [
+      'a turn after sendAt',
+      monday9to17,
+      '2024-01-01',
+      '2024-01-08T12:00:00',
+      2,
+      '2024-01-08T15:00:00',
+      '2024-01-08T15:00:00',
+    ],
+    [
+      'a turn after the window',
+      monday9to17,
+      '2024-01-01',
+      '2024-01-08T12:00:00',
+      2,
+      '2024-01-08T17:00:00',
+      '2024-01-15T09:00:00',
+    ],
+    [
+      'a turn without a window',
+      undefined,
+      '2024-01-01',
+      '2024-02-28T12:00:00',
+      2,
+      '2024-02-29T12:00:00',
+      '2024-02-29T12:00:00',
+    ],
+    ['180 days', undefined, '2024-01-01', '2024-06-29T00:00:00', 48, null, '2024-06-29T00:00:00'],
+  ])('%s: it leaves at the first instant that all allow, and validity counts from there', (...row) => {
+    const [, window, acceptedAt, sendAt, hours, turn, leaves] = row;
+    const validity = hours * HOUR;
+    const view = run({
+      acceptedAt: at(acceptedAt),
+      sendAt: at(sendAt),
+      window: windowOf(window),
+      validityMs: validity,
+      remaining: 3,
+    });
+    const bucket = turn === null ? null : { intervalUs: perDay, next: at(turn) * 1000 };
+    const first = at(leaves);
+    for (let now = view.acceptedAt; now < first; ) {
+      const waits = admit(view, bucket, now, 64, 0);
+      expect(waits.kind).toBe('wait');
+      if (waits.kind === 'wait') {
+        expect(waits.until).toBeLessThanOrEqual(first);
+        now = waits.until;
+      }
+    }
+    const count = bucket === null ? 3 : 1;
+    expect(admit(view, bucket, first, 64, 0)).toMatchObject({
+      kind: 'go',
+      count,
+      firstAt: first * 1000,
+      validUntil: first + validity,
+    });
+    // Late, because the carrier had no room: the same clock, to its last millisecond.
+    const lateOpen = nextOpening(view.window, first + validity - 1) === first + validity - 1;
+    if (lateOpen)
+      expect(admit(view, bucket, first + validity - 1, 1, 0)).toMatchObject({
+        kind: 'go',
+        validUntil: first + validity,
+      });
+    expect(admit(view, bucket, first + validity, 64, 0)).toMatchObject({ kind: 'expired', at: first + validity });
+  });
+
+  it('agrees with a reading of the rules minute by minute, for any request and turn', () => {
+    const requests = fc.record({
+      acceptedAt: fc.integer({ min: 0, max: 20_000 }),
+      sendAt: fc.option(fc.integer({ min: -2000, max: 40_000 })),
+      window: fc.option(windows),
+      validity: fc.integer({ min: 1, max: 2880 }),
+      turn: fc.option(fc.integer({ min: -2000, max: 40_000 })),
+      // Whole days over month ends, leap days and changes of year.
+      from: fc.constantFrom('2023-12-20', '2024-02-20', '2024-12-25', '2025-02-20', '2028-02-21', '2100-02-22').map(at),
+      late: fc.integer({ min: 0, max: 6000 }),
+    });
+    void fc.assert(
+      fc.property(requests, ({ acceptedAt, sendAt, window, validity, turn, from, late }) => {
+        const base = from / MIN;
+        let first = base + Math.max(acceptedAt, sendAt ?? acceptedAt, turn ?? acceptedAt);
+        while (window && !openAt(window, first)) first++;
+        const view = run({
+          acceptedAt: (base + acceptedAt) * MIN,
+          sendAt: sendAt === null ? null : (base + sendAt) * MIN,
+          window,
+          validityMs: validity * MIN,
+          remaining: 1,
+        });
+        const bucket = turn === null ? null : { intervalUs: perDay, next: (base + turn) * MIN * 1000 };
+        const now = first + late;
+        const told = admit(view, bucket, now * MIN, 1, 0);
+        if (late >= validity) expect(told).toMatchObject({ kind: 'expired', at: (first + validity) * MIN, count: 1 });
+        else if (!window || openAt(window, now)) {
+          expect(told).toMatchObject({ kind: 'go', firstAt: now * MIN * 1000, validUntil: (first + validity) * MIN });
+        } else expect(told.kind).toBe('wait');
+        if (first > base + acceptedAt) {
+          const before = admit(view, bucket, (first - 1) * MIN, 1, 0);
+          expect(before).toMatchObject({ kind: 'wait' });
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+});

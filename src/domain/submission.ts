@@ -76,3 +76,21 @@ export interface CarrierReport {
   /** Raw status words of the carrier, for the message's story. */
   words: string;
 }
+
+/**
+ * A carrier's message id as it is compared: peers add brackets, a host, white space or change the case between the
+ * answer and the report (TS 23.140 implementations in the field). '' = no id.
+ */
+export function refOf(id: string): string {
+  const bare = id.replaceAll('\0', '').trim().replace(/^<|>$/g, '').trim();
+  const at = bare.indexOf('@');
+  return (at > 0 ? bare.slice(0, at) : bare).toLowerCase().slice(0, 500);
+}
+
+/**
+ * Ours for a submission: unique over installations, and the same for every attempt of a generation, so that a carrier which
+ * got an earlier one drops the repetition (G6).
+ */
+export function transactionId(install: string, leader: number, generation: number): string {
+  return generation === 0 ? `${install}-${leader}` : `${install}-${leader}-${generation}`;
+}

@@ -7,6 +7,7 @@
  * ("by turns"); then the bulk's bucket says whose turn has passed.
  */
 import { nextOpening, type RateBucket, type RunView, type Window } from '../domain/schedule.ts';
+import { STATE, type State } from '../domain/status.ts';
 
 /** Pauses kept of one bulk; beyond, the two oldest become one. */
 const PAUSES = 50;
@@ -25,12 +26,18 @@ export interface BulkClock {
   pausedAt: number | null;
   /** Ended pauses, oldest first: [begin, end). */
   pauses: [number, number][];
+  /** Its own sendAt, of its first request or as it was moved last; null = none. */
+  sendAt: number | null;
+  /** How often that was moved. */
+  moves: number;
 }
 
 /** What a run says about time. */
 export interface RunClock {
   /** First opening after acceptance and sendAt. */
   opensAt: number;
+  /** Moves of its bulk's sendAt that `opensAt` knows of. */
+  moves: number;
   /** Its bulk had a limit when it was accepted. */
   limited: boolean;
   window: Window | null;
@@ -38,11 +45,20 @@ export interface RunClock {
 }
 
 /**
+ * First opening of a run. Where its bulk was moved since, the bulk's sendAt counts, also for what is to be tried again: a
+ * bulk that is moved to tomorrow sends nothing today.
+ */
+export function opensOf(run: RunClock, bulk: BulkClock | null): number {
+  if (bulk === null || run.moves >= bulk.moves || bulk.sendAt === null) return run.opensAt;
+  return nextOpening(run.window, bulk.sendAt);
+}
+
+/**
  * The first instant a run may leave, its turns aside; null = it stands still, because a pause covers that instant. A pause
  * that begins at that very millisecond is later: something may have left before it.
  */
 export function startOf(run: RunClock, bulk: BulkClock | null): number | null {
-  let start = run.opensAt;
+  let start = opensOf(run, bulk);
   if (bulk === null) return start;
   for (const [begin, end] of bulk.pauses) {
     if (begin < start && start < end) start = nextOpening(run.window, end);
@@ -103,4 +119,29 @@ export function repaced(bulk: BulkClock, intervalUs: number, now: number): BulkC
         ? 0
         : bulk.nextUs - bulk.intervalUs + intervalUs;
   return { ...bulk, intervalUs, nextUs, limitedAt: bulk.limitedAt ?? now };
+}
+
+/** What is known of a message whose validity has ended. */
+export interface Ended {
+  state: State;
+  /** Its attempts, oldest first. */
+  attempts: readonly { outcome: string; words: string }[];
+  /** Its bulk is paused. */
+  paused: boolean;
+}
+
+/** Why a message was not delivered in time, in words that tell what never left from what was tried, and how often. */
+export function endedWords({ state, attempts, paused }: Ended): string {
+  if (state === STATE.submitted) return 'no final report by the end of its validity';
+  if (state === STATE.uncertain) return 'not known whether the carrier took it, no report by the end of its validity';
+  // Asked to wait is not tried.
+  const tried = attempts.filter(({ outcome }) => outcome !== 'throttled');
+  const last = tried.at(-1);
+  if (last) {
+    const times = tried.length === 1 ? '1 attempt' : `${tried.length} attempts`;
+    return `validity ended after ${times}, the last: ${last.words.slice(0, 200) || last.outcome}`;
+  }
+  if (paused) return 'validity ended, never tried: its bulk was paused';
+  if (attempts.length > 0) return 'validity ended, never tried: the carrier asked to wait';
+  return 'validity ended, never tried: its carrier took nothing in time';
 }

@@ -10,6 +10,7 @@
  * Fails: expected conflicts are results. A rejected promise is a `StoreUnavailable` (disk full, closing: answer 503 and
  * try again) or a bug.
  */
+import type { SpeedLimit } from '../domain/message.ts';
 import type { Accept, EventRow, MessageRow, SpecRow } from '../domain/rows.ts';
 import type { CarrierReport, Outcome } from '../domain/submission.ts';
 
@@ -33,8 +34,8 @@ export interface Claim {
   token: number;
   leader: number;
   spec: number;
-  /** Members by number and destination; one for a single message. */
-  members: { no: number; to: string }[];
+  /** Members by number, destination and the customer's own id (null = generated from `no`); one for a single message. */
+  members: { no: number; to: string; key: string | null }[];
   generation: number;
   /** 1 for the first attempt. */
   attempt: number;
@@ -62,6 +63,17 @@ export interface Settle {
   startedAt: number;
   tookMs: number;
 }
+
+/** What a carrier's report was about. */
+export interface Reported {
+  /** False = no submission has taught that id yet: parked for 48 h, applied by the settle that teaches it. */
+  known: boolean;
+  /** Messages it moved or noted, at most REPORTED_MAX; `key` = the customer's own id, null = generated from `no`. */
+  messages: { no: number; key: string | null }[];
+}
+
+/** Messages that the answer to a report names. */
+export const REPORTED_MAX = 10;
 
 /** One POST to make: formed once from its events; `body` holds the very bytes once a try has failed. */
 export interface Webhook {
@@ -149,6 +161,52 @@ export interface Story {
   validUntil: number | null;
 }
 
+/** A bulk by its number (generated ids) or by the customer's own id. */
+export type BulkName = { no: number } | { id: string };
+
+export type BulkStatus = 'PENDING' | 'PROCESSING' | 'PAUSED' | 'CANCELED' | 'FINISHED';
+
+/** Messages of a bulk by what became of them; `accepted` is the sum of the others. Exact, with no commit left out. */
+export interface Progress {
+  accepted: number;
+  /** Not taken by a carrier yet (and on its way to one). */
+  waiting: number;
+  /** A carrier has it, or may have it; not final yet. */
+  sent: number;
+  delivered: number;
+  /** Final without delivery: rejected, undeliverable, expired, cancelled. */
+  failed: number;
+}
+
+export interface Bulk {
+  no: number;
+  /** The customer's own id, null = generated from `no`. */
+  id: string | null;
+  /** Its first request. */
+  acceptedAt: number;
+  /** When it may leave; the acceptance where no schedule was asked for. */
+  sendAt: number;
+  /** As the customer wrote it; null = none. */
+  speed: SpeedLimit | null;
+  status: BulkStatus;
+  progress: Progress;
+}
+
+export type BulkChange =
+  /** PENDING or PROCESSING -> PAUSED. */
+  | { kind: 'pause' }
+  /** PAUSED -> PROCESSING, or PENDING while its sendAt is ahead. */
+  | { kind: 'resume' }
+  /** PENDING, PROCESSING or PAUSED -> CANCELED, for good. What was submitted runs on; the rest ends as 31. */
+  | { kind: 'cancel' }
+  /** PENDING or PAUSED only. The past means now. What never left starts its validity anew; what was tried keeps its own. */
+  | { kind: 'reschedule'; sendAt: number }
+  /** PENDING, PROCESSING or PAUSED. */
+  | { kind: 'limit'; speed: SpeedLimit };
+
+/** A change to the state that a bulk is in already is done. `conflict`: the status that forbids the change. */
+export type Steered = { kind: 'done'; bulk: Bulk } | { kind: 'notFound' } | { kind: 'conflict'; status: BulkStatus };
+
 /** An API key, known by its SHA-256 (hex) only. */
 export interface Key {
   hash: string;
@@ -201,8 +259,16 @@ export interface Store {
   identity(): Promise<{ install: string; idKey: string }>;
   /** A block of `count` consecutive numbers that nobody else gets; returns its first. */
   reserve(count: number): Promise<number>;
-  /** The lane of a carrier, made on first use; policies are kept beside it so that a dead node's flights follow them. */
-  lane(carrier: string, policy: { onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }): Promise<number>;
+  /**
+   * A lane of a carrier, made on first use. `shard` (default 0) tells its lanes apart, so that several nodes can share its
+   * work. Policies are the carrier's, kept here so that a dead node's flights follow them: the newest hold on all its lanes.
+   * So are its message ids: a report finds its message whatever lane submitted it.
+   */
+  lane(
+    carrier: string,
+    policy: { onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean },
+    shard?: number,
+  ): Promise<number>;
 
   /**
    * A beat of `node` with the lanes it could serve; returns those it holds for `ttlMs` more. Nodes whose beat is fresh share
@@ -224,8 +290,8 @@ export interface Store {
   settle(settle: Settle): Promise<boolean>;
   /** Put claims back untouched (shutdown, throttled lane): they are first in line again at `until`. */
   release(claims: { token: number; leader: number }[], until: number): Promise<void>;
-  /** True = it moved or noted a message, false = parked (unknown id). */
-  report(report: CarrierReport): Promise<boolean>;
+  /** A report moves or notes a message, or is parked. */
+  report(report: CarrierReport): Promise<Reported>;
 
   /** One bounded step each of expiry, lost leases, drains and retention; true = more is left. */
   sweep(): Promise<boolean>;
@@ -256,8 +322,18 @@ export interface Store {
    */
   feed(account: number, after: number, limit: number): Promise<{ rows: EventRow[]; specs: SpecRow[]; last: number }>;
 
-  /** Pause or resume a bulk; false = no such bulk, or cancelled. O(1) whatever its size. */
-  bulkSteer(account: number, bulkId: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): Promise<boolean>;
+  /** A bulk as it stands, also one that was never steered; null = no such bulk of the account. */
+  bulkGet(account: number, bulk: BulkName): Promise<Bulk | null>;
+  /**
+   * Bulks that have a name, a schedule or a speed limit, or were steered; newest first, `before` = number after which to go on.
+   * A page may hold fewer than asked for although `next` goes on.
+   */
+  bulkList(account: number, limit: number, before?: number): Promise<{ bulks: Bulk[]; next: number | null }>;
+  /**
+   * Changes a bulk, all of `changes` or (notFound, conflict) none. O(1) for the bulk: what follows for its messages is brought
+   * to them by `sweep` in bounded steps; none that waits is claimed against the change from its commit on.
+   */
+  bulkSteer(account: number, bulk: BulkName, changes: BulkChange[]): Promise<Steered>;
 
   keys(): Promise<Key[]>;
   /** Adds a key; `replace` drops other keys of that account with the same label. */

@@ -136,7 +136,7 @@ async function world(reports = false): Promise<World> {
       }
     },
     async retrieve(no) {
-      const known = await store.report({
+      const { known } = await store.report({
         carrier: 'c',
         carrierMessageId: `m${no}`,
         addresses: [],

@@ -47,10 +47,15 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 
 /**
  * `wrap`: another store in front of the real one, to make it fail. The door's wall clock stands at the golden table's NOW
- * (the store's does not). Rejects as `listen` does, with everything closed.
+ * unless `now` gives another (the store's does not). Rejects as `listen` does, with everything closed.
  */
 export async function openDoor(
-  options: { settings?: Record<string, string>; wrap?: (store: Store) => Store; port?: number } = {},
+  options: {
+    settings?: Record<string, string>;
+    wrap?: (store: Store) => Store;
+    port?: number;
+    now?: () => number;
+  } = {},
 ): Promise<OpenDoor> {
   const dataDir = mkdtempSync(join(tmpdir(), 'postcard-door-'));
   const loaded = loadConfig({
@@ -77,7 +82,7 @@ export async function openDoor(
   const { random, log, lines } = testEnv();
   const api = await createApi({
     store: options.wrap ? options.wrap(store) : store,
-    env: { clock: { ...realClock, now: () => NOW }, random, log },
+    env: { clock: { ...realClock, now: options.now ?? (() => NOW) }, random, log },
     config: loaded.config,
     ids,
     routing: createRouting([[lane]]),

@@ -376,6 +376,8 @@ describe('methods and paths', () => {
     ['/mms/2/reports', ['HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS'], 'GET'],
     ['/mms/2/logs', ['HEAD', 'POST', 'OPTIONS'], 'GET'],
     ['/mms/2/events', ['HEAD', 'POST'], 'GET'],
+    ['/mms/2/bulks', ['HEAD', 'POST', 'DELETE', 'PATCH'], 'GET, PUT'],
+    ['/mms/2/bulks/status', ['HEAD', 'POST', 'DELETE'], 'GET, PUT'],
     ['/mms/2/messages/abc', ['HEAD', 'POST', 'DELETE'], 'GET'],
     ['/livez', ['POST', 'PUT'], 'GET, HEAD'],
   ])('%s answers 405 with Allow', async (path, methods, allow) => {
@@ -1191,6 +1193,8 @@ describe('for operators', () => {
       '/mms/2/messages/{messageId}',
       '/mms/2/reports',
       '/mms/2/logs',
+      '/mms/2/bulks',
+      '/mms/2/bulks/status',
       '/mms/2/events',
       '/livez',
       '/readyz',

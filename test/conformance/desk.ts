@@ -7,10 +7,12 @@ import type { CarrierReport, Outcome } from '../../src/domain/submission.ts';
 import type {
   Accept,
   Accepted,
+  BulkName,
   Claim,
   Claims,
   EventRow,
   MessageFilter,
+  Reported,
   SpecIn,
   Store,
   Story,
@@ -163,8 +165,12 @@ export function createDesk(h: Harness) {
         count += claims.length;
       }
     },
-    report: (id: string, kind: CarrierReport['kind'], more: Partial<CarrierReport> = {}): Promise<boolean> =>
+    reported: (id: string, kind: CarrierReport['kind'], more: Partial<CarrierReport> = {}): Promise<Reported> =>
       h.store.report({ carrier: 'mmsc', carrierMessageId: id, addresses: [], kind, words: kind, ...more }),
+    /** True = its message was known. */
+    async report(id: string, kind: CarrierReport['kind'], more: Partial<CarrierReport> = {}): Promise<boolean> {
+      return (await desk.reported(id, kind, more)).known;
+    },
     /** All that is due now. */
     async sweep(): Promise<void> {
       for (let step = 0; await h.store.sweep(); step++) if (step > 10_000) throw new Error('the sweep never ends');
@@ -200,6 +206,11 @@ export function createDesk(h: Harness) {
     async pull(filter: Partial<MessageFilter> = {}): Promise<EventRow[]> {
       return (await h.store.takeReports({ account: 1, limit: 1000, ...filter })).rows;
     },
+    /** Pauses or resumes; false = no such bulk, or its status forbids it. */
+    async steer(account: number, bulk: BulkName, to: 'PAUSED' | 'PROCESSING'): Promise<boolean> {
+      const { kind } = await h.store.bulkSteer(account, bulk, [{ kind: to === 'PAUSED' ? 'pause' : 'resume' }]);
+      return kind === 'done';
+    },
     async logs(filter: Partial<MessageFilter> = {}): Promise<number[]> {
       return (await h.store.logs({ account: 1, limit: 1000, ...filter })).rows.map((row) => row.no);
     },
@@ -212,6 +223,7 @@ export function accepted(carrierMessageId: string): Outcome {
 }
 export const DEFERRED: Outcome = { kind: 'deferred', error: { id: 15000, words: 'busy' } };
 export const REFUSED: Outcome = { kind: 'refused', error: { id: 15009, words: 'no such number' } };
+export const CONTENT_GONE: Outcome = { kind: 'contentFailed', error: { id: 15025, words: 'content is gone' } };
 export const UNKNOWN: Outcome = { kind: 'unknown', error: { id: 15000, words: 'connection lost' } };
 
 /** `count` destinations. */

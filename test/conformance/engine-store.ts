@@ -16,10 +16,14 @@ export interface ControlledStore extends Store {
   crash(): void;
 }
 
-export function openEngineStore(file: string, options: { now?: number; retentionMs?: number } = {}): ControlledStore {
+export function openEngineStore(
+  file: string,
+  options: { now?: number; retentionMs?: number; retentionMessages?: number } = {},
+): ControlledStore {
   let now = options.now ?? Date.UTC(2026, 10, 24, 12);
   const retentionMs = options.retentionMs ?? 7 * 86_400_000;
-  let engine: Engine = openEngine({ file, retentionMs, now, synchronous: 'OFF' });
+  const most = options.retentionMessages ? { retentionMessages: options.retentionMessages } : {};
+  let engine: Engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
   let db = new DatabaseSync(file, { readOnly: true });
   let reader = createReader(db, createReads(db));
   const bytes = new Map<string, Uint8Array>();
@@ -40,13 +44,13 @@ export function openEngineStore(file: string, options: { now?: number; retention
     crash() {
       db.close();
       engine.close();
-      engine = openEngine({ file, retentionMs, now, synchronous: 'OFF' });
+      engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
       db = new DatabaseSync(file, { readOnly: true });
       reader = createReader(db, createReads(db));
     },
     identity: () => write('identity', null),
     reserve: (count) => write('reserve', count),
-    lane: (carrier, policy) => write('lane', { carrier, ...policy }),
+    lane: (carrier, policy, shard = 0) => write('lane', { carrier, shard, ...policy }),
     laneLease: async (_node, lanes) => lanes,
     accept: (request) => write('accept', request),
     putContent: async (hash, value) => void bytes.set(hash, value),
@@ -65,7 +69,9 @@ export function openEngineStore(file: string, options: { now?: number; retention
     logs: async (filter) => reader.logs(filter),
     story: async (account, id) => reader.story(account, id),
     feed: async (account, after, limit) => reader.feed(account, after, limit),
-    bulkSteer: (account, bulk, to) => write('bulkSteer', { account, bulk, to }),
+    bulkGet: async (account, bulk) => reader.bulkGet(account, bulk, now),
+    bulkList: async (account, limit, before) => reader.bulkList(account, limit, before, now),
+    bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     keys: async () => reader.keys(),
     putKey: (key, replace) => write('putKey', { key, replace }),
     stats: async () => reader.stats(0),

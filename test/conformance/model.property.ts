@@ -60,6 +60,7 @@ export async function runSequence(h: Harness, seed: number, steps: number): Prom
   await desk.open(policy, chance(0.8));
   const known = new Map<number, Known>();
   const paused = new Map<string, boolean>();
+  const canceled = new Set<string>();
   /** Claims this node holds, by message. */
   const open = new Map<number, { claim: Claim; until: number }>();
   const stale: Claim[] = [];
@@ -88,6 +89,7 @@ export async function runSequence(h: Harness, seed: number, steps: number): Prom
       ...(push ? { endpoint: `https://e.example/${account}/${int(2)}` } : {}),
       ...(chance(0.1) && !group ? { refused: [[count - 1, 52]] as [number, number][] } : {}),
     });
+    if (answer.kind === 'bulkCanceled' && bulk !== undefined && canceled.has(bulk)) return;
     if (answer.kind !== 'accepted') throw new Error(`not accepted: ${answer.kind}`);
     if (bulk !== undefined && !paused.has(bulk)) paused.set(bulk, false);
     for (const no of nos) {
@@ -178,8 +180,34 @@ export async function runSequence(h: Harness, seed: number, steps: number): Prom
     if (paused.size === 0) return;
     const bulk = pick([...paused.keys()]);
     const to = chance(0.5) ? 'PAUSED' : 'PROCESSING';
-    expect(await h.store.bulkSteer(Number(bulk.split('-')[1]), { id: bulk }, to)).toBe(true);
-    paused.set(bulk, to === 'PAUSED');
+    const account = Number(bulk.split('-')[1]);
+    if (chance(0.3)) return change(account, bulk);
+    if (await desk.steer(account, { id: bulk }, to)) paused.set(bulk, to === 'PAUSED');
+    else {
+      const status = (await h.store.bulkGet(account, { id: bulk }))?.status;
+      const refuses = to === 'PAUSED' ? ['FINISHED', 'CANCELED'] : ['FINISHED', 'CANCELED', 'PENDING'];
+      expect(refuses).toContain(status);
+      expect(status === 'CANCELED').toBe(canceled.has(bulk));
+    }
+  }
+
+  /** Moves a bulk, changes its pace, or gives it up. */
+  async function change(account: number, bulk: string): Promise<void> {
+    const sendAt = h.now() + int(HOUR);
+    const asked = pick([
+      { kind: 'reschedule', sendAt },
+      { kind: 'reschedule', sendAt },
+      { kind: 'limit', speed: { amount: pick([1, 60]) } },
+      { kind: 'cancel' },
+    ] as const);
+    const steered = await h.store.bulkSteer(account, { id: bulk }, [asked]);
+    if (steered.kind !== 'done') return;
+    if (asked.kind === 'cancel') {
+      canceled.add(bulk);
+      paused.set(bulk, true);
+    }
+    if (asked.kind !== 'reschedule') return;
+    for (const message of known.values()) if (message.bulk === bulk) message.notBefore = sendAt;
   }
 
   function tell(no: number, event: number, status: number, final: boolean): void {
@@ -227,6 +255,19 @@ export async function runSequence(h: Harness, seed: number, steps: number): Prom
         const status: [number, number] = [row.status, row.error];
         if (message.final) expect(status, `the final status of ${row.no} changed`).toEqual(message.final);
         else if (row.state >= FINAL) message.final = status;
+      }
+      for (const bulk of paused.keys()) {
+        if (Number(bulk.split('-')[1]) !== account) continue;
+        const states = rows.filter((row) => row.bulkId === bulk).map((row) => row.state);
+        const count = (from: number, to: number): number =>
+          states.filter((state) => state >= from && state <= to).length;
+        expect((await h.store.bulkGet(account, { id: bulk }))?.progress, `the figures of ${bulk}`).toEqual({
+          accepted: states.length,
+          waiting: count(0, 0),
+          sent: count(1, 2),
+          delivered: count(3, 3),
+          failed: count(4, 6),
+        });
       }
     }
   }
@@ -290,7 +331,7 @@ async function drain(
   check: () => Promise<void>,
 ): Promise<void> {
   for (const bulk of paused.keys()) {
-    await h.store.bulkSteer(Number(bulk.split('-')[1]), { id: bulk }, 'PROCESSING');
+    await desk.steer(Number(bulk.split('-')[1]), { id: bulk }, 'PROCESSING');
     paused.set(bulk, false);
   }
   for (let round = 0; round < 14; round++) {

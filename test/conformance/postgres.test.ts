@@ -12,8 +12,10 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Log } from '../../src/env.ts';
 import { realEnv } from '../../src/env.ts';
-import { type Accepted, StoreUnavailable } from '../../src/store/contract.ts';
+import { type Accepted, type MessageFilter, StoreUnavailable } from '../../src/store/contract.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
+import { clusterPrograms, startCluster } from '../torture/cluster.ts';
+import { bulkSuite } from './bulk.suite.ts';
 import { accepted, createDesk, type Desk, type Harness, numbers, SECOND } from './desk.ts';
 import { storeSuite } from './store.suite.ts';
 
@@ -184,6 +186,7 @@ describe.skipIf(!SERVER)('postgres', () => {
   });
 
   storeSuite('postgres engine', { open: () => openHarness(true), clock: true });
+  bulkSuite('postgres engine', () => openHarness(true));
   storeSuite('postgres by its own clock', { open: () => openHarness(false), clock: false });
 
   describe('lost connections', () => {
@@ -409,6 +412,81 @@ describe.skipIf(!SERVER)('postgres', () => {
       expect(seen).toEqual(sent);
     });
 
+    it('claim, steer and sweep the lines of many accounts beside each other and never wait in a circle', async () => {
+      const accounts = Array.from({ length: 30 }, (_, n) => n + 1);
+      const deadlocks = () =>
+        admin(database, async (client) => {
+          const rows = await client.query('SELECT deadlocks::int AS n FROM pg_stat_database WHERE datname = $1', [
+            database,
+          ]);
+          return rows.rows[0].n as number;
+        });
+      const before = await deadlocks();
+      for (const account of accounts) await deskA.accept({ account, to: numbers(6), bulkId: 'b' });
+      let working = true;
+      let seen = 0;
+      const claim = async (desk: Desk): Promise<void> => {
+        while (working) {
+          const { claims } = await desk.claim(40);
+          seen += claims.length;
+          await Promise.all(claims.map((one) => desk.settle(one, accepted(`z${one.leader}`))));
+        }
+      };
+      const steer = async (desk: Desk): Promise<void> => {
+        for (const kind of ['pause', 'resume'] as const) {
+          for (const account of accounts) await desk.store.bulkSteer(account, { id: 'b' }, [{ kind }]);
+        }
+      };
+      const accept = async (desk: Desk, order: number[]): Promise<void> => {
+        for (const account of order) await desk.accept({ account, to: numbers(2) });
+      };
+      const claimers = Promise.all([claim(deskA), claim(deskB)]);
+      await Promise.all([steer(deskA), accept(deskA, accounts), accept(deskB, [...accounts].reverse())]);
+      await Promise.all([steer(deskB), accept(deskA, [...accounts].reverse()), accept(deskB, accounts)]);
+      working = false;
+      await claimers;
+      expect(seen).toBeGreaterThan(accounts.length);
+      // A session tells its figures within a second of its last transaction.
+      await env.clock.sleep(1_500);
+      expect(await deadlocks()).toBe(before);
+    });
+
+    it('look at a bounded number of messages for one page of logs, and get to the end', async () => {
+      const oldest = await deskA.accept({ to: ['491700000001'], bulkId: 'old' });
+      const { nos, spec } = await deskA.accept({ to: numbers(2), bulkId: 'big' });
+      const [first] = nos as [number];
+      const count = 450_000;
+      await admin(database, async (client) => {
+        await client.query(`SET search_path = ${schema}`);
+        await client.query('UPDATE spec SET "end" = $1::bigint + $2 WHERE no = $3', [first, count, spec]);
+        await client.query(
+          `INSERT INTO message (no, account, spec, "to", state, status, error)
+           SELECT no, 1, $1, '441134960000', 0, 26, 0 FROM generate_series($2::bigint + 2, $2::bigint + $3 - 1) AS g(no)`,
+          [spec, first, count],
+        );
+        await client.query('ANALYZE message');
+      });
+      const find = async (filter: Omit<MessageFilter, 'account' | 'limit'>) => {
+        const found: number[] = [];
+        let pages = 0;
+        for (let before: number | undefined; ; pages++) {
+          const page = await a.logs({ account: 1, limit: 50, ...filter, ...(before === undefined ? {} : { before }) });
+          found.push(...page.rows.map((row) => row.no));
+          if (page.next === null) return { found, pages: pages + 1 };
+          expect(page.next).toBeLessThan(before ?? Number.MAX_SAFE_INTEGER);
+          before = page.next;
+        }
+      };
+      expect(await find({ destination: '491700000001' })).toEqual({ found: oldest.nos, pages: 3 });
+      expect(await find({ destination: '491700000001', bulks: { nos: [], ids: ['big'] } })).toEqual({
+        found: [],
+        pages: 3,
+      });
+      expect(await find({ bulks: { nos: [], ids: ['old'] } })).toEqual({ found: oldest.nos, pages: 1 });
+      const page = await a.logs({ account: 1, limit: 50, bulks: { nos: [], ids: ['big'] } });
+      expect(page.rows.map((row) => row.no)).toEqual(Array.from({ length: 50 }, (_, n) => first + count - 1 - n));
+    });
+
     it('keep the speed limit of a bulk together', async () => {
       await deskA.accept({ to: numbers(30), bulkId: 'slow', every: 20 });
       const turns: number[] = [];
@@ -424,6 +502,76 @@ describe.skipIf(!SERVER)('postgres', () => {
       for (let n = 1; n < turns.length; n++) {
         expect((turns[n] as number) - (turns[n - 1] as number)).toBeGreaterThanOrEqual(20_000);
       }
+    });
+
+    it('steer, send from, sweep and cancel one bulk together: nothing leaves against it, and its figures are exact', async () => {
+      const name = { id: 'b' };
+      for (let n = 0; n < 6; n++) await deskA.accept({ to: numbers(60, 100 * n), bulkId: 'b', groups: [3, 2] });
+      let working = true;
+      let canceled = false;
+      let late = 0;
+      const taken: string[] = [];
+      const claim = async (desk: Desk): Promise<void> => {
+        for (let n = 0; working; n++) {
+          const gone = canceled;
+          const { claims } = await desk.claim(5);
+          if (gone) late += claims.length;
+          await Promise.all(
+            claims.map(async (one) => {
+              const id = `y${one.leader}`;
+              const kind = (one.leader + n) % 4;
+              if (kind === 0)
+                return desk.settle(one, { kind: 'deferred', error: { id: 15000, words: 'busy' }, retryAfterMs: 1000 });
+              if (kind === 1) return desk.settle(one, { kind: 'refused', error: { id: 15009, words: 'no' } });
+              taken.push(id);
+              return desk.settle(one, accepted(id));
+            }),
+          );
+        }
+      };
+      const sweep = async (desk: Desk): Promise<void> => {
+        while (working) if (!(await desk.store.sweep())) await env.clock.sleep(5);
+      };
+      const workers = Promise.all([claim(deskA), claim(deskB), sweep(deskA), sweep(deskB)]);
+      for (let round = 0; round < 6; round++) {
+        const [one, other] = round % 2 === 0 ? [a, b] : [b, a];
+        expect(await one.bulkSteer(1, name, [{ kind: 'pause' }])).toMatchObject({ kind: 'done' });
+        expect(await other.bulkSteer(1, name, [{ kind: 'reschedule', sendAt: 0 }])).toMatchObject({ kind: 'done' });
+        const both = [one, other].map((node, n) =>
+          node.bulkSteer(
+            1,
+            name,
+            n === 0 ? [{ kind: 'resume' }] : [{ kind: 'limit', speed: { amount: 60_000 + round } }],
+          ),
+        );
+        for (const { kind } of await Promise.all(both)) expect(kind).toBe('done');
+        await env.clock.sleep(60);
+      }
+      expect(await b.bulkSteer(1, name, [{ kind: 'cancel' }])).toMatchObject({ kind: 'done' });
+      canceled = true;
+      // What was in flight has landed and is called back.
+      await env.clock.sleep(2_500);
+      working = false;
+      await workers;
+      expect(late).toBe(0);
+      await deskA.sweep();
+      const { rows } = await a.logs({ account: 1, limit: 1000 });
+      const count = (from: number, to: number): number =>
+        rows.filter(({ state }) => state >= from && state <= to).length;
+      const bulk = await b.bulkGet(1, name);
+      expect(bulk).toMatchObject({ status: 'CANCELED', progress: { accepted: 360, waiting: 0 } });
+      expect(bulk?.progress).toEqual({
+        accepted: 360,
+        waiting: count(0, 0),
+        sent: count(1, 2),
+        delivered: count(3, 3),
+        failed: count(4, 6),
+      });
+      expect(taken.length).toBeGreaterThan(0);
+      // Each has one end, told once.
+      const told = await deskA.pull();
+      expect(new Set(told.map((row) => row.no)).size).toBe(told.length);
+      expect(told.length).toBe(bulk?.progress.failed);
     });
 
     it('a report on one node and the settle that teaches its id on another find each other, whoever is first', async () => {
@@ -546,6 +694,93 @@ describe.skipIf(!SERVER)('postgres', () => {
       await store.close();
       await dropSchema(schema);
     });
+  });
+
+  describe('what the server refuses', () => {
+    let store: PostgresStore;
+    let desk: Desk;
+    let schema: string;
+
+    beforeEach(async () => {
+      schema = newSchema();
+      store = await openNode('a', schema);
+      desk = createDesk(harnessOf(store));
+      await desk.open();
+    });
+    afterEach(async () => {
+      await store.close();
+      await dropSchema(schema);
+    });
+
+    /** Before each insert of a message to `to`, this happens. */
+    const trap = (to: string, body: string) =>
+      admin(database, async (client) => {
+        await client.query(
+          `CREATE FUNCTION ${schema}.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body}; RETURN NEW; END $$`,
+        );
+        await client.query(`CREATE TRIGGER trap BEFORE INSERT ON ${schema}.message FOR EACH ROW WHEN (NEW."to" = '${to}')
+          EXECUTE FUNCTION ${schema}.trap()`);
+      });
+
+    it('a full disk is "try again later" for all who came together, stores nothing, and is over by itself', async () => {
+      await trap('491', `RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'`);
+      const both = await Promise.allSettled([desk.accept({ to: ['491'] }), desk.accept({ to: ['492'] })]);
+      expect(both.map((one) => one.status === 'rejected' && one.reason instanceof StoreUnavailable)).toEqual([
+        true,
+        true,
+      ]);
+      expect(await desk.logs()).toEqual([]);
+      await admin(database, (client) => client.query(`DROP TRIGGER trap ON ${schema}.message`));
+      const no = await desk.one({ to: ['491'] });
+      expect(await desk.logs()).toEqual([no]);
+    });
+
+    it('a statement that runs out of time harms none of those who came with it', async () => {
+      await trap('491', 'PERFORM pg_sleep(30)');
+      const both = await Promise.allSettled([desk.accept({ to: ['491'] }), desk.accept({ to: ['492'] })]);
+      expect(both.map((one) => (one.status === 'rejected' ? one.reason instanceof StoreUnavailable : 'taken'))).toEqual(
+        [true, 'taken'],
+      );
+      expect(await desk.logs()).toHaveLength(1);
+    });
+
+    it('a lock that somebody holds for long is "try again later", and over when it is given back', async () => {
+      await admin(database, async (client) => {
+        await client.query(`BEGIN; LOCK TABLE ${schema}.message IN EXCLUSIVE MODE`);
+        await expect(desk.accept()).rejects.toBeInstanceOf(StoreUnavailable);
+        await client.query('ROLLBACK');
+      });
+      const no = await desk.one();
+      expect(await desk.logs()).toEqual([no]);
+    });
+  });
+
+  describe.skipIf(clusterPrograms() === null)('a server of its own', () => {
+    it('is refused where a crash could lose or damage what was acknowledged, and taken once that is set right', async () => {
+      const cluster = await startCluster([]);
+      const set = async (name: string, value: string): Promise<void> => {
+        const client = new pg.Client({ connectionString: cluster.url('postgres') });
+        await client.connect();
+        await client.query(`ALTER SYSTEM SET ${name} = ${value}`);
+        await client.query('SELECT pg_reload_conf()');
+        // Read by each server process at its next turn.
+        while ((await client.query(`SHOW ${name}`)).rows[0][name] !== value) await env.clock.sleep(20);
+        await client.end();
+      };
+      const open = () => openNode('a', 's', { url: cluster.url('postgres') });
+      try {
+        for (const name of ['fsync', 'full_page_writes']) {
+          await set(name, 'off');
+          await expect(open()).rejects.toThrow(new RegExp(`${name} is off.*set ${name} = on`));
+          await set(name, 'on');
+        }
+        const store = await open();
+        expect(await store.reserve(1)).toBeGreaterThan(0);
+        await store.close();
+      } finally {
+        await cluster.close();
+      }
+    }, 90_000);
   });
 
   describe('refuses to open', () => {

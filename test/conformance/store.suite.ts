@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Accept, Hint, MessageFilter, Webhook } from '../../src/store/contract.ts';
 import {
   accepted,
+  CONTENT_GONE,
   createDesk,
   DAY,
   DEFERRED,
@@ -62,6 +63,65 @@ function cases(engine: Engine): void {
       const c = await h.store.reserve(5);
       expect(b).toBeGreaterThanOrEqual(a + 10);
       expect(c).toBeGreaterThanOrEqual(b + 1);
+    });
+
+    it('a carrier has as many lanes as are asked for, each with work of its own', async () => {
+      const policy = { onUnknown: 'hold', reports: true } as const;
+      const third = await h.store.lane('mmsc', policy, 2);
+      const second = await h.store.lane('mmsc', policy, 1);
+      expect(new Set([desk.lane, second, third]).size).toBe(3);
+      expect(await h.store.lane('mmsc', policy)).toBe(desk.lane);
+      expect(await h.store.lane('mmsc', policy, 0)).toBe(desk.lane);
+      expect(await h.store.lane('mmsc', policy, 2)).toBe(third);
+      // Asked for by another shard first, its home is there all the same.
+      const late = await h.store.lane('late', policy, 3);
+      expect(await h.store.lane('late', policy)).not.toBe(late);
+      const no = await desk.one({ lane: third });
+      expect((await desk.claim(10, second)).claims).toEqual([]);
+      expect((await desk.claim(10)).claims).toEqual([]);
+      expect((await desk.claim(10, third)).claims.map((claim) => claim.leader)).toEqual([no]);
+    });
+
+    it('a policy holds on all lanes of its carrier', async () => {
+      const second = await h.store.lane('mmsc', { onUnknown: 'hold', reports: true }, 1);
+      await h.store.lane('other', { onUnknown: 'hold', reports: true }, 1);
+      await h.store.lane('mmsc', { onUnknown: 'fail', reports: false });
+      const nos = [await desk.one({ lane: second }), await desk.one({ lane: second })];
+      const [one, two] = (await desk.claim(10, second)).claims;
+      if (!one || !two) throw new Error('two claims expected');
+      await desk.settle(one, accepted('x'), second);
+      await desk.settle(two, UNKNOWN, second);
+      expect(await desk.status(nos[0] as number)).toEqual([2, 0]);
+      expect(await desk.status(nos[1] as number)).toEqual([29, 815]);
+    });
+
+    it('a report finds its message whatever lane of the carrier submitted it', async () => {
+      const policy = { onUnknown: 'hold', reports: true } as const;
+      const lanes = [desk.lane, await h.store.lane('mmsc', policy, 1), await h.store.lane('mmsc', policy, 2)];
+      for (const [shard, lane] of lanes.entries()) {
+        const settled = await desk.one({ lane });
+        const early = await desk.one({ lane });
+        const [one, two] = (await desk.claim(10, lane)).claims;
+        if (!one || !two) throw new Error('two claims expected');
+        await desk.settle(one, accepted(`settled-${shard}`), lane);
+        expect(await desk.report(`settled-${shard}`, 'retrieved')).toBe(true);
+        expect(await desk.report(`early-${shard}`, 'retrieved')).toBe(false);
+        await desk.settle(two, accepted(`early-${shard}`), lane);
+        expect(await desk.status(settled)).toEqual([5, 0]);
+        expect(await desk.status(early)).toEqual([5, 0]);
+        expect((await desk.story(early)).attempts).toMatchObject([{ carrier: 'mmsc' }]);
+      }
+    });
+
+    it('an answer that comes too late teaches its id on any lane', async () => {
+      const lane = await h.store.lane('mmsc', { onUnknown: 'hold', reports: true }, 1);
+      const no = await desk.one({ lane });
+      const [claim] = (await desk.claim(1, lane)).claims;
+      if (!claim) throw new Error('a claim expected');
+      await desk.settle(claim, UNKNOWN, lane);
+      expect(await desk.settle(claim, accepted('late'), lane)).toBe(false);
+      expect(await desk.report('late', 'retrieved')).toBe(true);
+      expect(await desk.status(no)).toEqual([5, 0]);
     });
 
     it('gives a carrier one lane and keeps its newest policy', async () => {
@@ -182,7 +242,7 @@ function cases(engine: Engine): void {
       const { answer } = await desk.accept({ uploads: ['known', 'no', 'nope', 'no'], keys: [[0, 'k']], bulkId: 'b' });
       expect(answer).toEqual({ kind: 'unknownUploads', ids: ['no', 'nope'] });
       expect(await desk.logs()).toEqual([]);
-      expect(await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED')).toBe(false);
+      expect(await desk.steer(1, { id: 'b' }, 'PAUSED')).toBe(false);
       expect((await desk.accept({ keys: [[0, 'k']] })).answer).toMatchObject({ duplicates: [] });
       // Another account's upload is unknown.
       expect((await desk.accept({ account: 2, uploads: ['known'] })).answer.kind).toBe('unknownUploads');
@@ -218,7 +278,7 @@ function cases(engine: Engine): void {
       expect(claims.map((claim) => claim.leader)).toEqual(nos);
       expect(claims[0]).toMatchObject({
         spec,
-        members: [{ no: nos[0], to: numbers(1)[0] }],
+        members: [{ no: nos[0], to: numbers(1)[0], key: null }],
         generation: 0,
         attempt: 1,
         paced: false,
@@ -228,6 +288,21 @@ function cases(engine: Engine): void {
       expect(new Set(claims.map((claim) => claim.token)).size).toBe(2);
       expect((await desk.claim()).claims).toEqual([]);
       expect((await desk.story(nos[0] as number)).message.claimed).toBe(true);
+    });
+
+    it('names members by the id that the customer gave', async () => {
+      const { nos } = await desk.accept({ to: numbers(4), groups: [2], keys: [1, 2].map((n) => [n, `own-${n}`]) });
+      const { claims } = await desk.claim();
+      const members = claims.flatMap((claim) => claim.members);
+      expect(members.sort((a, b) => a.no - b.no).map(({ no, key }) => [no, key])).toEqual([
+        [nos[0], null],
+        [nos[1], 'own-1'],
+        [nos[2], 'own-2'],
+        [nos[3], null],
+      ]);
+      await h.store.release(claims, 0);
+      const again = (await desk.claim()).claims.flatMap((claim) => claim.members);
+      expect(again.map((member) => member.key).sort()).toEqual(members.map((member) => member.key).sort());
     });
 
     it('gives a lane only its own messages', async () => {
@@ -255,6 +330,31 @@ function cases(engine: Engine): void {
       expect(await desk.status(no)).toEqual([4, 15009]);
       expect(await desk.pull()).toMatchObject([{ no, status: 4, error: 15009 }]);
       expect((await desk.claim()).claims).toEqual([]);
+    });
+
+    it('a message whose content is gone is rejected as 100, and was never sent', async () => {
+      const { nos } = await desk.accept({ to: numbers(3), groups: [2] });
+      await desk.settleAll(() => CONTENT_GONE);
+      for (const no of nos) {
+        expect(await desk.status(no)).toEqual([100, 15025]);
+        const { message, attempts, events } = await desk.story(no);
+        expect([message.sentAt, message.doneAt !== null]).toEqual([null, true]);
+        expect(attempts).toMatchObject([{ outcome: 'contentFailed', error: 15025, words: 'content is gone' }]);
+        expect(events.at(-1)).toMatchObject({ status: 100, words: 'content is gone' });
+      }
+      expect((await desk.claim()).claims).toEqual([]);
+      expect(await desk.report('none', 'retrieved')).toBe(false);
+    });
+
+    timed('content that goes between two attempts of which one may have arrived decides nothing', async () => {
+      const no = await desk.one();
+      await desk.settle(await desk.claimOne(), UNKNOWN);
+      h.advance(15 * MINUTE);
+      await desk.settle(await desk.claimOne(), CONTENT_GONE);
+      expect(await desk.status(no)).toEqual([3, 15000]);
+      h.advance(VALIDITY);
+      await desk.sweep();
+      expect(await desk.status(no)).toEqual([29, 815]);
     });
 
     timed('a deferred message is tried again with the same transaction, later each time', async () => {
@@ -512,6 +612,22 @@ function cases(engine: Engine): void {
       expect(await desk.report('m1', 'retrieved', { carrier: 'other' })).toBe(false);
       expect(await desk.report('m1', 'retrieved', { carrier: 'nobody' })).toBe(false);
       expect(await desk.status(no)).toEqual([3, 0]);
+    });
+
+    it('names the messages that it moved or noted, at most ten', async () => {
+      const { nos } = await desk.accept({ to: numbers(13), groups: [12], keys: [[12, 'own']] });
+      const { claims } = await desk.claim();
+      for (const claim of claims) await desk.settle(claim, accepted(claim.members.length > 1 ? 'group' : 'single'));
+      const first = nos.slice(0, 10).map((no) => ({ no, key: null }));
+      const all = await desk.reported('group', 'deferred', { addresses: numbers(12) });
+      expect(all).toEqual({ known: true, messages: first });
+      const one = await desk.reported('group', 'retrieved', { addresses: [numbers(12)[3] as string] });
+      expect(one).toEqual({ known: true, messages: [first[3]] });
+      expect(await desk.reported('group', 'retrieved')).toEqual({ known: true, messages: [] });
+      const single = { known: true, messages: [{ no: nos[12], key: 'own' }] };
+      expect(await desk.reported('single', 'retrieved')).toEqual(single);
+      expect(await desk.reported('single', 'rejected')).toEqual(single);
+      expect(await desk.reported('other', 'retrieved')).toEqual({ known: false, messages: [] });
     });
 
     it('knows an id in the forms carriers give it', async () => {
@@ -920,24 +1036,24 @@ function cases(engine: Engine): void {
   describe('bulks', () => {
     it('a paused bulk gives no claims, a resumed one goes on, unknown ones are unknown', async () => {
       const { nos } = await desk.accept({ to: numbers(3), bulkId: 'b' });
-      expect(await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED')).toBe(true);
-      expect(await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED')).toBe(true);
+      expect(await desk.steer(1, { id: 'b' }, 'PAUSED')).toBe(true);
+      expect(await desk.steer(1, { id: 'b' }, 'PAUSED')).toBe(true);
       expect((await desk.claim()).claims).toEqual([]);
       expect((await desk.story(nos[0] as number)).waiting?.why).toContain('paused');
       // Joining a paused bulk waits.
       await desk.accept({ to: numbers(1, 9), bulkId: 'b' });
       expect((await desk.claim()).claims).toEqual([]);
-      expect(await h.store.bulkSteer(2, { id: 'b' }, 'PROCESSING')).toBe(false);
-      expect(await h.store.bulkSteer(1, { id: 'no' }, 'PAUSED')).toBe(false);
-      expect(await h.store.bulkSteer(1, { no: 99_999 }, 'PAUSED')).toBe(false);
-      expect(await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING')).toBe(true);
+      expect(await desk.steer(2, { id: 'b' }, 'PROCESSING')).toBe(false);
+      expect(await desk.steer(1, { id: 'no' }, 'PAUSED')).toBe(false);
+      expect(await desk.steer(1, { no: 99_999 }, 'PAUSED')).toBe(false);
+      expect(await desk.steer(1, { id: 'b' }, 'PROCESSING')).toBe(true);
       expect((await desk.claim()).claims).toHaveLength(4);
     });
 
     it('a bulk that was paused once is not paused on a lane it joins later', async () => {
       await desk.accept({ bulkId: 'b' });
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
-      await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PROCESSING');
       const other = await h.store.lane('other', { onUnknown: 'hold', reports: true });
       const no = await desk.one({ bulkId: 'b', lane: other });
       expect((await desk.claim(10, other)).claims.map((claim) => claim.leader)).toEqual([no]);
@@ -947,15 +1063,15 @@ function cases(engine: Engine): void {
       const a = await desk.accept({ to: numbers(3) });
       const b = await desk.accept({ to: numbers(1, 9) });
       const claim = await desk.claimOne();
-      expect(await h.store.bulkSteer(2, { no: a.bulk }, 'PAUSED')).toBe(false);
-      expect(await h.store.bulkSteer(1, { no: a.bulk }, 'PROCESSING')).toBe(true);
-      expect(await h.store.bulkSteer(1, { no: a.bulk }, 'PAUSED')).toBe(true);
+      expect(await desk.steer(2, { no: a.bulk }, 'PAUSED')).toBe(false);
+      expect(await desk.steer(1, { no: a.bulk }, 'PROCESSING')).toBe(true);
+      expect(await desk.steer(1, { no: a.bulk }, 'PAUSED')).toBe(true);
       expect((await desk.claim()).claims.map((one) => one.leader)).toEqual(b.nos);
       await h.store.release([claim], 0);
       expect((await desk.claim()).claims).toEqual([]);
       await h.crash();
       expect((await desk.claim()).claims).toEqual([]);
-      await h.store.bulkSteer(1, { no: a.bulk }, 'PROCESSING');
+      await desk.steer(1, { no: a.bulk }, 'PROCESSING');
       expect((await desk.claim()).claims.map((one) => one.leader)).toEqual(a.nos);
     });
 
@@ -963,17 +1079,17 @@ function cases(engine: Engine): void {
       const start = h.now();
       const { nos } = await desk.accept({ bulkId: 'b', sendAt: start + HOUR, validityMs: HOUR });
       const no = nos[0] as number;
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
       h.advance(5 * HOUR);
       await desk.sweep();
       expect(await desk.status(no)).toEqual([26, 0]);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+      await desk.steer(1, { id: 'b' }, 'PROCESSING');
       expect((await desk.story(no)).validUntil).toBe(start + 6 * HOUR);
       // A second pause, after the clock has started, does not move it.
       h.advance(MINUTE);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
       h.advance(30 * MINUTE);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+      await desk.steer(1, { id: 'b' }, 'PROCESSING');
       h.advance(28 * MINUTE);
       await desk.sweep();
       expect(await desk.status(no)).toEqual([26, 0]);
@@ -988,7 +1104,7 @@ function cases(engine: Engine): void {
     timed('a pause after the clock has started lets messages expire while it lasts', async () => {
       const no = await desk.one({ bulkId: 'b', validityMs: HOUR });
       h.advance(SECOND);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
       h.advance(HOUR);
       await desk.sweep();
       expect(await desk.status(no)).toEqual([15, 4100]);
@@ -998,11 +1114,11 @@ function cases(engine: Engine): void {
       const { nos } = await desk.accept({ to: numbers(3), bulkId: 'b', every: HOUR, validityMs: 2 * HOUR });
       await desk.settle(await desk.claimOne(), accepted('first'));
       h.advance(MINUTE);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
       h.advance(50 * HOUR);
       await desk.sweep();
       expect(await desk.status(nos[1] as number)).toEqual([26, 0]);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+      await desk.steer(1, { id: 'b' }, 'PROCESSING');
       await desk.sweep();
       const claim = await desk.claimOne();
       expect(claim).toMatchObject({ leader: nos[1], validUntil: h.now() + 2 * HOUR });
@@ -1015,9 +1131,9 @@ function cases(engine: Engine): void {
       const start = h.now();
       const no = await desk.one({ bulkId: 'b', sendAt: start + 30 * MINUTE, validityMs: HOUR });
       for (let n = 0; n < 120; n++) {
-        await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+        await desk.steer(1, { id: 'b' }, 'PAUSED');
         h.advance(MINUTE);
-        await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+        await desk.steer(1, { id: 'b' }, 'PROCESSING');
         if (n < 29) continue;
         // From the half hour on the clock has started at the end of the pause that covered it.
         expect((await desk.story(no)).validUntil).toBeGreaterThanOrEqual(start + 90 * MINUTE);
@@ -1585,11 +1701,11 @@ function cases(engine: Engine): void {
 
     it('content that comes while its bulk is paused waits for the bulk', async () => {
       const { spec, nos } = await desk.accept({ links: ['https://a.example/1'], bulkId: 'b' });
-      await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED');
+      await desk.steer(1, { id: 'b' }, 'PAUSED');
       await h.store.mediaNext(10, LEASE);
       await h.store.mediaSettle({ spec, segment: 0 }, ready);
       expect((await desk.claim()).claims).toEqual([]);
-      await h.store.bulkSteer(1, { id: 'b' }, 'PROCESSING');
+      await desk.steer(1, { id: 'b' }, 'PROCESSING');
       expect((await desk.claim()).claims.map((claim) => claim.leader)).toEqual(nos);
     });
 
@@ -1617,7 +1733,7 @@ function cases(engine: Engine): void {
       expect(steps).toBeGreaterThanOrEqual(3);
       expect(await desk.logs()).toEqual([]);
       expect(await h.store.story(1, { key: 'mine' })).toBeNull();
-      expect(await h.store.bulkSteer(1, { id: 'b' }, 'PAUSED')).toBe(false);
+      expect(await desk.steer(1, { id: 'b' }, 'PAUSED')).toBe(false);
       expect(await desk.report(`r${nos[0]}`, 'retrieved')).toBe(false);
       expect((await h.store.feed(1, -1, 10)).rows).toEqual([]);
       expect((await desk.accept({ keys: [[0, 'mine']], endpoint: URL })).answer).toMatchObject({ duplicates: [] });

@@ -7,7 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { call, freePorts, type Postcard, startPostcard, startReceiver } from './server.ts';
+import { startReceiver } from './peers.ts';
+import { call, freePorts, type Postcard, startPostcard } from './server.ts';
 
 const CYCLES = Number(process.env.TORTURE_CYCLES ?? '10');
 const SENDERS = 16;
@@ -110,7 +111,7 @@ describe('kill -9', () => {
     ).toEqual([]);
     for (const id of ids) expect(new Set(receiver.reports.get(id)), 'never two different finals').toEqual(new Set([5]));
     expect(await running.end('SIGTERM')).toBe(0);
-    receiver.server.close();
+    await receiver.close();
     console.log(`kill -9: ${CYCLES} cycles, ${ids.length} acknowledged, 0 lost`);
   });
 });

@@ -1,12 +1,20 @@
-/** A real Postcard process for torture: started, killed and started again on the same data directory and ports. */
+/**
+ * A real Postcard process for torture: started, killed, paused and started again on the same data directory and ports, and
+ * what a customer asks of it.
+ *
+ * Fails: a start that ends or is not ready within READY_MS rejects with what the process printed.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
 import { type AddressInfo, createServer as createTcp } from 'node:net';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CLI = fileURLToPath(new URL('../../src/cli/postcard.ts', import.meta.url));
+const FAILPOINT = fileURLToPath(new URL('./failpoint.ts', import.meta.url));
 export const KEY = 'torture-key-0123456789abcdef0123456789abcdef';
+/** The machine may be busy with everything else. */
+const READY_MS = 60_000;
 
 export interface Ports {
   api: number;
@@ -34,13 +42,33 @@ export interface Postcard {
   url: string;
   sandboxUrl: string;
   output(): string;
-  /** Ends it and waits for the end. */
+  /** It has not ended. */
+  running(): boolean;
+  /** Ends it and waits for the end; the exit code, null where a signal ended it. */
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts the server (through `wrapper`, e.g. strace, where given) and resolves when it is ready. */
-export async function startPostcard(dataDir: string, ports: Ports, wrapper: string[] = []): Promise<Postcard> {
-  const command = [...wrapper, process.execPath, CLI, 'serve'];
+export interface StartOptions {
+  /** The command that runs node, e.g. strace. */
+  wrapper?: string[];
+  /** More settings, by their names in the environment. */
+  settings?: Record<string, string>;
+  /** Arguments of `serve`. */
+  args?: string[];
+  /** Makes SIGUSR2 end the writer thread (`failpoint.ts`); when, is read from `failpointFile`. */
+  failpoint?: boolean;
+}
+
+/** Where the failpoint of a data directory is told what to do. */
+export function failpointFile(dataDir: string): string {
+  return join(dataDir, 'failpoint');
+}
+
+/** Starts the process and does not wait: for starts that are meant to fail. */
+export function spawnPostcard(dataDir: string, ports: Ports, options: StartOptions = {}): Postcard {
+  const { wrapper = [], settings = {}, args = [], failpoint = false } = options;
+  const preload = failpoint ? ['--import', FAILPOINT] : [];
+  const command = [...wrapper, process.execPath, ...preload, CLI, 'serve', ...args];
   const child = spawn(command[0] as string, command.slice(1), {
     env: {
       PATH: process.env.PATH,
@@ -50,6 +78,8 @@ export async function startPostcard(dataDir: string, ports: Ports, wrapper: stri
       POSTCARD_SANDBOX_PORT: String(ports.sandbox),
       POSTCARD_API_KEY: KEY,
       POSTCARD_LOG_LEVEL: 'warn',
+      TORTURE_FAILPOINT: failpointFile(dataDir),
+      ...settings,
     },
     cwd: dataDir,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -60,29 +90,61 @@ export async function startPostcard(dataDir: string, ports: Ports, wrapper: stri
   };
   child.stdout?.on('data', collect);
   child.stderr?.on('data', collect);
-  const url = `http://127.0.0.1:${ports.api}`;
-  for (let tries = 0; ; tries++) {
-    if (child.exitCode !== null) throw new Error(`postcard ended with ${child.exitCode}:\n${output}`);
-    const ready = await fetch(`${url}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) break;
-    if (tries > 300) throw new Error(`postcard is not ready after 30 s:\n${output}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  const running = (): boolean => child.exitCode === null && child.signalCode === null;
   return {
     child,
-    url,
+    url: `http://127.0.0.1:${ports.api}`,
     sandboxUrl: `http://127.0.0.1:${ports.sandbox}`,
     output: () => output,
+    running,
     async end(signal) {
-      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      if (!running()) return child.exitCode;
+      const gone = once(child, 'exit');
       child.kill(signal);
-      await once(child, 'exit');
+      await gone;
       return child.exitCode;
     },
   };
+}
+
+/** Starts the server and resolves when it is ready. */
+export async function startPostcard(dataDir: string, ports: Ports, options: StartOptions = {}): Promise<Postcard> {
+  const server = spawnPostcard(dataDir, ports, options);
+  try {
+    await ready(server);
+  } catch (error) {
+    await server.end('SIGKILL');
+    throw error;
+  }
+  return server;
+}
+
+/** Resolves when the process says that it is ready; rejects when it ends, or does not within READY_MS. */
+export async function ready(server: Postcard, limitMs = READY_MS): Promise<void> {
+  for (const until = Date.now() + limitMs; ; ) {
+    if (!server.running()) throw new Error(`postcard ended with ${server.child.exitCode}:\n${server.output()}`);
+    const answered = await fetch(`${server.url}/readyz`, { signal: AbortSignal.timeout(2_000) }).then(
+      async (answer) => {
+        await answer.arrayBuffer();
+        return answer.ok;
+      },
+      () => false,
+    );
+    if (answered) return;
+    if (Date.now() > until) throw new Error(`postcard is not ready after ${limitMs} ms:\n${server.output()}`);
+    await wait(50);
+  }
+}
+
+export const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Asks again until `holds` answers true; what it answered last. */
+export async function eventually(limitMs: number, holds: () => Promise<boolean> | boolean): Promise<boolean> {
+  for (const until = Date.now() + limitMs; ; ) {
+    if (await holds()) return true;
+    if (Date.now() > until) return false;
+    await wait(50);
+  }
 }
 
 /** Asks the API with the torture key. */
@@ -91,34 +153,4 @@ export function call(url: string, path: string, init: RequestInit = {}): Promise
     ...init,
     headers: { authorization: `App ${KEY}`, 'content-type': 'application/json', ...init.headers },
   });
-}
-
-export interface Receiver {
-  url: string;
-  /** Final statuses told for a messageId, in order of arrival. */
-  reports: Map<string, number[]>;
-  server: Server;
-}
-
-/** A customer's webhook receiver that remembers every report. */
-export async function startReceiver(): Promise<Receiver> {
-  const reports = new Map<string, number[]>();
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const body = JSON.parse(Buffer.concat(chunks).toString()) as {
-        results: { messageId: string; status: { id: number } }[];
-      };
-      for (const { messageId, status } of body.results) {
-        const list = reports.get(messageId);
-        if (list) list.push(status.id);
-        else reports.set(messageId, [status.id]);
-      }
-      response.writeHead(200).end();
-    });
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/reports`, reports, server };
 }

@@ -25,7 +25,7 @@ describe('durability seen from the kernel', () => {
   it.skipIf(!straceWorks())('syncs the message log between each request and its 200', async () => {
     const trace = join(dir, 'trace');
     const wrapper = ['strace', '-f', '-y', '-s', '120', '-e', 'trace=read,write,writev,fsync,fdatasync', '-o', trace];
-    const server = await startPostcard(dir, await freePorts(), wrapper);
+    const server = await startPostcard(dir, await freePorts(), { wrapper });
     const marks = Array.from({ length: 5 }, (_, i) => `sync-proof-${i}`);
     for (const mark of marks) {
       const body = JSON.stringify({

@@ -55,7 +55,7 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
     connectTimeout: Math.min(CONNECT_MS, phaseMs),
     maxHeaderSize: 16 * 1024,
   });
-  const encode = createSubmitEncoder(config, () => `pc-${Buffer.from(env.random.bytes(16)).toString('hex')}`);
+  const encode = createSubmitEncoder(config, createBoundaries(env));
   const fixed = ['soapaction', '""', 'user-agent', 'Postcard'];
   if (config.username !== undefined) {
     const basic = Buffer.from(`${config.username}:${config.password ?? ''}`, 'utf8').toString('base64');
@@ -72,6 +72,17 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
       return result.sent ? { kind: 'unknown', error: { id: GENERAL, words: result.words } } : deferred(result.words);
     },
     close: () => pool.destroy(),
+  };
+}
+
+/** Boundaries of 16 random bytes. Drawn 64 at a time: each draw is a call of the system. */
+function createBoundaries(env: Env): () => string {
+  let drawn = Buffer.alloc(0);
+  return () => {
+    if (drawn.length === 0) drawn = Buffer.from(env.random.bytes(64 * 16));
+    const own = drawn.subarray(0, 16);
+    drawn = drawn.subarray(16);
+    return `pc-${own.toString('hex')}`;
   };
 }
 

@@ -37,6 +37,8 @@ export interface SubmitBody {
 
 const ROOT_ID = 'mm7-submit@postcard';
 const CONTENT_ID = 'content@postcard';
+/** Between the content's parts, unless one of them holds it. Always the same, so that the headers are printed once. */
+const CONTENT_BOUNDARY = '=_postcard';
 
 interface Shared {
   sender: string;
@@ -124,7 +126,13 @@ function frameContent(submission: Submission, transferEncoding: 'binary' | 'base
       }),
     ),
   ];
-  const content = writeMultipart({ subtype: 'related', type: 'application/smil', start, parts: inner });
+  const content = writeMultipart({
+    subtype: 'related',
+    type: 'application/smil',
+    start,
+    parts: inner,
+    boundary: CONTENT_BOUNDARY,
+  });
   return frameMultipart({
     subtype: 'related',
     type: 'text/xml',

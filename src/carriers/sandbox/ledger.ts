@@ -187,19 +187,23 @@ interface Row {
 
 /** @param contentBytes limit of all content; CONTENT_BYTES unless a test wants less. */
 export function openLedger(file: string, env: Env, contentBytes: number = CONTENT_BYTES): Ledger {
-  const db = new DatabaseSync(file);
+  const lock = new DatabaseSync(`${file.replace(/\.db$/, '')}.lock`);
+  let db: DatabaseSync | null = null;
   try {
+    // A second process is told at once. A file of its own, so that a backup can read this one meanwhile.
+    lock.exec('PRAGMA busy_timeout = 1000; BEGIN EXCLUSIVE');
+    db = new DatabaseSync(file);
     prepareFile(db);
-    return createLedger(db, env, contentBytes);
+    return createLedger(db, lock, env, contentBytes);
   } catch (error) {
-    db.close();
+    db?.close();
+    lock.close();
     throw error;
   }
 }
 
 function prepareFile(db: DatabaseSync): void {
-  // Exclusive: a second process on the file is told at once, and no shared-memory file is needed.
-  db.exec(`PRAGMA busy_timeout = 1000; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+  db.exec(`PRAGMA busy_timeout = 1000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
     PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864`);
   const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
   if (version > SCHEMA_VERSION) throw new Error(`the sandbox's file was written by a newer version (${version})`);
@@ -211,7 +215,7 @@ function prepareFile(db: DatabaseSync): void {
 const PENDING = `p.no, p.submission, p.member, p.step, p.delivered, p.since, p.tries, s.message_id, s.recipients, s.sender,
   s.expires_at, s.reports, s.namespace, s.version`;
 
-function createLedger(db: DatabaseSync, env: Env, contentLimit: number): Ledger {
+function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLimit: number): Ledger {
   const sql = (text: string) => {
     const statement = db.prepare(text);
     return {
@@ -559,6 +563,7 @@ function createLedger(db: DatabaseSync, env: Env, contentLimit: number): Ledger 
     close() {
       while (queue.length > 0) flush();
       db.close();
+      lock.close();
     },
   };
 }

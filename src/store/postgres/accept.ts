@@ -11,6 +11,7 @@ import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { repaced } from '../clock.ts';
 import type { Accept, Accepted } from '../contract.ts';
+import { PLAIN_BULK, printSpeed } from '../steering.ts';
 import type { createEvents } from './events.ts';
 import { type LineKey, type Lines, lineKey, type Wake } from './lines.ts';
 import { BULK, type BulkColumns, type BulkRow, RunBook, toBulk } from './runs.ts';
@@ -31,10 +32,13 @@ const SQL = {
       ON b.account = x.account AND b.id = x.id ORDER BY b.no FOR KEY SHARE OF b`),
   // A limit that changes moves the bucket: nobody may claim by the old one meanwhile.
   bulksLock: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) ORDER BY b.no FOR NO KEY UPDATE OF b`),
-  bulkAdd: sql(`INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, pauses)
-    SELECT no, account, id, $6::bigint, send_at, interval_us, next_us, limited_at, '[]'
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::float8[], $7::float8[], $8::bigint[])
-      AS x(no, account, id, send_at, interval_us, next_us, limited_at)
+  // Runs that wait for a turn of the old pace are told by the sweep.
+  bulkSpeed: sql('UPDATE bulk SET speed = $2, drain = 0, drain_no = 0 WHERE no = $1'),
+  bulkAdd:
+    sql(`INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, pauses, speed)
+    SELECT no, account, id, $6::bigint, send_at, interval_us, next_us, limited_at, '[]', speed
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::float8[], $7::float8[], $8::bigint[], $9::text[])
+      AS x(no, account, id, send_at, interval_us, next_us, limited_at, speed)
     ORDER BY account, id COLLATE "C" ON CONFLICT DO NOTHING RETURNING no`),
   uploads: sql(`SELECT u.account, u.id, u.hash, u.content_type, u.name FROM upload u
     JOIN unnest($1::bigint[], $2::text[]) AS x(account, id) ON u.account = x.account AND u.id = x.id WHERE u.expires_at > $3`),
@@ -51,11 +55,12 @@ const SQL = {
       AS x(account, url, content_type) ORDER BY account, url COLLATE "C", content_type COLLATE "C" ON CONFLICT DO NOTHING`),
   specs:
     sql(`INSERT INTO spec (no, account, bulk, first, "end", accepted_at, endpoint, intermediate, sender, campaign, entity,
-      application, body)
-    SELECT no, account, bulk, first, "end", $13::bigint, endpoint, intermediate, sender, campaign, entity, application, body
+      application, body, counted)
+    SELECT no, account, bulk, first, "end", $13::bigint, endpoint, intermediate, sender, campaign, entity, application, body,
+      counted
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
-      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-      AS x(no, account, bulk, first, "end", endpoint, intermediate, sender, campaign, entity, application, body)`),
+      $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $14::boolean[])
+      AS x(no, account, bulk, first, "end", endpoint, intermediate, sender, campaign, entity, application, body, counted)`),
   media: sql(`INSERT INTO media (spec, segment, url, content_type, name, hash, tries, due_at)
     SELECT spec, segment, url, content_type, name, hash, 0, due_at
     FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
@@ -65,19 +70,19 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::smallint[],
       $8::integer[], $9::bigint[]) AS x(no, account, spec, "to", key, state, status, error, done_at)`),
   runs: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-      limited, media, due_at, seq)
-    SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, media,
-      due_at, seq
+      limited, moves, media, due_at, seq)
+    SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, moves,
+      media, due_at, seq
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::integer[],
       $8::integer[], $9::integer[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
-      $15::bigint[])
-      AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq)`),
+      $15::bigint[], $16::integer[])
+      AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq,
+        moves)`),
 };
 
 /** A bulk that this group makes. */
 interface NewBulk extends BulkRow {
   account: number;
-  sendAt: number | null;
 }
 
 interface UploadRow {
@@ -108,7 +113,11 @@ const pair = (account: number, name: string): string => `${account} ${name}`;
 
 export type AcceptGroup = (tx: Tx, requests: Accept[]) => Promise<Accepted[]>;
 
-export function createAccept(lines: Lines, events: ReturnType<typeof createEvents>): AcceptGroup {
+export function createAccept(
+  lines: Lines,
+  events: ReturnType<typeof createEvents>,
+  generatedBulk: (tx: Tx, account: number, no: number) => Promise<BulkRow | null>,
+): AcceptGroup {
   async function replays(tx: Tx, requests: Accept[]): Promise<Map<string, { hash: string; answer: string }>> {
     const asked = requests.filter((request) => request.idem !== null);
     if (asked.length === 0) return new Map();
@@ -137,7 +146,13 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
     );
     const pacing = rows.filter((row) => names.has(pair(row.account, row.id as string))).map((row) => row.no);
     if (pacing.length > 0) for (const row of await tx.query<Row>(SQL.bulksLock, [list(pacing)])) found.set(row.no, row);
-    return new Map([...found.values()].map((row) => [pair(row.account, row.id as string), toBulk(row)]));
+    const bulks = new Map([...found.values()].map((row) => [pair(row.account, row.id as string), toBulk(row)]));
+    for (const { account, bulkId, bulk } of wanted.values()) {
+      const name = pair(account, bulkId as string);
+      const joined = bulk === undefined || bulks.has(name) ? null : await generatedBulk(tx, account, bulk);
+      if (joined) bulks.set(name, joined);
+    }
+    return bulks;
   }
 
   async function knownUploads(tx: Tx, requests: Accept[]): Promise<Map<string, UploadRow>> {
@@ -203,6 +218,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
     const again: { index: number; first: number }[] = [];
     const bulkAdds: NewBulk[] = [];
     const book = new RunBook(tx);
+    const speeds = new Map<number, string | null>();
     requests.forEach((request, index) => {
       const { account, idem } = request;
       if (idem) {
@@ -239,21 +255,24 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
           const paced = repaced(bulk, request.intervalUs, tx.now);
           // One made by this group is not written yet.
           if (bulkAdds.some((made) => made.no === bulk?.no)) Object.assign(bulk, paced);
-          else book.setClock(bulk, paced);
+          else {
+            book.setClock(bulk, paced);
+            speeds.set(bulk.no, printSpeed(request.speed));
+          }
+          bulk.speed = request.speed ?? null;
         }
       } else if (request.bulkId !== null || request.sendAt !== null || request.intervalUs !== null) {
         const intervalUs = request.intervalUs ?? 0;
         const made: NewBulk = {
+          ...PLAIN_BULK,
           no: request.first,
           account,
           id: request.bulkId,
+          acceptedAt: tx.now,
           intervalUs,
-          nextUs: 0,
           limitedAt: intervalUs > 0 ? tx.now : null,
-          pausedAt: null,
-          pauses: [],
-          canceledAt: null,
           sendAt: request.sendAt,
+          speed: request.speed ?? null,
         };
         bulkAdds.push(made);
         bulk = made;
@@ -264,6 +283,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
     });
     if (going.length > 0) await store(tx, going, { bulkAdds, uploads, results });
     await book.flush();
+    for (const [no, speed] of speeds) await tx.query(SQL.bulkSpeed, [no, speed]);
     for (const { index, first } of again) {
       results[index] = { ...(results[first] as Extract<Accepted, { kind: 'accepted' }>), kind: 'replayed' };
     }
@@ -291,6 +311,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
         tx.now,
         of.numbers((row) => row.nextUs),
         of.numbers((row) => row.limitedAt),
+        of.texts((row) => printSpeed(row.speed)),
       ]);
       if (made.length !== bulkAdds.length) throw new Conflict('a bulkId was used by another node at the same moment');
     }
@@ -330,6 +351,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
       bulk: number;
       endpoint: number | null;
       spec: Accept['specs'][number];
+      counted: boolean;
     }[] = [];
     const mediaRows: {
       spec: number;
@@ -356,6 +378,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
       sendAt: number | null;
       opensAt: number;
       limited: boolean;
+      moves: number;
       media: boolean;
       due: number | null;
     }[] = [];
@@ -371,8 +394,9 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
         const endpoint = spec.endpoint
           ? (endpoints.get(`${account} ${spec.endpoint.contentType} ${plain(spec.endpoint.url)}`) ?? null)
           : null;
-        specRows.push({ no, account, bulk: bulkNo, endpoint, spec });
-        changes.setWay(no, { endpoint, intermediate: spec.intermediate, bulk: bulkNo });
+        const counted = bulk !== null;
+        specRows.push({ no, account, bulk: bulkNo, endpoint, spec, counted });
+        changes.setWay(no, { endpoint, intermediate: spec.intermediate, bulk: bulkNo, counted });
         for (const { segment, id } of spec.uploads) {
           const { content_type: type, name, hash } = uploads.get(pair(account, id)) as UploadRow;
           mediaRows.push({ spec: no, segment, url: null, type, name, hash, due: null });
@@ -392,6 +416,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
           const to = request.to[message - base] as string;
           const doneAt = status === undefined ? null : tx.now;
           messageRows.push({ no: message, account, spec: no, to, state, status: status ?? 26, error, doneAt });
+          if (counted) changes.tallies.accepted(bulkNo, state);
           if (status !== undefined) {
             changes.emit({ no: message, account, spec: no }, { state, status, error }, 'refused at the door');
           }
@@ -402,7 +427,17 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
         const opensAt = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
         const media = linked.has(run.spec);
         const limited = bulk !== null && bulk.intervalUs > 0;
-        runRows.push({ run, line, sendAt: request.sendAt, opensAt, limited, media, due: media ? null : opensAt });
+        const moves = bulk?.moves ?? 0;
+        runRows.push({
+          run,
+          line,
+          sendAt: request.sendAt,
+          opensAt,
+          limited,
+          moves,
+          media,
+          due: media ? null : opensAt,
+        });
         if (!media) wakes.push({ lane: run.lane, line, due: opensAt });
       }
       const duplicates = request.keys.filter(([no]) => repeated.has(no)).map(([no]) => no);
@@ -424,6 +459,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
       spec.texts((row) => row.spec.application),
       spec.texts((row) => row.spec.body),
       tx.now,
+      spec.numbers((row) => row.counted),
     ]);
     if (mediaRows.length > 0) {
       const of = columnsOf(mediaRows);
@@ -469,6 +505,7 @@ export function createAccept(lines: Lines, events: ReturnType<typeof createEvent
         of.numbers((row) => row.media),
         of.numbers((row) => row.due),
         of.numbers(() => tx.seq()),
+        of.numbers((row) => row.moves),
       ]);
     }
     await lines.wake(tx, wakes);

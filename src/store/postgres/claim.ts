@@ -4,7 +4,8 @@
  * here, inside the transaction, for what was loaded; cursors, leases, tokens and the bulk's rate bucket are written in one
  * statement. A fresh message costs one flight row; a run of ten thousand costs one cursor.
  *
- * Several nodes may claim one lane at the same time: a line, and with it its bulk's bucket, is served by one of them.
+ * Several nodes may claim one lane: who comes while another is at work there is given nothing, due at once. Lines are locked
+ * all the same, for those who steer and sweep.
  */
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
@@ -29,7 +30,7 @@ import { byKey, list, sql, type Tx } from './tx.ts';
 /** Submissions one account may take before the next account's turn, and one line before the next line's. */
 const ACCOUNT_QUANTUM = 32;
 const LINE_QUANTUM = 16;
-/** How far ahead slots of a speed limit are handed out, with their instants (design 7, clock). */
+/** How far ahead slots of a speed limit are handed out, with their instants. */
 const AHEAD_MS = 250;
 /** Runs of one line loaded in one round. */
 const DEPTH_MAX = 256;
@@ -67,7 +68,7 @@ const SQL = {
   bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
   runs: sql(`SELECT ${RUN} FROM unnest($1::bigint[]) AS l(line)
     CROSS JOIN LATERAL (SELECT n.no, n.line, n.spec, n.next, n."end", n.members, n.days, n.from_min, n.to_min, n.validity,
-      n.opens_at, n.limited, n.media, n.due_at, n.seq FROM run n WHERE n.line = l.line AND n.due_at <= $2
+      n.opens_at, n.limited, n.moves, n.media, n.due_at, n.seq FROM run n WHERE n.line = l.line AND n.due_at <= $2
       ORDER BY n.due_at, n.seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) r ORDER BY r.due_at, r.seq`),
   retries: sql(`SELECT ${RETRY} FROM unnest($1::bigint[]) AS l(line)
     CROSS JOIN LATERAL (SELECT n.leader, n.line, n.run, n.members, n.sent, n.generation, n.attempts, n.held, n.valid_until,
@@ -75,10 +76,10 @@ const SQL = {
       ORDER BY n.due_at, n.leader LIMIT $3 FOR UPDATE SKIP LOCKED) t ORDER BY t.due_at, t.leader`),
   runsOf: sql(`SELECT ${RUN} FROM run r WHERE r.no = ANY($1::bigint[])`),
   // Only messages that still wait: a duplicate id has no row, a timely report or an expiry has made others final.
-  pending: sql(`SELECT m.no, m."to", m.state FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
+  pending: sql(`SELECT m.no, m."to", m.key, m.state FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
     JOIN message m ON m.no >= x.first AND m.no < x."end" AND m.state IN (${STATE.pending}, ${STATE.uncertain})`),
   fly: sql(`WITH gone AS (DELETE FROM retry WHERE leader = ANY($12::bigint[])),
-    waits AS (UPDATE retry t SET due_at = x.due_at FROM unnest($13::bigint[], $14::bigint[]) AS x(leader, due_at)
+    waits AS (UPDATE retry t SET free_at = coalesce(t.free_at, t.due_at), due_at = x.due_at FROM unnest($13::bigint[], $14::bigint[]) AS x(leader, due_at)
       WHERE t.leader = x.leader)
     INSERT INTO flight (leader, token, lane, run, members, sent, generation, attempts, held, valid_until, lease_until)
     SELECT leader, token, $1, run, members, sent, generation, attempts, held, valid_until, $2
@@ -99,6 +100,7 @@ interface Serving {
 interface Pending {
   no: number;
   to: string;
+  key: string | null;
   state: State;
 }
 
@@ -159,7 +161,7 @@ class Plan {
       token: this.tx.seq(),
       leader: span.leader,
       spec: run.spec,
-      members: members.map(({ no, to }) => ({ no, to })),
+      members: members.map(({ no, to, key }) => ({ no, to, key })),
       generation: state.generation,
       attempt: state.attempts + 1,
       ...time,
@@ -203,6 +205,7 @@ class Plan {
     const group = run.members > 0;
     const left = run.end - run.next;
     const bucket = bucketOf(bulk);
+    book.adopt(run, bulk);
     const start = startOf(run, bulk);
     if (start === null || left <= 0) {
       book.move(run, run.next, left <= 0 ? null : tx.now + 60_000);
@@ -392,6 +395,8 @@ export function createClaim(lines: Lines) {
 
   return async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claims> {
     const claims: Claim[] = [];
+    // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
+    if (!(await lines.tryTurns(tx, lane))) return { now: tx.now, claims, specs: [], nextDue: tx.now };
     await lines.fold(tx, lane);
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
       const more = await round(tx, lane, limit - claims.length, leaseMs);

@@ -7,6 +7,7 @@
  * is held since before its events were decided, so the events of one message are numbered in their true order.
  */
 import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
+import { Tallies } from './tally.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
 /** A message as the state machine needs it. */
@@ -15,6 +16,7 @@ export interface Live {
   account: number;
   spec: number;
   to: string;
+  key: string | null;
   state: State;
   status: number;
   error: number;
@@ -32,9 +34,9 @@ const SPECS = 8192;
 const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'unknown', 'report']);
 
 const SQL = {
-  messages: sql(`SELECT no, account, spec, "to", state, status, error, sent_at FROM message
+  messages: sql(`SELECT no, account, spec, "to", key, state, status, error, sent_at FROM message
     WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE`),
-  specs: sql('SELECT no, endpoint, intermediate, bulk FROM spec WHERE no = ANY($1::bigint[])'),
+  specs: sql('SELECT no, endpoint, intermediate, bulk, counted FROM spec WHERE no = ANY($1::bigint[])'),
   open: sql('SELECT DISTINCT message FROM open_event WHERE message = ANY($1::bigint[])'),
   update: sql(`UPDATE message m SET state = x.state, status = x.status, error = x.error, sent_at = x.sent_at,
       done_at = x.done_at
@@ -62,6 +64,8 @@ interface SpecWay {
   endpoint: number | null;
   intermediate: boolean;
   bulk: number;
+  /** Its messages are in the bulk's tally. */
+  counted: boolean;
 }
 
 /** An entry of the pull list. */
@@ -120,6 +124,7 @@ export function createEvents() {
     const open = new Set<number>();
     const changed = new Map<number, { live: Live; doneAt: number | null }>();
     const events: NewEvent[] = [];
+    const tallies = new Tallies();
 
     function emit(message: { no: number; account: number; spec: number }, next: MessageStatus, words: string): void {
       const way = ways.get(message.spec);
@@ -150,6 +155,7 @@ export function createEvents() {
 
     return {
       emit,
+      tallies,
       /** Where reports of a spec go, for one that is being accepted. */
       setWay: (spec: number, way: SpecWay): void => void ways.set(spec, way),
 
@@ -167,11 +173,13 @@ export function createEvents() {
         }
         if (missing.size > 0) {
           type Row = SpecWay & { no: number };
-          for (const { no, endpoint, intermediate, bulk } of await tx.query<Row>(SQL.specs, [list([...missing])])) {
-            ways.set(no, { endpoint, intermediate, bulk });
+          for (const { no, endpoint, intermediate, bulk, counted } of await tx.query<Row>(SQL.specs, [
+            list([...missing]),
+          ])) {
+            ways.set(no, { endpoint, intermediate, bulk, counted });
             if (known.size >= SPECS) known.clear();
             // Read, so committed: nothing that a rollback takes back.
-            known.set(no, { endpoint, intermediate, bulk });
+            known.set(no, { endpoint, intermediate, bulk, counted });
           }
         }
         const several = rows.filter((row) => ways.get(row.spec)?.intermediate).map((row) => row.no);
@@ -199,6 +207,8 @@ export function createEvents() {
         message.status = next.status;
         message.error = next.error;
         changed.set(message.no, { live: message, doneAt: final ? tx.now : null });
+        const way = ways.get(message.spec);
+        if (way?.counted) tallies.moved(way.bulk, from.state, next.state);
         if (next.status !== from.status || next.error !== from.error) emit(message, next, words);
         return true;
       },
@@ -210,6 +220,7 @@ export function createEvents() {
       },
 
       async flush(): Promise<void> {
+        await tallies.flush(tx);
         if (changed.size > 0) {
           const rows = [...changed.values()];
           await tx.query(SQL.update, [

@@ -5,14 +5,20 @@
  * whoever sets `due_at` of a line holds that line's lock and looks at what is under it in a statement begun after the
  * lock was had (so it sees all that was committed before); whoever deletes a wake row holds its line's lock too.
  */
+import { TURN_LOCK } from './schema.ts';
 import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
 
 const SQL = {
-  lane: sql(`INSERT INTO lane (carrier, on_unknown, reports) VALUES ($1, $2, $3)
-    ON CONFLICT (carrier) DO UPDATE SET on_unknown = excluded.on_unknown, reports = excluded.reports RETURNING no`),
-  find: sql(`SELECT l.no, l.lane, l.account, l.bulk FROM line l
-    JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(lane, account, bulk)
-      ON l.lane = x.lane AND l.account = x.account AND l.bulk = x.bulk`),
+  // Its home before it; in one order everywhere.
+  laneAdd: sql(`INSERT INTO lane (carrier, shard, on_unknown, reports) SELECT $1, shard, $3, $4
+    FROM unnest(ARRAY[0, $2::integer]) AS x(shard) ORDER BY shard ON CONFLICT (carrier, shard) DO NOTHING`),
+  lanePolicy: sql(`UPDATE lane SET on_unknown = $2, reports = $3
+    WHERE carrier = $1 AND (on_unknown, reports) IS DISTINCT FROM ($2, $3)`),
+  lane: sql('SELECT no FROM lane WHERE carrier = $1 AND shard = $2'),
+  // OFFSET 0: see settle.ts, refs.
+  find: sql(`SELECT l.no, l.lane, l.account, l.bulk FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(lane, account, bulk)
+    CROSS JOIN LATERAL (SELECT no, lane, account, bulk FROM line r
+      WHERE r.lane = x.lane AND r.account = x.account AND r.bulk = x.bulk OFFSET 0) l`),
   // In one order everywhere, so that two nodes cannot wait for each other.
   add: sql(`INSERT INTO line (lane, account, bulk, paused, due_at, seq)
     SELECT lane, account, bulk, paused, NULL, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[])
@@ -29,8 +35,9 @@ const SQL = {
       (SELECT min(r.due_at) FROM run r WHERE r.line = x.no AND r.due_at IS NOT NULL),
       (SELECT min(t.due_at) FROM retry t WHERE t.line = x.no)) AS due) d
     WHERE l.no = x.no`),
-  turnLock: sql(`SELECT account FROM turn WHERE lane = $1 AND account = ANY($2::bigint[]) ORDER BY account
-    FOR NO KEY UPDATE`),
+  // One at a time moves the turns of a lane: locks of single rows, taken as a claim finds them, would cross another's.
+  turnsTry: sql(`SELECT pg_try_advisory_xact_lock(${TURN_LOCK}, $1::integer) AS ours`),
+  turnsLock: sql(`SELECT pg_advisory_xact_lock(${TURN_LOCK}, $1::integer)`),
   turnRest:
     sql(`UPDATE turn t SET seq = x.seq, due_at = CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, $4::bigint) END
     FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq), LATERAL (SELECT min(l.due_at) AS due FROM line l
@@ -74,8 +81,10 @@ export function createLines() {
   const known = new Map<string, number>();
 
   const lines = {
-    async lane(tx: Tx, carrier: string, onUnknown: string, reports: boolean): Promise<number> {
-      const [row] = await tx.query<{ no: number }>(SQL.lane, [carrier, onUnknown, reports]);
+    async lane(tx: Tx, carrier: string, shard: number, onUnknown: string, reports: boolean): Promise<number> {
+      await tx.query(SQL.laneAdd, [carrier, shard, onUnknown, reports]);
+      await tx.query(SQL.lanePolicy, [carrier, onUnknown, reports]);
+      const [row] = await tx.query<{ no: number }>(SQL.lane, [carrier, shard]);
       return (row as { no: number }).no;
     },
 
@@ -144,11 +153,16 @@ export function createLines() {
       await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now]);
     },
 
-    /** Likewise for accounts' turns on a lane. */
+    /** Whether this transaction may move the turns of a lane; false = another is doing so. */
+    async tryTurns(tx: Tx, lane: number): Promise<boolean> {
+      return (await tx.query<{ ours: boolean }>(SQL.turnsTry, [lane]))[0]?.ours === true;
+    },
+
+    /** Likewise for accounts' turns on a lane. Lanes in ascending order. */
     async restTurns(tx: Tx, lane: number, accounts: number[]): Promise<void> {
       if (accounts.length === 0) return;
       const unique = [...new Set(accounts)];
-      await tx.query(SQL.turnLock, [lane, list(unique)]);
+      await tx.query(SQL.turnsLock, [lane]);
       await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now]);
     },
 

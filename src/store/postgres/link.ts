@@ -528,7 +528,7 @@ export function createLink(options: LinkOptions): Link {
 }
 
 /** What makes a server unfit, in one line, or null. */
-function unsafeSettings(server: {
+export function unsafeSettings(server: {
   version: number;
   fsync: string;
   pages: string;

@@ -13,6 +13,8 @@ import { randomBytes } from 'node:crypto';
 import type { Clock, Log, Timer } from '../../env.ts';
 import {
   type Accept,
+  type BulkChange,
+  type BulkName,
   type Hint,
   type Key,
   type MediaOutcome,
@@ -23,8 +25,9 @@ import {
   type Upload,
   type WebhookSettle,
 } from '../contract.ts';
+import { PAUSED_MAX_MS } from '../steering.ts';
 import { createAccept, IDEM_MS } from './accept.ts';
-import { createBulkSteer } from './bulk.ts';
+import { bulkGet, bulkList, createBulks } from './bulk.ts';
 import { createClaim } from './claim.ts';
 import { createEvents } from './events.ts';
 import { peekHooks, webhookNext, webhookSettle } from './hooks.ts';
@@ -37,6 +40,7 @@ import { feed, keys, logs, stats, story, takeReports } from './read.ts';
 import { createRetain } from './retain.ts';
 import { migrate } from './schema.ts';
 import { type BackOp, createSettle, PARKED_MS } from './settle.ts';
+import { foldTallies } from './tally.ts';
 import { type Ask, sql, type Tx } from './tx.ts';
 
 export interface PostgresOptions {
@@ -44,6 +48,8 @@ export interface PostgresOptions {
   url: string;
   /** Finished messages leave after this many ms. */
   retentionMs: number;
+  /** At most this many finished messages are kept; default all. */
+  retentionMessages?: number;
   /** This node's name, unique among those that run. */
   node: string;
   log: Log;
@@ -91,23 +97,26 @@ const SQL = {
   sweepDue: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
     (SELECT min(lease_until) FROM flight) AS lease, (SELECT min(at) FROM deadline) AS deadline,
     (SELECT min(look_at) FROM run WHERE look_at IS NOT NULL) AS look, least((SELECT min(at) FROM parked) + $1::bigint,
-      (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) AS other
+      (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) AS other,
+    least((SELECT min(at) FROM recall), (SELECT min(drain) * 0 FROM bulk WHERE drain IS NOT NULL),
+      (SELECT min(paused_at) FROM bulk WHERE paused_at IS NOT NULL AND canceled_at IS NULL) + $3::bigint) AS steer,
+    EXISTS (SELECT 1 FROM tally) AS tallies
     FROM high_water h`),
 };
 
 type WorkOp =
   | { verb: 'identity' }
-  | { verb: 'lane'; carrier: string; onUnknown: string; reports: boolean }
+  | { verb: 'lane'; carrier: string; shard: number; onUnknown: string; reports: boolean }
   | { verb: 'putUpload'; upload: Upload }
   | { verb: 'mediaNext'; limit: number; leaseMs: number }
   | { verb: 'mediaSettle'; job: { spec: number; segment: number }; outcome: MediaOutcome }
   | { verb: 'takeReports'; filter: MessageFilter }
-  | { verb: 'bulkSteer'; account: number; bulk: { no: number } | { id: string }; to: 'PAUSED' | 'PROCESSING' }
+  | { verb: 'bulkSteer'; account: number; bulk: BulkName; changes: BulkChange[] }
   | { verb: 'putKey'; key: Key; replace: boolean }
   | { verb: 'laneLease'; node: string; lanes: number[]; ttlMs: number };
 
 type HookOp = { verb: 'next'; limit: number; leaseMs: number } | { verb: 'settle'; settle: WebhookSettle };
-type SweepOp = 'flights' | 'runs' | 'deadlines' | 'rest';
+type SweepOp = 'steer' | 'flights' | 'runs' | 'deadlines' | 'tallies' | 'rest';
 
 /** Open (and bring up to date) a store. Rejects with one line that says what is wrong. */
 export async function openPostgres(options: PostgresOptions): Promise<PostgresStore> {
@@ -229,12 +238,15 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
 
   const lines = createLines();
   const events = createEvents();
-  const accept = createAccept(lines, events);
+  const bulks = createBulks(lines, events);
+  const accept = createAccept(lines, events, bulks.generated);
   const claim = createClaim(lines);
   const settle = createSettle(lines, events);
   const mediaSettle = createMediaSettle(lines);
-  const bulkSteer = createBulkSteer(lines);
-  const retain = createRetain(options.retentionMs);
+  const retain = createRetain({
+    ms: options.retentionMs,
+    most: options.retentionMessages ?? Number.POSITIVE_INFINITY,
+  });
   const one = (): number => 1;
   const base = { clock, committed, patienceMs: PATIENCE_MS, maxWeight: GROUP_OPS, weight: one };
 
@@ -313,6 +325,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     maxWeight: 1,
     link: link.sweep,
     async work(tx, [step]) {
+      if (step === 'steer') return [await bulks.sweep(tx)];
+      if (step === 'tallies') return [await foldTallies(tx)];
       if (step === 'flights') return [await settle.sweepFlights(tx)];
       if (step === 'runs') return [await settle.sweepRuns(tx)];
       if (step === 'deadlines') return [await settle.sweepDeadlines(tx)];
@@ -327,7 +341,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
         await tx.query(SQL.identityPut, [randomBytes(4).toString('hex'), randomBytes(16).toString('hex')]);
         return identity(tx);
       case 'lane':
-        return lines.lane(tx, op.carrier, op.onUnknown, op.reports);
+        return lines.lane(tx, op.carrier, op.shard, op.onUnknown, op.reports);
       case 'putUpload':
         return putUpload(tx, op.upload);
       case 'mediaNext':
@@ -337,7 +351,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       case 'takeReports':
         return takeReports(tx, op.filter);
       case 'bulkSteer':
-        return bulkSteer(tx, op.account, op.bulk, op.to);
+        return bulks.steer(tx, op.account, op.bulk, op.changes);
       case 'putKey': {
         const { hash, account, label } = op.key;
         await tx.query(SQL.account, [account, `account ${account}`]);
@@ -392,11 +406,14 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       deadline: number | null;
       look: number | null;
       other: number | null;
+      steer: number | null;
+      tallies: boolean;
     };
-    const [due] = await asker(link.sweep).query<Row>(SQL.sweepDue, [PARKED_MS, IDEM_MS]);
+    const [due] = await asker(link.sweep).query<Row>(SQL.sweepDue, [PARKED_MS, IDEM_MS, PAUSED_MAX_MS]);
     if (!due) throw new Error('the store has no clock row');
     const now = nowOf(due.now);
     let more = false;
+    if (due.steer !== null && due.steer <= now) more = await sweeps.push<boolean>('steer');
     if (due.lease !== null && due.lease <= now) more = (await sweeps.push<boolean>('flights')) || more;
     const looked = due.look !== null && due.look <= now;
     if (looked) more = (await sweeps.push<boolean>('runs')) || more;
@@ -405,6 +422,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       more = (await sweeps.push<boolean>('deadlines')) || more;
     // Parked reports, pull entries, keys and uploads have ends of their own.
     if (due.other !== null && due.other <= now) retain.dueNow();
+    if (due.tallies) more = (await sweeps.push<boolean>('tallies')) || more;
     if (retain.due(now)) more = (await sweeps.push<boolean>('rest')) || more;
     return more;
   }
@@ -416,7 +434,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       return (await identity(reader())) ?? works.push({ verb: 'identity' });
     },
     reserve: (count) => reserves.push(count),
-    lane: (carrier, policy) => works.push({ verb: 'lane', carrier, ...policy }),
+    lane: (carrier, policy, shard = 0) => works.push({ verb: 'lane', carrier, shard, ...policy }),
     accept: (request) => accepts.push(request),
     putContent: (hash, bytes) => contents.push({ hash, bytes }),
     putUpload: (upload) => works.push({ verb: 'putUpload', upload }),
@@ -450,7 +468,9 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     logs: (filter) => logs(reader(), filter),
     story: (account, id) => story(reader(), account, id),
     feed: (account, after, limit) => feed(reader(), account, after, limit),
-    bulkSteer: (account, bulk, to) => works.push({ verb: 'bulkSteer', account, bulk, to }),
+    bulkGet: (account, bulk) => bulkGet(reader(), account, bulk, testNow),
+    bulkList: (account, limit, before) => bulkList(reader(), account, limit, before, testNow),
+    bulkSteer: (account, bulk, changes) => works.push({ verb: 'bulkSteer', account, bulk, changes }),
     keys: () => keys(reader()),
     putKey: (key, replace) => works.push({ verb: 'putKey', key, replace }),
     stats: figures,

@@ -48,7 +48,8 @@ function isRace(error: unknown): boolean {
 
 function unavailable(error: unknown): StoreUnavailable | null {
   if (error instanceof StoreUnavailable) return error;
-  if (!isRefusal(error)) return null;
+  // A race lost ALONE_MAX times is the load's fault, not the request's.
+  if (!isRefusal(error) && !/^(40P01|40001)$/.test(sqlState(error))) return null;
   return new StoreUnavailable(`PostgreSQL refuses writes: ${(error as Error).message}`);
 }
 
@@ -77,8 +78,9 @@ export function createQueue<Op>(options: QueueOptions<Op>): Queue<Op> {
         item.resolve(results[index]);
       });
     } catch (error) {
-      // A statement or lock out of time may be one op's fault; a full disk or a lost server is everybody's.
-      const refused = /^(57014|55P03)$/.test(sqlState(error)) ? null : unavailable(error);
+      // A statement or lock out of time, and a race, may be one op's fault; a full disk or a lost server is everybody's.
+      const single = isRace(error) || (batch.length > 1 && /^(57014|55P03)$/.test(sqlState(error)));
+      const refused = single ? null : unavailable(error);
       if (refused) for (const item of batch) item.reject(refused);
       else for (const item of batch) await alone(item);
     }

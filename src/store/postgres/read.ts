@@ -5,8 +5,9 @@
  */
 import { STATUSES } from '../../domain/codes.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
-import { STATE } from '../../domain/status.ts';
+import { transactionId } from '../../domain/submission.ts';
 import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import { sharedEnd, whyWaiting } from '../waiting.ts';
 import {
   EVENT_COLUMNS,
   type EventColumns,
@@ -17,16 +18,24 @@ import {
   toEvent,
   toMessage,
 } from './rows.ts';
-import { BULK, type BulkColumns, RUN, type RunColumns, sharedEnd, toBulk, toRun } from './runs.ts';
+import { BULK, type BulkColumns, RUN, type RunColumns, toBulk, toRun } from './runs.ts';
 import { EVENT_LOCK } from './schema.ts';
 import { type Ask, list, plain, sql, type Tx, texts, type Value } from './tx.ts';
 
+/** Messages that one page of logs may look at, in steps that grow: most pages end with the first. About 0.5 s. */
+const BUDGET = 200_000;
+const LOOK_FIRST = 2_000;
 /** Attempts, events or tries shown of one message. */
 const STORY_MAX = 1000;
 
 const SQL = {
   bulkIds: sql('SELECT no FROM bulk WHERE account = $1 AND id = ANY($2::text[])'),
   keyNos: sql('SELECT no FROM message_key WHERE account = $1 AND key = ANY($2::text[])'),
+  floor: sql('SELECT no FROM message WHERE account = $1 AND no < $2 ORDER BY no DESC OFFSET $3 LIMIT 1'),
+  // Specs and their ranges rise together.
+  floorOfBulks: sql(`SELECT x.no FROM spec s CROSS JOIN LATERAL (SELECT m.no FROM message m
+      WHERE m.no >= s.first AND m.no < s."end" AND m.no < $2 ORDER BY m.no DESC LIMIT $3 + 1) x
+    WHERE s.account = $1 AND s.bulk = ANY($4::bigint[]) ORDER BY s.no DESC, x.no DESC OFFSET $3 LIMIT 1`),
   one: sql(
     `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = $1 AND m.no = $2 AND m.key IS NULL`,
   ),
@@ -125,25 +134,79 @@ export async function takeReports(tx: Tx, filter: MessageFilter): Promise<Page<E
   };
 }
 
+/** Pages of messages, newest first. What a filter leaves out is looked at in steps, and no more than BUDGET a page. */
 export async function logs(ask: Ask, filter: MessageFilter): Promise<Page<MessageRow>> {
+  const { account, limit } = filter;
+  const bulks = filter.bulks ? await bulkNos(ask, filter) : null;
+  const rows: MessageRow[] = [];
+  let next: number | null = null;
+  let place = filter.before ?? Number.MAX_SAFE_INTEGER;
+  for (let look = LOOK_FIRST, left = BUDGET; ; look = Math.min(look * 8, left)) {
+    // Named messages are few.
+    const floor = filter.messages ? null : await floorOf(ask, account, bulks, place, look);
+    rows.push(...(await search(ask, filter, bulks, { floor: floor ?? 0, place, limit: limit + 1 - rows.length })));
+    if (rows.length > limit) {
+      rows.length = limit;
+      next = rows.at(-1)?.no ?? null;
+      break;
+    }
+    left -= look;
+    if (floor === null || left <= 0) {
+      next = floor;
+      break;
+    }
+    place = floor;
+  }
+  const specs = await readSpecs(
+    ask,
+    rows.map((row) => row.spec),
+  );
+  return { rows, specs, next };
+}
+
+async function bulkNos(ask: Ask, filter: MessageFilter): Promise<number[]> {
+  const { nos, ids } = filter.bulks ?? { nos: [], ids: [] };
+  const found = ids.length === 0 ? [] : await ask.query<{ no: number }>(SQL.bulkIds, [filter.account, texts(ids)]);
+  return [...nos, ...found.map((row) => row.no)];
+}
+
+/** The number of the `look`-th message below `place`, of an account or of some of its bulks; null = there are fewer. */
+async function floorOf(
+  ask: Ask,
+  account: number,
+  bulks: number[] | null,
+  place: number,
+  look: number,
+): Promise<number | null> {
+  const rows =
+    bulks === null
+      ? await ask.query<{ no: number }>(SQL.floor, [account, place, look - 1])
+      : await ask.query<{ no: number }>(SQL.floorOfBulks, [account, place, look - 1, list(bulks)]);
+  return rows[0]?.no ?? null;
+}
+
+/** Messages in [floor, place) that pass the filter, newest first. */
+async function search(
+  ask: Ask,
+  filter: MessageFilter,
+  bulks: number[] | null,
+  range: { floor: number; place: number; limit: number },
+): Promise<MessageRow[]> {
   const values: Value[] = [];
-  const where = await conditions(ask, filter, values);
-  if (filter.before !== undefined) where.push(`m.no < $${values.push(filter.before)}`);
-  const limit = values.push(filter.limit + 1);
+  const { bulks: _, ...others } = filter;
+  const where = await conditions(ask, bulks === null ? filter : { ...others, bulks: { nos: bulks, ids: [] } }, values);
+  where.push(`m.no >= $${values.push(range.floor)}`, `m.no < $${values.push(range.place)}`);
+  const limit = values.push(range.limit);
+  // A bulk's messages are found by its specs' ranges, whatever else lies between them.
+  const from =
+    bulks === null
+      ? `message m ${MESSAGE_JOINS}`
+      : 'spec s JOIN message m ON m.no >= s.first AND m.no < s."end" LEFT JOIN bulk b ON b.no = s.bulk';
   const rows = await ask.query<MessageColumns>(
-    `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${limit}`,
+    `SELECT ${MESSAGE_COLUMNS} FROM ${from} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${limit}`,
     values,
   );
-  const page = rows.slice(0, filter.limit).map(toMessage);
-  const next = rows.length > filter.limit ? (page.at(-1)?.no ?? null) : null;
-  return {
-    rows: page,
-    specs: await readSpecs(
-      ask,
-      page.map((row) => row.spec),
-    ),
-    next,
-  };
+  return rows.map(toMessage);
 }
 
 export async function story(ask: Ask, account: number, id: { no: number } | { key: string }): Promise<Story | null> {
@@ -216,7 +279,11 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
     waiting:
       message.doneAt !== null || !placed
         ? null
-        : whyWaiting(message, { due: retry?.due_at ?? placed.due_at, paused: placed.paused, media: placed.media }),
+        : whyWaiting(message, {
+            due: retry?.due_at ?? placed.due_at,
+            paused: placed.paused,
+            media: Boolean(placed.media),
+          }),
     validUntil: flight?.valid_until ?? retry?.valid_until ?? shared,
   };
 }
@@ -249,21 +316,4 @@ export const keys = (ask: Ask): Promise<Key[]> => ask.query<Key>(SQL.keys);
 export async function stats(ask: Ask): Promise<Stats> {
   const [row] = await ask.query<Omit<Stats, 'walBytes'>>(SQL.stats);
   return { ...(row as Omit<Stats, 'walBytes'>), walBytes: 0 };
-}
-
-function whyWaiting(
-  message: MessageRow,
-  waiting: { due: number | null; paused: boolean; media: boolean },
-): { until: number | null; why: string } {
-  if (message.claimed) return { until: null, why: 'being submitted' };
-  if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
-  if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
-  if (waiting.paused) return { until: null, why: 'its bulk is paused' };
-  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
-  return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
-}
-
-/** Stable per message and carrier, unique over installations: what carriers de-duplicate by (G6). */
-function transactionId(install: string, leader: number, generation: number): string {
-  return generation === 0 ? `${install}-${leader}` : `${install}-${leader}-${generation}`;
 }

@@ -1,8 +1,16 @@
 /**
- * retain: what is finished and old enough leaves, oldest spec first, in steps small enough to stand beside the accepts. A
- * message leaves when it has been final for the retention time, no webhook of it is open and nobody may pull it; a spec leaves with its last
- * message, a bulk and an endpoint with their last spec. One node at a time does this (an advisory
+ * retain: what is finished and old enough, or too much, leaves, oldest spec first, in steps small enough to stand beside the
+ * accepts. A message leaves when it has been final for the retention time, no webhook of it is open and nobody may pull it; a
+ * spec leaves with its last message, a bulk and an endpoint with their last spec. One node at a time does this (an advisory
  * lock that nobody waits for); content that nothing has referred to for a day goes too.
+ *
+ * By number: more finished messages than `most` are not kept, whatever their age, under the same conditions; a message with a
+ * customer's own id stays for KEY_MS, so that a repeat is known (G3). They are counted in steps too, and not before so many
+ * numbers were given out that there may be too many; one node counts, at most once in COUNT_MS, or each time a hundredth of
+ * `most` came in, and what leaves makes room for that hundredth.
+ *
+ * A step is a dozen statements whatever it holds: a statement for each row would let messages of requests of one come in
+ * faster than they leave.
  */
 import { STATE } from '../../domain/status.ts';
 import { IDEM_MS } from './accept.ts';
@@ -24,35 +32,59 @@ const ORPHAN_MS = 24 * 3_600_000;
 /** A connection that has not written for so long is gone. */
 const MARK_MS = 30 * 24 * 3_600_000;
 
+/** Messages counted in one step. */
+const COUNT = 5_000;
+const COUNT_MS = 3_600_000;
+/** A customer's id is known for this long after acceptance (G3). */
+const KEY_MS = 48 * 3_600_000;
+
 const SQL = {
   alone: sql(`SELECT pg_try_advisory_xact_lock(${RETAIN_LOCK}) AS held`),
   oldest: sql(
-    `SELECT no, first, "end" AS "end", accepted_at, account, bulk, endpoint FROM spec WHERE no > $1 ORDER BY no LIMIT 1`,
+    `SELECT no, first, "end" AS "end", accepted_at, account, bulk, endpoint FROM spec WHERE no > $1 ORDER BY no LIMIT ${STEP}`,
   ),
-  messages: sql(`SELECT no, key, state, done_at FROM message WHERE no >= $1 AND no < $2 ORDER BY no LIMIT ${STEP}`),
-  open: sql(`SELECT 1 AS one FROM event e WHERE e.message = ANY($1::bigint[])
-    AND (EXISTS (SELECT 1 FROM hook h WHERE h.no = e.hook AND h.state = 0)
-      OR EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = $2 AND o.event = e.no)
-      OR EXISTS (SELECT 1 FROM open_event x WHERE x.message = e.message)
-      OR EXISTS (SELECT 1 FROM pull p WHERE p.account = $3 AND p.event = e.no AND p.until > $4)) LIMIT 1`),
+  // The first STEP of each spec only: a large one leaves in several steps.
+  messages: sql(`SELECT r.spec, m.no, m.key, m.state, m.done_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (spec, first, "end")
+    CROSS JOIN LATERAL (SELECT no, key, state, done_at FROM message WHERE no >= r.first AND no < r."end" ORDER BY no LIMIT ${STEP}) m`),
+  // Specs whose reports are still to be told or pulled.
+  open: sql(`SELECT DISTINCT r.spec FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS r (no, spec, endpoint, account)
+    WHERE EXISTS (SELECT 1 FROM event e WHERE e.message = r.no AND (
+      EXISTS (SELECT 1 FROM hook h WHERE h.no = e.hook AND h.state = 0)
+      OR EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = r.endpoint AND o.event = e.no)
+      OR EXISTS (SELECT 1 FROM open_event x WHERE x.message = r.no)
+      OR EXISTS (SELECT 1 FROM pull p WHERE p.account = r.account AND p.event = e.no AND p.until > $5)))`),
   refsDelete: sql('DELETE FROM carrier_ref WHERE leader = ANY($1::bigint[])'),
-  keysDelete: sql(`DELETE FROM message_key WHERE account = $1 AND key = ANY($2::text[]) AND no = ANY($3::bigint[])`),
+  keysDelete:
+    sql(`DELETE FROM message_key k USING unnest($1::bigint[], $2::text[], $3::bigint[]) AS r (account, key, no)
+    WHERE k.account = r.account AND k.key = r.key AND k.no = r.no`),
   attempts: sql('DELETE FROM attempt WHERE leader = ANY($1::bigint[])'),
   retries: sql('DELETE FROM retry WHERE leader = ANY($1::bigint[])'),
-  pull: sql(
-    'DELETE FROM pull WHERE account = $1 AND event IN (SELECT no FROM event WHERE message = ANY($2::bigint[]))',
-  ),
+  pull: sql(`DELETE FROM pull p USING unnest($1::bigint[], $2::bigint[]) AS r (account, no), event e
+    WHERE e.message = r.no AND p.account = r.account AND p.event = e.no`),
   events: sql('DELETE FROM event WHERE message = ANY($1::bigint[])'),
   messagesDelete: sql('DELETE FROM message WHERE no = ANY($1::bigint[])'),
-  runs: sql('DELETE FROM run WHERE no >= $1 AND no < $2'),
-  media: sql('DELETE FROM media WHERE spec = $1'),
-  spec: sql('DELETE FROM spec WHERE no = $1'),
-  // Locked before it is looked at: an accept that joins it holds a lock and makes us pass.
-  bulkLock: sql('SELECT no FROM bulk WHERE no = $1 FOR UPDATE SKIP LOCKED'),
-  bulkUsed: sql('SELECT 1 AS one FROM spec WHERE bulk = $1 LIMIT 1'),
-  wakes: sql('DELETE FROM wake WHERE line IN (SELECT no FROM line WHERE bulk = $1 AND bulk <> 0)'),
-  lines: sql('DELETE FROM line WHERE bulk = $1 AND bulk <> 0'),
-  bulk: sql('DELETE FROM bulk WHERE no = $1'),
+  runs: sql(`DELETE FROM run WHERE no IN (SELECT x.no FROM unnest($1::bigint[], $2::bigint[]) AS r (first, "end")
+    CROSS JOIN LATERAL (SELECT no FROM run WHERE no >= r.first AND no < r."end") x)`),
+  media: sql('DELETE FROM media WHERE spec = ANY($1::bigint[])'),
+  specs: sql('DELETE FROM spec WHERE no = ANY($1::bigint[])'),
+  // Locked before they are looked at: an accept that joins one holds a lock and makes us pass.
+  bulksLock: sql('SELECT no FROM bulk WHERE no = ANY($1::bigint[]) ORDER BY no FOR UPDATE SKIP LOCKED'),
+  bulksUnused: sql(`SELECT r.no FROM unnest($1::bigint[]) AS r (no) WHERE r.no <> 0
+    AND NOT EXISTS (SELECT 1 FROM spec s WHERE s.bulk = r.no)`),
+  wakes: sql('DELETE FROM wake WHERE line IN (SELECT no FROM line WHERE bulk = ANY($1::bigint[]))'),
+  lines: sql('DELETE FROM line WHERE bulk = ANY($1::bigint[])'),
+  tallies: sql('DELETE FROM tally WHERE bulk = ANY($1::bigint[])'),
+  tallySums: sql('DELETE FROM tally_sum WHERE bulk = ANY($1::bigint[])'),
+  bulks: sql('DELETE FROM bulk WHERE no = ANY($1::bigint[])'),
+  given:
+    sql(`SELECT c.next AS given, (SELECT min(no) FROM spec) AS first, (SELECT v FROM meta WHERE k = 'counted') AS counted
+    FROM counter c WHERE c.k = 'number'`),
+  counted: sql("INSERT INTO meta (k, v) VALUES ('counted', $1) ON CONFLICT (k) DO UPDATE SET v = excluded.v"),
+  part: sql(`SELECT count(*)::integer AS n, (count(*) FILTER (WHERE state >= ${STATE.delivered}))::integer AS finished, max(no) AS last
+    FROM (SELECT no, state FROM message WHERE no > $1 ORDER BY no LIMIT ${COUNT}) c`),
+  manyHooks: sql(`SELECT no, endpoint, state FROM hook WHERE no > $1 AND no <= (SELECT max(no) FROM hook) - $2::bigint
+    ORDER BY no LIMIT ${OTHERS}`),
   hooks: sql(`SELECT no, endpoint FROM hook WHERE state > 0 AND at <= $1 ORDER BY at LIMIT ${OTHERS}`),
   tries: sql('DELETE FROM hook_try WHERE hook = ANY($1::bigint[])'),
   hooksDelete: sql('DELETE FROM hook WHERE no = ANY($1::bigint[])'),
@@ -73,13 +105,53 @@ const SQL = {
   marks: sql('DELETE FROM mark WHERE at <= $1'),
 };
 
-export function createRetain(retentionMs: number) {
+interface Spec {
+  no: number;
+  first: number;
+  end: number;
+  accepted_at: number;
+  account: number;
+  bulk: number;
+  endpoint: number | null;
+}
+
+interface Message {
+  spec: number;
+  no: number;
+  key: string | null;
+  state: number;
+  done_at: number | null;
+}
+
+/** A spec with its messages, or the first STEP of them. */
+interface Held {
+  spec: Spec;
+  messages: Message[];
+}
+
+/** How long and how many: finished messages are kept for `ms`, and at most `most` of them. */
+export interface Retention {
+  ms: number;
+  most: number;
+}
+
+/** Steps of retention over transactions that the caller opens. */
+export function createRetain(retention: Retention) {
   // Where the walks stand; they start over when they have reached what is too young. What must stay is passed.
   let place = 0;
   let kept = 0;
   let pauseUntil = 0;
   let othersUntil = 0;
   let contentPlace = '';
+  // By number: count, then take away what is too much, then wait until there may be too much again.
+  let counting: { place: number; finished: number } | null = null;
+  let excess = 0;
+  let manyPlace = 0;
+  let manyUntil = 0;
+  let hookPlace = 0;
+  /** Room made for what comes in until the next count. */
+  const room = Math.floor(retention.most / 100);
+  const bounded = Number.isFinite(retention.most);
 
   async function dropEndpoints(tx: Tx, nos: number[]): Promise<void> {
     if (nos.length === 0) return;
@@ -87,62 +159,203 @@ export function createRetain(retentionMs: number) {
     if (held.length > 0) await tx.query(SQL.endpointsDelete, [list(held.map((row) => row.no))]);
   }
 
-  /** True = the step was used up. */
+  /** The oldest specs after `after` that are older than `old`, as many as one step may look at. */
+  async function oldest(tx: Tx, after: number, old: number): Promise<Held[]> {
+    const found: Held[] = [];
+    let left = STEP;
+    for (const spec of await tx.query<Spec>(SQL.oldest, [after])) {
+      if (left <= 0 || spec.accepted_at > old) break;
+      left -= Math.min(spec.end - spec.first, STEP) + 1;
+      found.push({ spec, messages: [] });
+    }
+    if (found.length === 0) return found;
+    const specs = found.map(({ spec }) => spec);
+    const bySpec = new Map(found.map((held) => [held.spec.no, held]));
+    const values = [
+      list(specs.map(({ no }) => no)),
+      list(specs.map(({ first }) => first)),
+      list(specs.map(({ end }) => end)),
+    ];
+    for (const message of await tx.query<Message>(SQL.messages, values))
+      bySpec.get(message.spec)?.messages.push(message);
+    return found;
+  }
+
+  /** Those of which every message has been final since `old`, and is neither to be told nor to be pulled any more. */
+  async function removable(tx: Tx, held: Held[], old: number): Promise<Held[]> {
+    const done = held.filter(({ messages }) =>
+      messages.every((one) => one.state >= STATE.delivered && (one.done_at ?? tx.now) <= old),
+    );
+    const all = done.flatMap(({ spec, messages }) => messages.map(({ no }) => ({ no, spec })));
+    if (all.length === 0) return done;
+    const open = await tx.query<{ spec: number }>(SQL.open, [
+      list(all.map(({ no }) => no)),
+      list(all.map(({ spec }) => spec.no)),
+      list(all.map(({ spec }) => spec.endpoint)),
+      list(all.map(({ spec }) => spec.account)),
+      tx.now,
+    ]);
+    const told = new Set(open.map(({ spec }) => spec));
+    return done.filter(({ spec }) => !told.has(spec.no));
+  }
+
+  /** Removes the messages, and each spec of which no more are left. */
+  async function remove(tx: Tx, held: Held[]): Promise<void> {
+    if (held.length === 0) return;
+    const all = held.flatMap(({ spec, messages }) =>
+      messages.map((message) => ({ ...message, account: spec.account })),
+    );
+    if (all.length > 0) {
+      const nos = list(all.map(({ no }) => no));
+      const keyed = all.filter(({ key }) => key !== null);
+      const accounts = (of: { account: number }[]): string => list(of.map(({ account }) => account));
+      if (keyed.length > 0) {
+        const values = [accounts(keyed), texts(keyed.map(({ key }) => key)), list(keyed.map(({ no }) => no))];
+        await tx.query(SQL.keysDelete, values);
+      }
+      await tx.query(SQL.retries, [nos]);
+      await tx.query(SQL.refsDelete, [nos]);
+      await tx.query(SQL.attempts, [nos]);
+      await tx.query(SQL.pull, [accounts(all), nos]);
+      await tx.query(SQL.events, [nos]);
+      await tx.query(SQL.messagesDelete, [nos]);
+    }
+    const specs = held.filter(({ messages }) => messages.length < STEP).map(({ spec }) => spec);
+    if (specs.length === 0) return;
+    const nos = list(specs.map(({ no }) => no));
+    await tx.query(SQL.runs, [list(specs.map(({ first }) => first)), list(specs.map(({ end }) => end))]);
+    await tx.query(SQL.media, [nos]);
+    await tx.query(SQL.specs, [nos]);
+    const locked = await tx.query<{ no: number }>(SQL.bulksLock, [list([...new Set(specs.map(({ bulk }) => bulk))])]);
+    if (locked.length > 0) {
+      const unused = await tx.query<{ no: number }>(SQL.bulksUnused, [list(locked.map(({ no }) => no))]);
+      if (unused.length > 0) {
+        const bulks = list(unused.map(({ no }) => no));
+        await tx.query(SQL.wakes, [bulks]);
+        await tx.query(SQL.lines, [bulks]);
+        await tx.query(SQL.tallies, [bulks]);
+        await tx.query(SQL.tallySums, [bulks]);
+        await tx.query(SQL.bulks, [bulks]);
+      }
+    }
+    await dropEndpoints(
+      tx,
+      specs.flatMap(({ endpoint }) => endpoint ?? []),
+    );
+  }
+
+  /** Where a walk goes on: past what stays, but not past a spec of which more messages are left. */
+  function nextPlace(held: Held[], gone: Held[], at: number): number {
+    const partly = new Set(gone.filter(({ messages }) => messages.length === STEP).map(({ spec }) => spec.no));
+    let next = at;
+    for (const { spec } of held) {
+      if (partly.has(spec.no)) break;
+      next = spec.no;
+    }
+    return next;
+  }
+
+  /** True = more is left. */
   async function walkSpecs(tx: Tx, old: number): Promise<boolean> {
-    let at = place;
-    let stayed = kept;
-    const leave = (until: number | null): void =>
+    const held = await oldest(tx, place, old);
+    if (held.length === 0) {
+      const pause = kept > LONG_WALK_KEPT ? LONG_WALK_MS : WALK_MS;
       tx.afterCommit(() => {
-        place = at;
-        kept = stayed;
-        if (until !== null) pauseUntil = until;
+        place = 0;
+        kept = 0;
+        pauseUntil = tx.now + pause;
       });
-    for (let left = STEP; left > 0; ) {
-      type Spec = {
-        no: number;
-        first: number;
-        end: number;
-        accepted_at: number;
-        account: number;
-        bulk: number;
-        endpoint: number | null;
-      };
-      const [spec] = await tx.query<Spec>(SQL.oldest, [at]);
-      if (!spec || spec.accepted_at > old) {
-        const pause = stayed > LONG_WALK_KEPT ? LONG_WALK_MS : WALK_MS;
-        at = 0;
-        stayed = 0;
-        leave(tx.now + pause);
+      return false;
+    }
+    const gone = await removable(tx, held, old);
+    await remove(tx, gone);
+    tx.afterCommit(() => {
+      place = nextPlace(held, gone, place);
+      kept += held.length - gone.length;
+    });
+    return true;
+  }
+
+  /** One step of the count; when it ends, `excess` is known. True = more is left. */
+  async function countMessages(tx: Tx): Promise<boolean> {
+    if (!counting) {
+      const [row] = await tx.query<{ given: number; first: number | null; counted: string | null }>(SQL.given);
+      const given = row?.given ?? 1;
+      const last = JSON.parse(row?.counted ?? '{"at":0,"given":-1}') as { at: number; given: number };
+      const due = tx.now - last.at >= COUNT_MS || given - last.given > room;
+      if (given - (row?.first ?? given) <= retention.most || !due) {
+        tx.afterCommit(() => {
+          manyUntil = tx.now + WALK_MS;
+        });
         return false;
       }
-      type Message = { no: number; key: string | null; state: number; done_at: number | null };
-      const messages = await tx.query<Message>(SQL.messages, [spec.first, spec.end]);
-      left -= messages.length + 1;
-      const young = messages.some((one) => one.state < STATE.delivered || (one.done_at ?? tx.now) > old);
-      const nos = list(messages.map((message) => message.no));
-      if (
-        young ||
-        (messages.length > 0 && (await tx.query(SQL.open, [nos, spec.endpoint, spec.account, tx.now])).length > 0)
-      ) {
-        at = spec.no;
-        stayed++;
-        continue;
-      }
-      if (messages.length > 0) await forget(tx, spec.account, messages, nos);
-      if (messages.length === STEP) break;
-      await tx.query(SQL.runs, [spec.first, spec.end]);
-      await tx.query(SQL.media, [spec.no]);
-      await tx.query(SQL.spec, [spec.no]);
-      const held = await tx.query(SQL.bulkLock, [spec.bulk]);
-      if (held.length > 0 && (await tx.query(SQL.bulkUsed, [spec.bulk])).length === 0) {
-        await tx.query(SQL.wakes, [spec.bulk]);
-        await tx.query(SQL.lines, [spec.bulk]);
-        await tx.query(SQL.bulk, [spec.bulk]);
-      }
-      if (spec.endpoint !== null) await dropEndpoints(tx, [spec.endpoint]);
+      // Said at the beginning, so that no other node counts too.
+      await tx.query(SQL.counted, [JSON.stringify({ at: tx.now, given })]);
     }
-    leave(null);
+    const { place: from, finished: before } = counting ?? { place: 0, finished: 0 };
+    const [part] = await tx.query<{ n: number; finished: number; last: number | null }>(SQL.part, [from]);
+    const finished = before + (part?.finished ?? 0);
+    const more = part?.n === COUNT;
+    const over = Math.max(0, finished - (retention.most - room));
+    tx.afterCommit(() => {
+      counting = more ? { place: part?.last ?? from, finished } : null;
+      if (more) return;
+      excess = over;
+      manyPlace = 0;
+    });
+    return more || over > 0;
+  }
+
+  /** One step of taking away what is too much. True = more is left. */
+  async function walkMany(tx: Tx): Promise<boolean> {
+    if (excess <= 0) return countMessages(tx);
+    const held = await oldest(tx, manyPlace, tx.now);
+    if (held.length === 0) {
+      // All the rest must stay.
+      tx.afterCommit(() => {
+        excess = 0;
+      });
+      return false;
+    }
+    const free = held.filter(
+      ({ spec, messages }) => spec.accepted_at <= tx.now - KEY_MS || messages.every(({ key }) => key === null),
+    );
+    let left = excess;
+    const gone: Held[] = [];
+    for (const one of await removable(tx, free, tx.now)) {
+      if (left <= 0) break;
+      left -= one.messages.length;
+      gone.push(one);
+    }
+    await remove(tx, gone);
+    tx.afterCommit(() => {
+      manyPlace = nextPlace(held, gone, manyPlace);
+      excess = left;
+    });
     return true;
+  }
+
+  /** POSTs that are done leave by number too. Exhausted ones stay for their time: they may be asked for again (G10). */
+  async function walkHooks(tx: Tx): Promise<boolean> {
+    const hooks = await tx.query<{ no: number; endpoint: number; state: number }>(SQL.manyHooks, [
+      hookPlace,
+      retention.most,
+    ]);
+    const done = hooks.filter(({ state }) => state === 1);
+    if (done.length > 0) {
+      const nos = list(done.map(({ no }) => no));
+      await tx.query(SQL.tries, [nos]);
+      await tx.query(SQL.hooksDelete, [nos]);
+      await dropEndpoints(
+        tx,
+        done.map(({ endpoint }) => endpoint),
+      );
+    }
+    const more = hooks.length === OTHERS;
+    tx.afterCommit(() => {
+      hookPlace = more ? (hooks.at(-1)?.no ?? 0) : 0;
+    });
+    return more;
   }
 
   /** What is not tied to a spec. True = more is left of some kind. */
@@ -165,7 +378,8 @@ export function createRetain(retentionMs: number) {
     );
     if (hashes.length > 0) await tx.query(SQL.contentsDelete, [texts(hashes), tx.now - ORPHAN_MS]);
     await tx.query(SQL.marks, [tx.now - MARK_MS]);
-    const more = [hooks, idem, uploads, pulls, hashes].some((rows) => rows.length >= OTHERS);
+    const manyHooks = bounded && (await walkHooks(tx));
+    const more = manyHooks || [hooks, idem, uploads, pulls, hashes].some((rows) => rows.length >= OTHERS);
     tx.afterCommit(() => {
       contentPlace = hashes.length === OTHERS ? (hashes.at(-1) as string) : '';
       if (!more) othersUntil = tx.now + OTHERS_MS;
@@ -173,25 +387,9 @@ export function createRetain(retentionMs: number) {
     return more;
   }
 
-  async function forget(
-    tx: Tx,
-    account: number,
-    messages: { no: number; key: string | null }[],
-    nos: string,
-  ): Promise<void> {
-    const keys = messages.flatMap((message) => message.key ?? []);
-    if (keys.length > 0) await tx.query(SQL.keysDelete, [account, texts(keys), nos]);
-    await tx.query(SQL.retries, [nos]);
-    await tx.query(SQL.refsDelete, [nos]);
-    await tx.query(SQL.attempts, [nos]);
-    await tx.query(SQL.pull, [account, nos]);
-    await tx.query(SQL.events, [nos]);
-    await tx.query(SQL.messagesDelete, [nos]);
-  }
-
   return {
     /** Whether a step may have work; asked before a transaction is begun for it. */
-    due: (now: number): boolean => now >= pauseUntil || now >= othersUntil,
+    due: (now: number): boolean => now >= pauseUntil || now >= othersUntil || (bounded && now >= manyUntil),
     /** Something with an end of its own has reached it. */
     dueNow(): void {
       othersUntil = 0;
@@ -201,8 +399,9 @@ export function createRetain(retentionMs: number) {
     async step(tx: Tx): Promise<boolean> {
       const [alone] = await tx.query<{ held: boolean }>(SQL.alone);
       if (!alone?.held) return false;
-      const old = tx.now - retentionMs;
-      const specs = tx.now >= pauseUntil && (await walkSpecs(tx, old));
+      const old = tx.now - retention.ms;
+      const aged = tx.now >= pauseUntil && (await walkSpecs(tx, old));
+      const specs = aged || (bounded && tx.now >= manyUntil && (await walkMany(tx)));
       const others = tx.now >= othersUntil && (await walkOthers(tx, old));
       return specs || others;
     },

@@ -3,104 +3,32 @@
  * that moves a run's cursor and a bulk's bucket. A RunBook holds what one transaction decides and writes it with one
  * statement per kind. Claims and the sweep share it, so they cannot disagree on who is too late.
  */
-import type { Admission, Window } from '../../domain/schedule.ts';
-import { type BulkClock, byTurns, type RunClock, startOf } from '../clock.ts';
+import { type Admission, nextOpening } from '../../domain/schedule.ts';
+import { type BulkClock, byTurns, startOf } from '../clock.ts';
+import type { BulkRow, RunRow } from '../waiting.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
-export interface RunColumns {
-  no: number;
-  line: number;
-  spec: number;
-  next: number;
-  end: number;
-  members: number;
-  days: number | null;
-  from_min: number | null;
-  to_min: number | null;
-  validity: number;
-  opens_at: number;
-  limited: boolean;
-  media: boolean;
-}
-
-export interface RunRow extends RunClock {
-  no: number;
-  line: number;
-  spec: number;
-  /** First number not yet claimed. */
-  next: number;
-  end: number;
-  /** 0 = singles, else one group submission of that many numbers. */
-  members: number;
-  /** Waits for its linked content. */
-  closed: boolean;
-}
-
-export interface BulkColumns {
-  no: number;
-  id: string | null;
-  interval_us: number;
-  next_us: number;
-  limited_at: number | null;
-  paused_at: number | null;
-  pauses: string;
-  canceled_at: number | null;
-}
-
-export interface BulkRow extends BulkClock {
-  no: number;
-  id: string | null;
-  canceledAt: number | null;
-}
+export {
+  type BulkColumns,
+  type BulkRow,
+  type RunColumns,
+  type RunRow,
+  toBulk,
+  toRun,
+} from '../waiting.ts';
 
 /** Columns of `run r` and `bulk b`. */
 export const RUN =
-  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.media';
-export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at`;
-
-function windowOf(run: RunColumns): Window | null {
-  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
-}
-
-export function toRun(row: RunColumns): RunRow {
-  return {
-    no: row.no,
-    line: row.line,
-    spec: row.spec,
-    next: row.next,
-    end: row.end,
-    members: row.members,
-    closed: row.media,
-    opensAt: row.opens_at,
-    limited: row.limited,
-    window: windowOf(row),
-    validityMs: row.validity,
-  };
-}
-
-export function toBulk(row: BulkColumns): BulkRow {
-  return {
-    no: row.no,
-    id: row.id,
-    intervalUs: row.interval_us,
-    nextUs: row.next_us,
-    limitedAt: row.limited_at,
-    pausedAt: row.paused_at,
-    pauses: row.pauses === '[]' ? [] : (JSON.parse(row.pauses) as [number, number][]),
-    canceledAt: row.canceled_at,
-  };
-}
-
-/** The end of the validity that all messages of a run share; null = it stands still, or each has its own. */
-export function sharedEnd(run: RunRow, bulk: BulkRow | null): number | null {
-  const start = startOf(run, bulk);
-  return start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
-}
+  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media';
+export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at,
+  b.accepted_at, b.send_at, b.moves, b.speed`;
 
 const SQL = {
   move: sql(`UPDATE run r SET next = x.next, due_at = x.due_at, seq = x.seq
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, next, due_at, seq) WHERE r.no = x.no`),
   look: sql(`UPDATE run r SET look_at = x.at FROM unnest($1::bigint[], $2::bigint[]) AS x(no, at) WHERE r.no = x.no`),
+  adopt: sql(`UPDATE run r SET opens_at = x.opens_at, send_at = x.send_at, moves = x.moves
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) AS x(no, opens_at, send_at, moves) WHERE r.no = x.no`),
   deadline:
     sql(`INSERT INTO deadline AS d (at, first, "end", run, error, words) SELECT at, first, "end", run, error, words
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[])
@@ -128,6 +56,7 @@ export class RunBook {
   private readonly tx: Tx;
   private readonly moves = new Map<number, { next: number; due: number | null; seq: number }>();
   private readonly looks = new Map<number, number | null>();
+  private readonly adopted = new Map<number, { run: RunRow; sendAt: number }>();
   private readonly charges = new Map<number, number>();
   private readonly clocks = new Map<number, BulkRow>();
   private readonly deadlines = new Map<string, Deadline>();
@@ -140,6 +69,23 @@ export class RunBook {
   move(run: RunRow, next: number, due: number | null): void {
     run.next = next;
     this.moves.set(run.no, { next, due: next < run.end && !run.closed ? due : null, seq: this.tx.seq() });
+  }
+
+  /**
+   * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
+   * clock; what waits gets a new one. The run is locked.
+   */
+  adopt(run: RunRow, bulk: BulkRow | null): void {
+    if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
+    const before = { ...bulk, moves: run.moves };
+    const start = startOf(run, before);
+    if (start !== null && !byTurns(run, start, before)) {
+      this.deadline(start + run.validityMs, run.no, run.next, run.no);
+    }
+    run.opensAt = nextOpening(run.window, bulk.sendAt);
+    run.moves = bulk.moves;
+    this.adopted.set(run.no, { run, sendAt: bulk.sendAt });
+    this.look(run.no, run.next < run.end ? run.opensAt + run.validityMs : null);
   }
 
   look(no: number, at: number | null): void {
@@ -186,6 +132,15 @@ export class RunBook {
         list(rows.map(([, row]) => row.next)),
         list(rows.map(([, row]) => row.due)),
         list(rows.map(([, row]) => row.seq)),
+      ]);
+    }
+    if (this.adopted.size > 0) {
+      const rows = [...this.adopted.values()];
+      await tx.query(SQL.adopt, [
+        list(rows.map(({ run }) => run.no)),
+        list(rows.map(({ run }) => run.opensAt)),
+        list(rows.map(({ sendAt }) => sendAt)),
+        list(rows.map(({ run }) => run.moves)),
       ]);
     }
     if (this.looks.size > 0) await tx.query(SQL.look, [list([...this.looks.keys()]), list([...this.looks.values()])]);

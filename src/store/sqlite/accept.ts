@@ -6,6 +6,8 @@ import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { repaced } from '../clock.ts';
 import type { Accept, Accepted, RunIn } from '../contract.ts';
+import { PLAIN_BULK, printSpeed } from '../steering.ts';
+import type { Tallies } from './bulk.ts';
 import type { Events } from './events.ts';
 import type { Lines } from './lines.ts';
 import type { BulkRow, Runs } from './runs.ts';
@@ -14,8 +16,15 @@ import { prepare, type Tx } from './tx.ts';
 /** How long an Idempotency-Key answers with the first answer. */
 export const IDEM_MS = 24 * 3_600_000;
 
-/** The verb `accept` on the transaction that it is given. */
-export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
+/** The verb `accept` on the transaction that it is given. `generatedBulk`: that of a request that named none, with a row. */
+export function createAccept(
+  tx: Tx,
+  lines: Lines,
+  runs: Runs,
+  events: Events,
+  tallies: Tallies,
+  generatedBulk: (account: number, no: number) => BulkRow | null,
+) {
   const db = tx.db;
   const q = {
     idem: prepare<{ hash: string; at: number; answer: string }>(
@@ -26,8 +35,10 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     bulkAdd: prepare(
       db,
       `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, paused_at, pauses,
-         canceled_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?, NULL, '[]', NULL)`,
+         canceled_at, speed) VALUES (?, ?, ?, ?, ?, ?, 0, ?, NULL, '[]', NULL, ?)`,
     ),
+    // Runs that wait for a turn of the old pace are told by the sweep.
+    bulkSpeed: prepare(db, 'UPDATE bulk SET speed = ?, drain = 0, drain_no = 0 WHERE no = ?'),
     upload: prepare<{ hash: string; content_type: string; name: string }>(
       db,
       'SELECT hash, content_type, name FROM upload WHERE account = ? AND id = ? AND expires_at > ?',
@@ -36,7 +47,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     spec: prepare(
       db,
       `INSERT INTO spec (no, account, bulk, first, "end", accepted_at, endpoint, intermediate, sender, campaign, entity,
-         application, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         application, body, counted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     media: prepare(
       db,
@@ -50,7 +61,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     run: prepare(
       db,
       `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-         limited, media, due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         limited, moves, media, due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
   };
 
@@ -62,29 +73,38 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     return { ...(JSON.parse(row.answer) as Extract<Accepted, { kind: 'replayed' }>), kind: 'replayed' };
   }
 
+  /** A bulk with a row that the request names. */
+  function usedBulk({ account, bulkId, bulk }: Accept): BulkRow | null {
+    if (bulkId === null) return null;
+    return runs.bulk(account, { id: bulkId }) ?? (bulk === undefined ? null : runs.bulk(account, { no: bulk }));
+  }
+
   /** The bulk to join, or null where the request needs none of its own. */
   function bulkOf(request: Accept): BulkRow | null {
-    const joined = request.bulkId === null ? null : runs.bulk(request.account, { id: request.bulkId });
+    const joined =
+      usedBulk(request) ?? (request.bulk === undefined ? null : generatedBulk(request.account, request.bulk));
     if (joined) {
       if (request.intervalUs !== null && request.intervalUs !== joined.intervalUs) {
         runs.setClock(joined, repaced(joined, request.intervalUs, tx.now));
+        q.bulkSpeed.run(printSpeed(request.speed), joined.no);
       }
       return joined;
     }
     if (request.bulkId === null && request.sendAt === null && request.intervalUs === null) return null;
     const intervalUs = request.intervalUs ?? 0;
     const limitedAt = intervalUs > 0 ? tx.now : null;
-    q.bulkAdd.run(request.first, request.account, request.bulkId, tx.now, request.sendAt, intervalUs, limitedAt);
-    return {
-      no: request.first,
-      id: request.bulkId,
+    q.bulkAdd.run(
+      request.first,
+      request.account,
+      request.bulkId,
+      tx.now,
+      request.sendAt,
       intervalUs,
-      nextUs: 0,
       limitedAt,
-      pausedAt: null,
-      pauses: [],
-      canceledAt: null,
-    };
+      printSpeed(request.speed),
+    );
+    const { first: no, bulkId: id, sendAt } = request;
+    return { ...PLAIN_BULK, no, id, acceptedAt: tx.now, intervalUs, limitedAt, sendAt, speed: request.speed ?? null };
   }
 
   function addRun(request: Accept, run: RunIn, bulk: BulkRow | null, links: boolean): void {
@@ -106,6 +126,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       opensAt,
       opensAt + run.validityMs,
       bulk !== null && bulk.intervalUs > 0 ? 1 : 0,
+      bulk?.moves ?? 0,
       links ? 1 : 0,
       due,
       tx.seq(),
@@ -116,7 +137,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   return function accept(request: Accept): Accepted {
     const replayed = replay(request);
     if (replayed) return replayed;
-    if (request.bulkId !== null && runs.bulk(request.account, { id: request.bulkId })?.canceledAt != null) {
+    if (usedBulk(request)?.canceledAt != null) {
       return { kind: 'bulkCanceled' };
     }
     const uploads = new Map<string, { hash: string; content_type: string; name: string }>();
@@ -161,6 +182,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         spec.entity,
         spec.application,
         spec.body,
+        bulk === null ? 0 : 1,
       );
       for (const { segment, id } of spec.uploads) {
         const upload = uploads.get(id) as { hash: string; content_type: string; name: string };
@@ -185,6 +207,7 @@ export function createAccept(tx: Tx, lines: Lines, runs: Runs, events: Events) {
           error,
           status === undefined ? null : tx.now,
         );
+        if (bulk !== null) tallies.accepted(bulkNo, state);
         if (status !== undefined) {
           events.emit({ no, account: request.account, spec: specNo }, { state, status, error }, 'refused at the door');
         }

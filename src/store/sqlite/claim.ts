@@ -56,11 +56,12 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       `SELECT ${RETRY} FROM retry WHERE line = ? AND due_at <= ? ORDER BY due_at, leader LIMIT ? + 0`,
     ),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
-    retryWait: prepare(db, 'UPDATE retry SET due_at = ? WHERE leader = ?'),
+    // What it waited for before is kept: its bulk may get another pace or sendAt.
+    retryWait: prepare(db, 'UPDATE retry SET free_at = coalesce(free_at, due_at), due_at = ? WHERE leader = ?'),
     // Only messages that still wait: a duplicate id has no row, a timely report or an expiry has made others final.
-    pending: prepare<{ no: number; to: string; state: State }>(
+    pending: prepare<{ no: number; to: string; key: string | null; state: State }>(
       db,
-      `SELECT no, "to", state FROM message
+      `SELECT no, "to", key, state FROM message
        WHERE no >= ? AND no < ? AND state IN (${STATE.pending}, ${STATE.uncertain}) ORDER BY no`,
     ),
     flight: prepare(
@@ -78,7 +79,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
   function fly(
     line: LineRow,
     run: RunRow,
-    members: { no: number; to: string }[],
+    members: { no: number; to: string; key: string | null }[],
     span: { leader: number; members: number },
     state: { generation: number; attempts: number; held: number },
     notBeforeUs: number,
@@ -104,7 +105,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       token,
       leader: span.leader,
       spec: run.spec,
-      members: members.map(({ no, to }) => ({ no, to })),
+      members: members.map(({ no, to, key }) => ({ no, to, key })),
       generation: state.generation,
       attempt: state.attempts + 1,
       notBeforeUs,
@@ -144,6 +145,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
     const group = run.members > 0;
     const left = run.end - run.next;
     const bucket = bucketOf(bulk);
+    runs.adopt(run, bulk);
     const start = startOf(run, bulk);
     if (start === null || left <= 0) {
       runs.move(run, run.next, left <= 0 ? null : tx.now + 60_000);

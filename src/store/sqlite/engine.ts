@@ -9,9 +9,19 @@
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { CarrierReport } from '../../domain/submission.ts';
-import { resumed } from '../clock.ts';
-import type { Accept, Key, MediaOutcome, MessageFilter, Settle, Upload, WebhookSettle } from '../contract.ts';
+import type {
+  Accept,
+  BulkChange,
+  BulkName,
+  Key,
+  MediaOutcome,
+  MessageFilter,
+  Settle,
+  Upload,
+  WebhookSettle,
+} from '../contract.ts';
 import { createAccept } from './accept.ts';
+import { createBulks, createTallies } from './bulk.ts';
 import { createClaim } from './claim.ts';
 import { createEvents } from './events.ts';
 import { createLines } from './lines.ts';
@@ -27,7 +37,7 @@ import { execute, prepare, type Tx, type Watch, watchStatements } from './tx.ts'
 /** A write verb and its argument, as it crosses threads. */
 export type Op =
   | ['reserve', number]
-  | ['lane', { carrier: string; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }]
+  | ['lane', { carrier: string; shard?: number; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }]
   | ['accept', Accept]
   | ['putUpload', Upload]
   | ['claim', { lane: number; limit: number; leaseMs: number }]
@@ -40,7 +50,7 @@ export type Op =
   | ['webhookNext', { limit: number; leaseMs: number }]
   | ['webhookSettle', WebhookSettle]
   | ['takeReports', MessageFilter]
-  | ['bulkSteer', { account: number; bulk: { no: number } | { id: string }; to: 'PAUSED' | 'PROCESSING' }]
+  | ['bulkSteer', { account: number; bulk: BulkName; changes: BulkChange[] }]
   | ['putKey', { key: Key; replace: boolean }]
   | ['identity', null];
 
@@ -51,6 +61,8 @@ export interface EngineOptions {
   file: string;
   /** Finished messages leave after this many ms. */
   retentionMs: number;
+  /** At most this many finished messages are kept; default all. */
+  retentionMessages?: number;
   /** Wall clock at open (epoch ms). */
   now: number;
   /** FULL unless a bench shows what the sync costs; the server never lowers it. */
@@ -74,6 +86,8 @@ export interface Engine {
 const WAL_KEPT_BYTES = 16 * 1024 * 1024;
 /** Places of `seq` written ahead: a crash skips at most these. */
 const SEQ_BLOCK = 1_000_000;
+/** Messages and runs that one step of the sweep brings a steering to. */
+const STEP = 500;
 
 /** Open (and bring up to date) a database. Throws SchemaTooNew, or what SQLite says about the file. */
 export function openEngine(options: EngineOptions): Engine {
@@ -137,69 +151,24 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   };
   const reads = createReads(db);
   const lines = createLines(tx);
-  const events = createEvents(tx, reads);
+  const tallies = createTallies(db);
+  const events = createEvents(tx, reads, tallies);
   const runs = createRuns(tx);
-  const accept = createAccept(tx, lines, runs, events);
+  const bulks = createBulks(tx, lines, runs, events, tallies);
+  const accept = createAccept(tx, lines, runs, events, tallies, bulks.generated);
   const claim = createClaim(tx, lines, runs, reads);
   const settle = createSettle(tx, lines, runs, events);
   const media = createMedia(tx, lines, runs);
-  const retain = createRetain(tx, events, options.retentionMs);
+  const retain = createRetain(tx, events, {
+    ms: options.retentionMs,
+    most: options.retentionMessages ?? Number.POSITIVE_INFINITY,
+  });
   const takeReports = createTakeReports(tx, reads);
   const q = {
-    bulkOfSpecs: prepare<{ accepted_at: number }>(
-      db,
-      'SELECT accepted_at FROM spec WHERE bulk = ? AND account = ? LIMIT 1',
-    ),
-    bulkAdd: prepare(
-      db,
-      `INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, limited_at, paused_at, pauses,
-         canceled_at) VALUES (?, ?, NULL, ?, NULL, 0, 0, NULL, NULL, '[]', NULL)`,
-    ),
-    expressRuns: prepare<{ no: number; end: number; line: number; lane: number; account: number }>(
-      db,
-      `SELECT r.no, r."end" AS "end", r.line, l.lane, l.account FROM spec s
-       JOIN run r ON r.no >= s.first AND r.no < s."end" JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
-    ),
-    runLine: prepare(db, 'UPDATE run SET line = ? WHERE no = ?'),
-    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE leader >= ? AND leader < ?'),
-    flightLine: prepare(db, 'UPDATE flight SET line = ? WHERE leader >= ? AND leader < ?'),
     keyDrop: prepare(db, 'DELETE FROM key WHERE account = ? AND label = ? AND hash <> ?'),
     keyPut: prepare(db, 'INSERT OR REPLACE INTO key (hash, account, label) VALUES (?, ?, ?)'),
     account: prepare(db, 'INSERT OR IGNORE INTO account (no, name) VALUES (?, ?)'),
   };
-
-  /** An express bulk gets rows of its own the first time it is paused. */
-  function ownBulk(account: number, no: number): boolean {
-    const spec = q.bulkOfSpecs.get(no, account);
-    if (!spec) return false;
-    q.bulkAdd.run(no, account, spec.accepted_at);
-    const left = new Set<number>();
-    for (const run of q.expressRuns.all(no)) {
-      const line = lines.line(run.lane, run.account, no, false);
-      q.runLine.run(line, run.no);
-      // What is in flight comes back to the line it will then belong to.
-      q.retryLine.run(line, run.no, run.end);
-      q.flightLine.run(line, run.no, run.end);
-      left.add(run.line);
-    }
-    for (const line of left) lines.rest(lines.get(line));
-    return true;
-  }
-
-  function bulkSteer(account: number, by: { no: number } | { id: string }, to: 'PAUSED' | 'PROCESSING'): boolean {
-    const pause = to === 'PAUSED';
-    let bulk = runs.bulk(account, by);
-    if (!bulk && 'no' in by) {
-      // Never steered, so it is running.
-      if (!pause) return q.bulkOfSpecs.get(by.no, account) !== undefined;
-      if (ownBulk(account, by.no)) bulk = runs.bulk(account, by);
-    }
-    if (!bulk || bulk.canceledAt !== null) return false;
-    if ((bulk.pausedAt !== null) === pause) return true;
-    runs.setClock(bulk, pause ? { ...bulk, pausedAt: tx.now } : resumed(bulk, tx.now));
-    for (const line of lines.ofBulk(bulk.no)) lines.pause(line, pause);
-    return true;
-  }
 
   function identity(): { install: string; idKey: string } {
     if (!meta.get.get('install')) {
@@ -227,8 +196,9 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         settle.release(op[1].claims, op[1].until);
         return null;
       case 'sweep': {
+        const steered = bulks.sweep(STEP) >= STEP;
         const more = settle.sweep();
-        return retain() || more;
+        return retain() || more || steered;
       }
       case 'reserve': {
         const first = Number(meta.get.get('next')?.v ?? 1);
@@ -236,7 +206,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         return first;
       }
       case 'lane':
-        return lines.lane(op[1].carrier, op[1].onUnknown, op[1].reports);
+        return lines.lane(op[1].carrier, op[1].shard ?? 0, op[1].onUnknown, op[1].reports);
       case 'putUpload':
         media.putUpload(op[1]);
         return null;
@@ -248,7 +218,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       case 'takeReports':
         return takeReports(op[1]);
       case 'bulkSteer':
-        return bulkSteer(op[1].account, op[1].bulk, op[1].to);
+        return bulks.steer(op[1].account, op[1].bulk, op[1].changes);
       case 'putKey':
         q.account.run(op[1].key.account, `account ${op[1].key.account}`);
         if (op[1].replace) q.keyDrop.run(op[1].key.account, op[1].key.label, op[1].key.hash);
@@ -265,6 +235,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
     execute(db, 'BEGIN IMMEDIATE');
     try {
       const results = ops.map((op) => ({ ok: run(op) }));
+      tallies.flush();
       // Every second, so that a clock set back across a restart cannot move the store's time back by more.
       const tick = tx.now - persisted >= 1000;
       if (tick) meta.put.run('clock', tx.now);
@@ -278,6 +249,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       if (db.isTransaction) db.exec('ROLLBACK');
       lines.forget();
       events.forget();
+      tallies.forget();
       settle.forget();
       throw error;
     }

@@ -11,6 +11,7 @@ import { webhookDelay } from '../../domain/retry.ts';
 import type { EventRow } from '../../domain/rows.ts';
 import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
 import type { Webhook, WebhookSettle, Webhooks } from '../contract.ts';
+import type { Tallies } from './bulk.ts';
 import { earliest } from './lines.ts';
 import { MESSAGE_COLUMNS, MESSAGE_JOINS, type MessageColumns, type Reads, toMessage } from './rows.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -31,6 +32,8 @@ interface SpecHead {
   endpoint: number | null;
   intermediate: number;
   bulk: number;
+  /** 1 = its messages are in the bulk's tally. */
+  counted: number;
 }
 
 /** Most events in one POST (contract: up to 100 reports). */
@@ -69,14 +72,14 @@ const ENDPOINT = 'no, account, url, content_type, secret, open, fails, fresh';
 export type Events = ReturnType<typeof createEvents>;
 
 /** Events and the outbox on the transaction that they are given. */
-export function createEvents(tx: Tx, reads: Reads) {
+export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   const db = tx.db;
   const q = {
-    spec: prepare<SpecHead>(db, 'SELECT endpoint, intermediate, bulk FROM spec WHERE no = ?'),
+    spec: prepare<SpecHead>(db, 'SELECT endpoint, intermediate, bulk, counted FROM spec WHERE no = ?'),
     update: prepare(db, 'UPDATE message SET state = ?, status = ?, error = ?, sent_at = ?, done_at = ? WHERE no = ?'),
-    event: prepare<{ no: number }>(
+    event: prepare(
       db,
-      'INSERT INTO event (message, account, at, status, error, kind, words) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING no',
+      'INSERT INTO event (message, account, at, status, error, kind, words) VALUES (?, ?, ?, ?, ?, ?, ?)',
     ),
     notes: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM event WHERE message = ?'),
     endpoint: prepare<{ no: number }>(db, 'SELECT no FROM endpoint WHERE account = ? AND url = ? AND content_type = ?'),
@@ -93,6 +96,7 @@ export function createEvents(tx: Tx, reads: Reads) {
     ),
     openAdd: prepare(db, 'INSERT INTO open_event (message, event) VALUES (?, ?)'),
     openOldest: prepare<{ event: number | null }>(db, 'SELECT min(event) AS event FROM open_event WHERE message = ?'),
+    openFirst: prepare<{ message: number | null }>(db, 'SELECT min(message) AS message FROM open_event'),
     openDelete: prepare(db, 'DELETE FROM open_event WHERE message = ? AND event = ?'),
     pull: prepare(
       db,
@@ -125,10 +129,10 @@ export function createEvents(tx: Tx, reads: Reads) {
       `SELECT 1 AS one FROM outbox WHERE endpoint = ? ORDER BY event LIMIT 1 OFFSET ${POST_EVENTS - 1}`,
     ),
     outDelete: prepare(db, 'DELETE FROM outbox WHERE endpoint = ? AND event <= ?'),
-    hookAdd: prepare<{ no: number }>(
+    hookAdd: prepare(
       db,
       `INSERT INTO hook (endpoint, account, state, retry, token, leased, due_at, at, events, body)
-       VALUES (?, ?, 0, 0, ?, 1, ?, ?, ?, NULL) RETURNING no`,
+       VALUES (?, ?, 0, 0, ?, 1, ?, ?, ?, NULL)`,
     ),
     eventHook: prepare(db, 'UPDATE event SET hook = ? WHERE no = ?'),
     hookNext: prepare<{ no: number; retry: number; events: string; body: string | null }>(
@@ -230,8 +234,7 @@ export function createEvents(tx: Tx, reads: Reads) {
     const events = q.outOf.all(endpoint.no).map((row) => row.event);
     q.outDelete.run(endpoint.no, events.at(-1) as number);
     const token = tx.seq();
-    const row = q.hookAdd.get(endpoint.no, endpoint.account, token, lease, tx.now, JSON.stringify(events));
-    const { no } = row as { no: number };
+    const no = q.hookAdd.insert(endpoint.no, endpoint.account, token, lease, tx.now, JSON.stringify(events));
     for (const event of events) q.eventHook.run(no, event);
     endpoint.open++;
     endpoint.fresh = 1;
@@ -251,9 +254,7 @@ export function createEvents(tx: Tx, reads: Reads) {
 
   /** The event row of a status the message now has, and its way to the customer. */
   function emit(message: { no: number; account: number; spec: number }, next: MessageStatus, words: string): void {
-    const event = (
-      q.event.get(message.no, message.account, tx.now, next.status, next.error, 0, words) as { no: number }
-    ).no;
+    const event = q.event.insert(message.no, message.account, tx.now, next.status, next.error, 0, words);
     const { endpoint, intermediate, bulk } = spec(message.spec);
     const final = isFinal(next.state);
     if (endpoint === null) {
@@ -303,6 +304,8 @@ export function createEvents(tx: Tx, reads: Reads) {
 
   /** After a hook ended (delivered or exhausted): its messages' next open events come forward. */
   function closeEvents(endpoint: number, events: number[], exhausted: boolean): void {
+    // Nobody asked for intermediate reports: no later event waits for these.
+    if (!exhausted && q.openFirst.get()?.message == null) return;
     for (const no of events) {
       const event = q.eventOf.get(no);
       if (!event) continue;
@@ -341,6 +344,8 @@ export function createEvents(tx: Tx, reads: Reads) {
       if (!changed) return false;
       const sentAt = message.sent_at ?? (SENT.has(event.kind) ? tx.now : null);
       q.update.run(next.state, next.status, next.error, sentAt, final ? tx.now : null, message.no);
+      const { bulk, counted } = spec(message.spec);
+      if (counted === 1) tallies.moved(bulk, from.state, next.state);
       if (next.status !== from.status || next.error !== from.error) emit(message, next, words);
       message.state = next.state;
       message.status = next.status;
@@ -351,7 +356,7 @@ export function createEvents(tx: Tx, reads: Reads) {
     /** A report that changed nothing (late, doubled) is still part of the story. */
     note(message: Live, words: string): void {
       if ((q.notes.get(message.no)?.n ?? 0) >= NOTES) return;
-      q.event.get(message.no, message.account, tx.now, message.status, message.error, 1, words);
+      q.event.run(message.no, message.account, tx.now, message.status, message.error, 1, words);
     },
 
     /**

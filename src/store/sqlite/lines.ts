@@ -19,11 +19,15 @@ export type Lines = ReturnType<typeof createLines>;
 export function createLines(tx: Tx) {
   const db = tx.db;
   const q = {
-    laneByName: prepare<{ no: number }>(db, 'SELECT no FROM lane WHERE carrier = ?'),
+    laneFind: prepare<{ no: number }>(db, 'SELECT no FROM lane WHERE carrier = ? AND shard = ?'),
     laneAdd: prepare<{ no: number }>(
       db,
-      `INSERT INTO lane (carrier, on_unknown, reports) VALUES (?, ?, ?)
-       ON CONFLICT (carrier) DO UPDATE SET on_unknown = excluded.on_unknown, reports = excluded.reports RETURNING no`,
+      'INSERT INTO lane (carrier, shard, on_unknown, reports) VALUES (?, ?, ?, ?) RETURNING no',
+    ),
+    lanePolicy: prepare(db, 'UPDATE lane SET on_unknown = ?, reports = ? WHERE carrier = ?'),
+    home: prepare<{ no: number }>(
+      db,
+      'SELECT h.no FROM lane l JOIN lane h ON h.carrier = l.carrier AND h.shard = 0 WHERE l.no = ?',
     ),
     express: prepare<{ no: number }>(db, 'SELECT no FROM line WHERE lane = ? AND account = ? AND bulk IS NULL'),
     ofBulkHere: prepare<{ no: number }>(db, 'SELECT no FROM line WHERE lane = ? AND account = ? AND bulk = ?'),
@@ -62,13 +66,30 @@ export function createLines(tx: Tx) {
   };
   // Line numbers never change and are never deleted while used; a rollback empties this with `forget`.
   const known = new Map<string, number>();
+  // Likewise lanes: a few for each carrier.
+  const homes = new Map<number, number>();
 
   const lines = {
-    lane(carrier: string, onUnknown: string, reports: boolean): number {
-      return (q.laneAdd.get(carrier, onUnknown, reports ? 1 : 0) as { no: number }).no;
+    lane(carrier: string, shard: number, onUnknown: string, reports: boolean): number {
+      // The home of the others.
+      if (shard > 0) lines.lane(carrier, 0, onUnknown, reports);
+      const told = reports ? 1 : 0;
+      const found = q.laneFind.get(carrier, shard);
+      if (found) q.lanePolicy.run(onUnknown, told, carrier);
+      return (found ?? (q.laneAdd.get(carrier, shard, onUnknown, told) as { no: number })).no;
     },
-    laneNo(carrier: string): number | null {
-      return q.laneByName.get(carrier)?.no ?? null;
+    /** The lane under which a carrier's message ids are kept; null = no such carrier. */
+    homeOf(carrier: string): number | null {
+      return q.laneFind.get(carrier, 0)?.no ?? null;
+    },
+    /** Likewise, of the carrier that a lane leads to. */
+    home(lane: number): number {
+      const cached = homes.get(lane);
+      if (cached !== undefined) return cached;
+      const no = q.home.get(lane)?.no;
+      if (no === undefined) throw new Error(`lane ${lane} is gone`);
+      homes.set(lane, no);
+      return no;
     },
     /** The line of a bulk, or the account's express line (`bulk` null), made on first use. */
     line(lane: number, account: number, bulk: number | null, paused: boolean): number {
@@ -90,7 +111,10 @@ export function createLines(tx: Tx) {
       return row;
     },
     ofBulk: (bulk: number): LineRow[] => q.ofBulk.all(bulk),
-    forget: (): void => known.clear(),
+    forget(): void {
+      known.clear();
+      homes.clear();
+    },
 
     /** Something on this line may leave at `due`. */
     wake(line: number, lane: number, account: number, due: number): void {
@@ -105,6 +129,12 @@ export function createLines(tx: Tx) {
       // What is still due goes to the end of the ring: due_at = now, and the seq settles ties.
       q.restLine.run(due === null ? null : Math.max(due, tx.now), tx.seq(), line.no);
       return due;
+    },
+    /** Nothing on this line may leave before `due`, whatever its runs say until the sweep has told them. */
+    dueAt(line: LineRow, due: number): void {
+      q.restLine.run(Math.max(due, tx.now), tx.seq(), line.no);
+      lines.restTurn(line.lane, line.account);
+      tx.hint('lane');
     },
     nextOf(line: number): number | null {
       return earliest(q.runDue.get(line)?.due ?? null, q.retryDue.get(line)?.due ?? null);

@@ -8,9 +8,10 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { STATUSES } from '../../domain/codes.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
-import { STATE } from '../../domain/status.ts';
-import { byTurns, startOf } from '../clock.ts';
-import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import { transactionId } from '../../domain/submission.ts';
+import type { Bulk, BulkName, Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import { sharedEnd, whyWaiting } from '../waiting.ts';
+import { createBulkReads } from './bulk.ts';
 import {
   MESSAGE_COLUMNS,
   MESSAGE_JOINS,
@@ -275,6 +276,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
     lastEvent: prepare<{ no: number }>(db, "SELECT seq AS no FROM sqlite_sequence WHERE name = 'event'"),
     keys: prepare<Key>(db, 'SELECT hash, account, label FROM key'),
     install: prepare<{ v: string }>(db, "SELECT v FROM meta WHERE k = 'install'"),
+    clock: prepare<{ v: number }>(db, "SELECT v FROM meta WHERE k = 'clock'"),
     stats: prepare<Omit<Stats, 'walBytes'>>(
       db,
       `SELECT (SELECT coalesce(sum("end" - next), 0) FROM run WHERE due_at IS NOT NULL) AS waiting,
@@ -284,6 +286,10 @@ export function createReader(db: DatabaseSync, reads: Reads) {
          (SELECT count(*) FROM hook WHERE state = 2) AS webhooksExhausted, (SELECT count(*) FROM pull) AS pull`,
     ),
   };
+
+  /** The store's time, which a wall clock set back does not turn. */
+  const clock = (now: number): number => Math.max(now, q.clock.get()?.v ?? 0);
+  const bulks = createBulkReads(db);
 
   return {
     logs(filter: MessageFilter): Page<MessageRow> {
@@ -372,8 +378,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
         media: run.closed,
       };
       const bulk = line ? runs.bulkOf({ no: 0, ...line }) : null;
-      const start = run === null ? null : startOf(run, bulk);
-      const shared = run === null || start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
+      const shared = run === null ? null : sharedEnd(run, bulk);
       const validUntil = q.flight.get(leader)?.until ?? retry?.until ?? shared;
       const final = message.doneAt !== null;
       return {
@@ -425,26 +430,12 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       }
       return { rows: [], specs: [], last: Math.max(place, 1) };
     },
+    bulkGet: (account: number, name: BulkName, now: number): Bulk | null => bulks.get(account, name, clock(now)),
+    bulkList: (account: number, limit: number, before: number | undefined, now: number) =>
+      bulks.list(account, limit, before, clock(now)),
     keys: (): Key[] => q.keys.all().map((row) => ({ hash: row.hash, account: row.account, label: row.label })),
     stats(walBytes: number): Stats {
       return { ...(q.stats.get() as Omit<Stats, 'walBytes'>), walBytes };
     },
   };
-}
-
-function whyWaiting(
-  message: MessageRow,
-  waiting: { due: number | null; paused: boolean; media: boolean },
-): { until: number | null; why: string } {
-  if (message.claimed) return { until: null, why: 'being submitted' };
-  if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
-  if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
-  if (waiting.paused) return { until: null, why: 'its bulk is paused' };
-  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
-  return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
-}
-
-/** Stable per message and carrier, unique over installations: what carriers de-duplicate by (G6). */
-export function transactionId(install: string, leader: number, generation: number): string {
-  return generation === 0 ? `${install}-${leader}` : `${install}-${leader}-${generation}`;
 }

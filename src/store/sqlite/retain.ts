@@ -1,15 +1,20 @@
 /**
- * retain: what is finished and old enough leaves, oldest spec first, in steps small enough to stand between two accepts.
- * A message leaves when it has been final for the retention time, no webhook of it is open and nobody may pull it; a spec leaves with its last
- * message, a bulk and an endpoint with their last spec.
+ * retain: what is finished and old enough, or too much, leaves, oldest spec first, in steps small enough to stand between two
+ * accepts. A message leaves when it has been final for the retention time, no webhook of it is open and nobody may pull it; a
+ * spec leaves with its last message, a bulk and an endpoint with their last spec.
+ *
+ * By number: more finished messages than `most` are not kept, whatever their age, under the same conditions; a message with a
+ * customer's own id stays for KEY_MS, so that a repeat is known (G3). They are counted in steps too, and not before so many
+ * numbers were given out that there may be too many; so the count is exact when it is made, once in COUNT_MS or each time a
+ * hundredth of `most` came in, and what leaves makes room for that hundredth.
  */
 import { STATE } from '../../domain/status.ts';
 import { IDEM_MS } from './accept.ts';
 import type { Events } from './events.ts';
 import { prepare, type Tx } from './tx.ts';
 
-/** Messages looked at or removed in one step; a spec counts as one more. */
-const STEP = 500;
+/** Messages looked at or removed in one step; a spec counts as one more. An accept waits for no more than one (about 5 ms). */
+const STEP = 250;
 /** Rows of one other kind removed in one step. */
 const OTHERS = 200;
 /** Between two walks; longer where much must stay, since a walk looks at all that is old enough by its number. */
@@ -17,23 +22,44 @@ const WALK_MS = 60_000;
 const LONG_WALK_MS = 3_600_000;
 const LONG_WALK_KEPT = 10_000;
 
+/** Messages counted in one step. */
+const COUNT = 2_000;
+const COUNT_MS = 3_600_000;
+/** A customer's id is known for this long after acceptance (G3). */
+const KEY_MS = 48 * 3_600_000;
+
+interface Spec {
+  no: number;
+  first: number;
+  end: number;
+  accepted_at: number;
+  account: number;
+  bulk: number;
+  endpoint: number | null;
+}
+
+interface Message {
+  no: number;
+  key: string | null;
+  state: number;
+  done_at: number | null;
+}
+
+/** How long and how many: finished messages are kept for `ms`, and at most `most` of them. */
+export interface Retention {
+  ms: number;
+  most: number;
+}
+
 /** One bounded step of retention a call; true = more is left. */
-export function createRetain(tx: Tx, events: Events, retentionMs: number) {
+export function createRetain(tx: Tx, events: Events, retention: Retention) {
   const db = tx.db;
   const q = {
-    oldest: prepare<{
-      no: number;
-      first: number;
-      end: number;
-      accepted_at: number;
-      account: number;
-      bulk: number;
-      endpoint: number | null;
-    }>(
+    oldest: prepare<Spec>(
       db,
       `SELECT no, first, "end" AS "end", accepted_at, account, bulk, endpoint FROM spec WHERE no > ? ORDER BY no LIMIT 1`,
     ),
-    messages: prepare<{ no: number; key: string | null; state: number; done_at: number | null }>(
+    messages: prepare<Message>(
       db,
       `SELECT no, key, state, done_at FROM message WHERE no >= ? AND no < ? ORDER BY no LIMIT ${STEP}`,
     ),
@@ -57,10 +83,12 @@ export function createRetain(tx: Tx, events: Events, retentionMs: number) {
     bulkUsed: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM spec WHERE bulk = ? LIMIT 1'),
     lines: prepare(db, 'DELETE FROM line WHERE bulk = ?'),
     bulk: prepare(db, 'DELETE FROM bulk WHERE no = ?'),
+    tally: prepare(db, 'DELETE FROM tally WHERE bulk = ?'),
     hooks: prepare<{ no: number; endpoint: number; state: number; at: number }>(
       db,
       `SELECT no, endpoint, state, at FROM hook WHERE no > ? ORDER BY no LIMIT ${OTHERS}`,
     ),
+    hookLast: prepare<{ no: number | null }>(db, 'SELECT max(no) AS no FROM hook'),
     hookDelete: prepare(db, 'DELETE FROM hook WHERE no = ?'),
     tries: prepare(db, 'DELETE FROM hook_try WHERE hook = ?'),
     idem: prepare(
@@ -78,12 +106,55 @@ export function createRetain(tx: Tx, events: Events, retentionMs: number) {
          (SELECT account, event FROM pull WHERE until <= ? ORDER BY until LIMIT ${OTHERS})`,
     ),
   };
+  const count = {
+    given: prepare<{ v: number }>(db, "SELECT v FROM meta WHERE k = 'next'"),
+    first: prepare<{ no: number }>(db, 'SELECT no FROM spec ORDER BY no LIMIT 1'),
+    part: prepare<{ n: number; finished: number; last: number | null }>(
+      db,
+      `SELECT count(*) AS n, coalesce(sum(state >= ${STATE.delivered}), 0) AS finished, max(no) AS last
+       FROM (SELECT no, state FROM message WHERE no > ? ORDER BY no LIMIT ${COUNT})`,
+    ),
+  };
   // The walks start over when they have reached what is too young; what must stay is passed, not waited for.
   let place = 0;
   let kept = 0;
   let pauseUntil = 0;
   let hookPlace = 0;
   let hookPauseUntil = 0;
+
+  /** Whether one of these must stay: not final since `old`, or its report is still to be told or pulled. */
+  function stays(spec: Spec, messages: Message[], old: number): boolean {
+    return messages.some(
+      (message) =>
+        message.state < STATE.delivered ||
+        (message.done_at ?? tx.now) > old ||
+        q.open.get(message.no, spec.endpoint, spec.account, tx.now) !== undefined,
+    );
+  }
+
+  /** Removes these messages, and their spec unless more of it are left: then false. */
+  function remove(spec: Spec, messages: Message[]): boolean {
+    for (const message of messages) {
+      if (message.key !== null) q.keyDelete.run(spec.account, message.key, message.no);
+      q.retry.run(message.no);
+      q.carrierRef.run(message.no);
+      q.attempts.run(message.no);
+      q.pull.run(spec.account, message.no);
+      q.events.run(message.no);
+      q.messageDelete.run(message.no);
+    }
+    if (messages.length === STEP) return false;
+    q.runs.run(spec.first, spec.end);
+    q.media.run(spec.no);
+    q.spec.run(spec.no);
+    if (!q.bulkUsed.get(spec.bulk)) {
+      q.lines.run(spec.bulk);
+      q.bulk.run(spec.bulk);
+      q.tally.run(spec.bulk);
+    }
+    if (spec.endpoint !== null) events.dropEndpoint(spec.endpoint);
+    return true;
+  }
 
   /** True = the step was used up. */
   function walkSpecs(old: number): boolean {
@@ -99,35 +170,64 @@ export function createRetain(tx: Tx, events: Events, retentionMs: number) {
       }
       const messages = q.messages.all(spec.first, spec.end);
       left -= messages.length + 1;
-      const stays = messages.some(
-        (message) =>
-          message.state < STATE.delivered ||
-          (message.done_at ?? tx.now) > old ||
-          q.open.get(message.no, spec.endpoint, spec.account, tx.now) !== undefined,
-      );
-      if (stays) {
+      if (stays(spec, messages, old)) {
         place = spec.no;
         kept++;
+      } else if (!remove(spec, messages)) return true;
+    }
+    return true;
+  }
+
+  // By number: count, then take away what is too much, then wait until there may be too much again.
+  let counting: { place: number; finished: number; given: number } | null = null;
+  let excess = 0;
+  let manyPlace = 0;
+  let countedAt = Number.NEGATIVE_INFINITY;
+  let givenAtCount = Number.NEGATIVE_INFINITY;
+  /** Room made for what comes in until the next count. */
+  const room = Math.floor(retention.most / 100);
+
+  /** One step of the count; when it ends, `excess` is known. True = more is left. */
+  function countMessages(): boolean {
+    if (!counting) {
+      const given = Number(count.given.get()?.v ?? 1);
+      if (given - (count.first.get()?.no ?? given) <= retention.most) return false;
+      if (tx.now - countedAt < COUNT_MS && given - givenAtCount <= room) return false;
+      counting = { place: 0, finished: 0, given };
+    }
+    const part = count.part.get(counting.place);
+    counting.finished += part?.finished ?? 0;
+    counting.place = part?.last ?? counting.place;
+    if (part?.n === COUNT) return true;
+    const { finished, given } = counting;
+    counting = null;
+    countedAt = tx.now;
+    givenAtCount = given;
+    manyPlace = 0;
+    excess = finished > retention.most - room ? finished - (retention.most - room) : 0;
+    return excess > 0;
+  }
+
+  /** One step of taking away what is too much. True = the step was used up. */
+  function walkMany(): boolean {
+    if (excess <= 0) return countMessages();
+    let left = STEP;
+    while (left > 0 && excess > 0) {
+      const spec = q.oldest.get(manyPlace);
+      if (!spec) {
+        // All the rest must stay.
+        excess = 0;
+        return false;
+      }
+      const messages = q.messages.all(spec.first, spec.end);
+      left -= messages.length + 1;
+      const keyed = spec.accepted_at > tx.now - KEY_MS && messages.some((message) => message.key !== null);
+      if (keyed || stays(spec, messages, tx.now)) {
+        manyPlace = spec.no;
         continue;
       }
-      for (const message of messages) {
-        if (message.key !== null) q.keyDelete.run(spec.account, message.key, message.no);
-        q.retry.run(message.no);
-        q.carrierRef.run(message.no);
-        q.attempts.run(message.no);
-        q.pull.run(spec.account, message.no);
-        q.events.run(message.no);
-        q.messageDelete.run(message.no);
-      }
-      if (messages.length === STEP) return true;
-      q.runs.run(spec.first, spec.end);
-      q.media.run(spec.no);
-      q.spec.run(spec.no);
-      if (!q.bulkUsed.get(spec.bulk)) {
-        q.lines.run(spec.bulk);
-        q.bulk.run(spec.bulk);
-      }
-      if (spec.endpoint !== null) events.dropEndpoint(spec.endpoint);
+      excess -= messages.length;
+      remove(spec, messages);
     }
     return true;
   }
@@ -135,16 +235,19 @@ export function createRetain(tx: Tx, events: Events, retentionMs: number) {
   function walkHooks(old: number): boolean {
     if (tx.now < hookPauseUntil) return false;
     const hooks = q.hooks.all(hookPlace);
+    // There are never more of them than messages. An exhausted one stays for its time: it may be asked for again (G10).
+    const many = (q.hookLast.get()?.no ?? 0) - retention.most;
+    const leaves = (hook: { no: number; at: number }): boolean => hook.at <= old || hook.no <= many;
     for (const hook of hooks) {
-      if (hook.at > old) break;
+      if (!leaves(hook)) break;
       hookPlace = hook.no;
-      if (hook.state === 0) continue;
+      if (hook.state === 0 || (hook.state === 2 && hook.at > old)) continue;
       q.tries.run(hook.no);
       q.hookDelete.run(hook.no);
       events.dropEndpoint(hook.endpoint);
     }
     const last = hooks.at(-1);
-    if (hooks.length === OTHERS && last && last.at <= old) return true;
+    if (hooks.length === OTHERS && last && leaves(last)) return true;
     hookPlace = 0;
     hookPauseUntil = tx.now + WALK_MS;
     return false;
@@ -152,8 +255,8 @@ export function createRetain(tx: Tx, events: Events, retentionMs: number) {
 
   /** One bounded step of each kind. True = more is left. */
   return function retain(): boolean {
-    const old = tx.now - retentionMs;
-    const specs = walkSpecs(old);
+    const old = tx.now - retention.ms;
+    const specs = walkSpecs(old) || walkMany();
     const hooks = walkHooks(old);
     const others = [q.idem.run(tx.now - IDEM_MS), q.uploads.run(tx.now), q.pulls.run(tx.now)];
     return specs || hooks || others.some((count) => count === OTHERS);

@@ -2,93 +2,19 @@
  * Runs and the clocks over them: the one place that turns rows of run and bulk into what `admit` and the sweep decide by, and
  * that moves a run's cursor and a bulk's bucket. Claims and the sweep share it, so they cannot disagree on who is too late.
  */
-import type { Admission, Window } from '../../domain/schedule.ts';
-import type { BulkClock, RunClock } from '../clock.ts';
+import { type Admission, nextOpening } from '../../domain/schedule.ts';
+import { type BulkClock, byTurns, startOf } from '../clock.ts';
+import { type BulkColumns, type BulkRow, type RunColumns, type RunRow, toBulk, toRun } from '../waiting.ts';
 import type { LineRow } from './lines.ts';
 import { prepare, type Tx } from './tx.ts';
 
-interface RunColumns {
-  no: number;
-  line: number;
-  spec: number;
-  next: number;
-  end: number;
-  members: number;
-  days: number | null;
-  from_min: number | null;
-  to_min: number | null;
-  validity: number;
-  opens_at: number;
-  limited: number;
-  media: number;
-}
+export { type BulkColumns, type BulkRow, type RunColumns, type RunRow, toBulk, toRun } from '../waiting.ts';
 
-export interface RunRow extends RunClock {
-  no: number;
-  line: number;
-  spec: number;
-  /** First number not yet claimed. */
-  next: number;
-  end: number;
-  /** 0 = singles, else one group submission of that many numbers. */
-  members: number;
-  /** Waits for its linked content. */
-  closed: boolean;
-}
-
-/** The columns of a bulk that decide when its messages may leave. */
-export interface BulkRow extends BulkClock {
-  no: number;
-  id: string | null;
-  canceledAt: number | null;
-}
-
-interface BulkColumns {
-  no: number;
-  id: string | null;
-  interval_us: number;
-  next_us: number;
-  limited_at: number | null;
-  paused_at: number | null;
-  pauses: string;
-  canceled_at: number | null;
-}
-
-const RUN = 'no, line, spec, next, "end" AS "end", members, days, from_min, to_min, validity, opens_at, limited, media';
-const BULK = 'no, id, interval_us, next_us, limited_at, paused_at, pauses, canceled_at';
-
-function windowOf(run: RunColumns): Window | null {
-  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
-}
-
-function toRun(row: RunColumns): RunRow {
-  return {
-    no: row.no,
-    line: row.line,
-    spec: row.spec,
-    next: row.next,
-    end: row.end,
-    members: row.members,
-    closed: row.media === 1,
-    opensAt: row.opens_at,
-    limited: row.limited === 1,
-    window: windowOf(row),
-    validityMs: row.validity,
-  };
-}
-
-function toBulk(row: BulkColumns): BulkRow {
-  return {
-    no: row.no,
-    id: row.id,
-    intervalUs: row.interval_us,
-    nextUs: row.next_us,
-    limitedAt: row.limited_at,
-    pausedAt: row.paused_at,
-    pauses: row.pauses === '[]' ? [] : (JSON.parse(row.pauses) as [number, number][]),
-    canceledAt: row.canceled_at,
-  };
-}
+/** Columns of `run r`. */
+export const RUN = `r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity,
+  r.opens_at, r.limited, r.moves, r.media`;
+export const BULK = `no, id, interval_us, next_us, limited_at, paused_at, pauses, canceled_at, accepted_at, send_at, moves,
+  speed`;
 
 export type Runs = ReturnType<typeof createRuns>;
 
@@ -96,12 +22,13 @@ export type Runs = ReturnType<typeof createRuns>;
 export function createRuns(tx: Tx) {
   const db = tx.db;
   const q = {
-    one: prepare<RunColumns>(db, `SELECT ${RUN} FROM run WHERE no = ?`),
+    one: prepare<RunColumns>(db, `SELECT ${RUN} FROM run r WHERE no = ?`),
     due: prepare<RunColumns>(
       db,
-      `SELECT ${RUN} FROM run WHERE line = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ? + 0`,
+      `SELECT ${RUN} FROM run r WHERE line = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ? + 0`,
     ),
-    toLook: prepare<RunColumns>(db, `SELECT ${RUN} FROM run WHERE look_at <= ? ORDER BY look_at LIMIT 1`),
+    toLook: prepare<RunColumns>(db, `SELECT ${RUN} FROM run r WHERE look_at <= ? ORDER BY look_at LIMIT 1`),
+    adopt: prepare(db, 'UPDATE run SET opens_at = ?, send_at = ?, moves = ?, look_at = ? WHERE no = ?'),
     move: prepare(db, 'UPDATE run SET next = ?, due_at = ?, seq = ? WHERE no = ?'),
     look: prepare(db, 'UPDATE run SET look_at = ? WHERE no = ?'),
     deadline: prepare(
@@ -139,6 +66,23 @@ export function createRuns(tx: Tx) {
     /** Numbers [first, end) end at `at` unless they are final by then. */
     deadline(at: number, first: number, end: number, run: number, failed?: { error: number; words: string }): void {
       if (first < end) q.deadline.run(at, first, end, run, failed?.error ?? null, failed?.words ?? null);
+    },
+
+    /**
+     * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
+     * clock; what waits gets a new one.
+     */
+    adopt(run: RunRow, bulk: BulkRow | null): void {
+      if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
+      const before = { ...bulk, moves: run.moves };
+      const start = startOf(run, before);
+      if (start !== null && !byTurns(run, start, before)) {
+        runs.deadline(start + run.validityMs, run.no, run.next, run.no);
+      }
+      run.opensAt = nextOpening(run.window, bulk.sendAt);
+      run.moves = bulk.moves;
+      const look = run.next < run.end ? run.opensAt + run.validityMs : null;
+      q.adopt.run(run.opensAt, bulk.sendAt, run.moves, look, run.no);
     },
 
     /** The bulk of a line; null for express lines. */

@@ -131,7 +131,42 @@ CREATE TABLE media (
 CREATE INDEX media_due ON media (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX media_hash ON media (hash) WHERE hash IS NOT NULL;
 `,
+  `
+-- A carrier may have several lanes. The one of shard 0 is its home: carrier_ref and parked are kept under that one, because
+-- message ids are the carrier's, whatever lane submitted.
+CREATE TABLE lanes (
+  no INTEGER PRIMARY KEY, carrier TEXT NOT NULL, shard INTEGER NOT NULL, on_unknown TEXT NOT NULL, reports INTEGER NOT NULL,
+  UNIQUE (carrier, shard));
+INSERT INTO lanes (no, carrier, shard, on_unknown, reports) SELECT no, carrier, 0, on_unknown, reports FROM lane;
+DROP TABLE lane;
+ALTER TABLE lanes RENAME TO lane;
+`,
+  `
+-- speed = the limit as the customer wrote it, JSON. moves = how often send_at was moved (a run keeps how many of them it
+-- knows). drain, drain_no = spec and number from which the sweep has still to bring a steering to the bulk's runs.
+ALTER TABLE bulk ADD COLUMN speed TEXT;
+ALTER TABLE bulk ADD COLUMN moves INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE bulk ADD COLUMN drain INTEGER;
+ALTER TABLE bulk ADD COLUMN drain_no INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX bulk_account ON bulk (account, no);
+CREATE INDEX bulk_drain ON bulk (drain) WHERE drain IS NOT NULL;
+CREATE INDEX bulk_paused ON bulk (paused_at) WHERE paused_at IS NOT NULL AND canceled_at IS NULL;
+ALTER TABLE run ADD COLUMN moves INTEGER NOT NULL DEFAULT 0;
+-- What it waited for before it waited for its bulk (a turn, a new sendAt); NULL = it does not.
+ALTER TABLE retry ADD COLUMN free_at INTEGER;
+-- counted = 1: its messages are in its bulk's tally. Others (a request without a bulk of its own) are counted when asked.
+ALTER TABLE spec ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tally (
+  bulk INTEGER PRIMARY KEY, accepted INTEGER NOT NULL, waiting INTEGER NOT NULL, sent INTEGER NOT NULL,
+  delivered INTEGER NOT NULL, failed INTEGER NOT NULL);
+-- Messages in flight when their bulk was cancelled: looked at again at that instant.
+CREATE TABLE recall (no INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+CREATE INDEX recall_at ON recall (at);
+`,
 ];
+
+/** The last step this code knows. */
+export const SCHEMA_VERSION = STEPS.length;
 
 /** Thrown at open for a file this code must not touch. */
 export class SchemaTooNew extends Error {

@@ -6,9 +6,9 @@
 import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
-import type { CarrierReport, Outcome } from '../../domain/submission.ts';
-import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
-import type { Settle } from '../contract.ts';
+import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
+import { bucketOf, byTurns, endedWords, startOf, viewOf } from '../clock.ts';
+import { REPORTED_MAX, type Reported, type Settle } from '../contract.ts';
 import { RETRY } from './claim.ts';
 import type { Events, Live } from './events.ts';
 import type { LineRow, Lines } from './lines.ts';
@@ -65,14 +65,18 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     attempt: prepare(
       db,
       `INSERT OR REPLACE INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?1, min((SELECT count(*) FROM attempt WHERE leader = ?1) + 1, ${ATTEMPTS}), ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
-    attemptCount: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM attempt WHERE leader = ?'),
-    members: prepare<Live & { to: string }>(
+    tried: prepare<{ outcome: string; words: string }>(
       db,
-      `SELECT ${LIVE}, "to" FROM message WHERE no >= ? AND no < ? ORDER BY no`,
+      'SELECT outcome, words FROM attempt WHERE leader = ? ORDER BY n',
     ),
-    // An id given twice: carriers begin anew after a reset, so the newest submission is meant.
+    members: prepare<Live & { to: string; key: string | null }>(
+      db,
+      `SELECT ${LIVE}, "to", key FROM message WHERE no >= ? AND no < ? ORDER BY no`,
+    ),
+    // `lane` of carrier_ref and parked is the carrier's home. An id given twice: carriers begin anew after a reset, so the
+    // newest submission is meant.
     refAdd: prepare(db, 'INSERT OR REPLACE INTO carrier_ref (lane, ref, leader, members) VALUES (?, ?, ?, ?)'),
     ref: prepare<{ leader: number; members: number }>(
       db,
@@ -133,14 +137,15 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     switch (outcome.kind) {
       case 'accepted': {
         const ref = refOf(outcome.carrierMessageId);
-        learn(flight.lane, ref, flight.leader, flight.members);
+        const home = lines.home(flight.lane);
+        learn(home, ref, flight.leader, flight.members);
         for (const member of members) {
           const refused = outcome.refused?.find((one) => one.recipient === member.to);
           if (refused) {
             events.change(member, { kind: 'refused', error: refused.error.id }, refused.error.words ?? words);
           } else events.change(member, { kind: 'accepted', reports: policy.reports === 1 }, words);
         }
-        applyParked(flight.lane, ref);
+        applyParked(home, ref);
         return;
       }
       case 'deferred':
@@ -152,7 +157,8 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
         return;
       case 'refused':
-        for (const member of members) events.change(member, { kind: 'refused', error: outcome.error.id }, words);
+      case 'contentFailed':
+        for (const member of members) events.change(member, { kind: outcome.kind, error: outcome.error.id }, words);
         return;
       case 'unknown': {
         // After a hold the submission is repeated once; unknown again, and only a report or the end of validity decides.
@@ -174,23 +180,23 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   }
 
   /** An answer without an id teaches nothing: all such answers would share it. */
-  function learn(lane: number, ref: string, leader: number, members: number): void {
-    if (ref !== '') q.refAdd.run(lane, ref, leader, members);
+  function learn(home: number, ref: string, leader: number, members: number): void {
+    if (ref !== '') q.refAdd.run(home, ref, leader, members);
   }
 
-  function applyParked(lane: number, ref: string): void {
+  function applyParked(home: number, ref: string): void {
     if (parkedEstimate === 0 || ref === '') return;
-    for (const row of q.parked.all(lane, ref)) {
+    for (const row of q.parked.all(home, ref)) {
       q.parkedDelete.run(row.no);
       parkedEstimate--;
-      applyReport(lane, ref, JSON.parse(row.report) as CarrierReport);
+      applyReport(home, ref, JSON.parse(row.report) as CarrierReport);
     }
   }
 
-  /** False = the id is not known (yet). */
-  function applyReport(lane: number, ref: string, report: CarrierReport): boolean {
-    const found = ref === '' ? undefined : q.ref.get(lane, ref);
-    if (!found) return false;
+  /** The messages it is about; null = the id is not known (yet). */
+  function applyReport(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
+    const found = ref === '' ? undefined : q.ref.get(home, ref);
+    if (!found) return null;
     const members = q.members.all(found.leader, found.leader + found.members);
     const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
     for (const member of named) {
@@ -202,15 +208,15 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     if (unnamed) events.note(unnamed, `names no recipient of this submission: ${report.words}`);
     // Nobody is left to send to: the retry goes at once, not at its turn.
     if (named.length > 0 && !members.some(waits)) q.retryDelete.run(found.leader);
-    return true;
+    return named.slice(0, REPORTED_MAX).map(({ no, key }) => ({ no, key }));
   }
 
   function expire(message: Live, run: RunRow | null): void {
     const leader = run && run.members > 0 ? run.no : message.no;
     // All members end with their submission, so its retry has nobody left.
     q.retryDelete.run(leader);
-    const attempts = q.attemptCount.get(leader)?.n ?? 0;
-    const words = attempts === 0 ? 'validity ended, never tried' : `validity ended after ${attempts} attempts`;
+    const paused = run !== null && line(run.line).paused === 1;
+    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused });
     const tried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
   }
@@ -244,6 +250,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     if (!run) return false;
     const row = line(run.line);
     const bulk = runs.bulkOf(row);
+    runs.adopt(run, bulk);
     const start = startOf(run, bulk);
     const turns = byTurns(run, start, bulk);
     if (turns && run.next >= run.end) runs.look(run.no, null);
@@ -285,23 +292,8 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   function lose(flight: FlightRow): void {
     q.flightDelete.run(flight.leader);
     const words = 'the node that submitted it was lost before the outcome was known';
-    q.attempt.run(
-      flight.leader,
-      attemptNo(flight.leader),
-      flight.generation,
-      flight.lane,
-      tx.now,
-      0,
-      'unknown',
-      UNKNOWN_ERROR,
-      words,
-      null,
-    );
+    q.attempt.run(flight.leader, flight.generation, flight.lane, tx.now, 0, 'unknown', UNKNOWN_ERROR, words, null);
     conclude(flight, { kind: 'unknown', error: { id: UNKNOWN_ERROR, words } }, words);
-  }
-
-  function attemptNo(leader: number): number {
-    return Math.min((q.attemptCount.get(leader)?.n ?? 0) + 1, ATTEMPTS);
   }
 
   return {
@@ -314,8 +306,9 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
           // A group's leader is the number of its run.
           const members = Math.max(1, runs.get(settle.leader)?.members ?? 1);
           const ref = refOf(outcome.carrierMessageId);
-          learn(settle.lane, ref, settle.leader, members);
-          applyParked(settle.lane, ref);
+          const home = lines.home(settle.lane);
+          learn(home, ref, settle.leader, members);
+          applyParked(home, ref);
         }
         return false;
       }
@@ -323,7 +316,6 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       const words = outcome.kind === 'accepted' ? (outcome.words ?? '') : (outcome.error?.words ?? '');
       q.attempt.run(
         flight.leader,
-        attemptNo(flight.leader),
         flight.generation,
         flight.lane,
         settle.startedAt,
@@ -346,16 +338,17 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       }
     },
 
-    report(report: CarrierReport): boolean {
-      const lane = lines.laneNo(report.carrier);
-      if (lane === null) return false;
+    report(report: CarrierReport): Reported {
+      const home = lines.homeOf(report.carrier);
+      if (home === null) return { known: false, messages: [] };
       const ref = refOf(report.carrierMessageId);
-      if (applyReport(lane, ref, report)) return true;
+      const messages = applyReport(home, ref, report);
+      if (messages) return { known: true, messages };
       if (ref !== '' && parkedEstimate < PARKED_MAX) {
-        q.park.run(lane, ref, tx.now, JSON.stringify({ ...report, words: report.words.slice(0, 500) }));
+        q.park.run(home, ref, tx.now, JSON.stringify({ ...report, words: report.words.slice(0, 500) }));
         parkedEstimate++;
       }
-      return false;
+      return { known: false, messages: [] };
     },
 
     /** At start on a store of one process: nobody else can hold a lease. */
@@ -385,13 +378,3 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
 
 /** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
 const UNKNOWN_ERROR = 15000;
-
-/**
- * A carrier's message id as it is compared: peers add brackets, a host, white space or change the case between the
- * answer and the report (TS 23.140 implementations in the field).
- */
-export function refOf(id: string): string {
-  const bare = id.trim().replace(/^<|>$/g, '').trim();
-  const at = bare.indexOf('@');
-  return (at > 0 ? bare.slice(0, at) : bare).toLowerCase().slice(0, 500);
-}

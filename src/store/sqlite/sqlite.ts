@@ -29,6 +29,8 @@ export interface SqliteOptions {
   /** The message log; default postcard.db in `dataDir`. Its lock and content stand beside it. */
   file?: string;
   retentionMs: number;
+  /** At most this many finished messages are kept; default all. */
+  retentionMessages?: number;
   /** A thread of the store died: nothing can be promised any more, the process should end. */
   onCrash(message: string): void;
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
@@ -52,6 +54,7 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteHost> {
   const writes = {
     ...(options.synchronous ? { synchronous: options.synchronous } : {}),
     ...(options.walBoundBytes ? { walBoundBytes: options.walBoundBytes } : {}),
+    ...(options.retentionMessages ? { retentionMessages: options.retentionMessages } : {}),
   };
   // The writer first: it makes and upgrades the file that the reader opens.
   const writer = await startThread({ role: 'writer', ...common, ...writes }, options.onCrash);
@@ -111,6 +114,7 @@ function startThread(data: ThreadData, onCrash: (message: string) => void): Prom
 }
 
 interface Waiting {
+  writes: boolean;
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
@@ -122,6 +126,8 @@ export function connectSqlite(ports: SqlitePorts): Store {
   let batch: [number, Op][] = [];
   let next = 1;
   let closed = false;
+  /** Closed by this side: its callers have left. */
+  let leaving = false;
 
   function settleOne(id: number, result: OpResult): void {
     const call = waiting.get(id);
@@ -133,18 +139,26 @@ export function connectSqlite(ports: SqlitePorts): Store {
   }
 
   ports.writer.on('message', (text: string) => {
-    const message = JSON.parse(text) as { answers?: [number, OpResult][]; hints?: Hint['kind'][] };
+    const message = JSON.parse(text) as { answers?: [number, OpResult][]; hints?: Hint['kind'][]; closed?: true };
     for (const [id, result] of message.answers ?? []) settleOne(id, result);
+    // Its farewell: all that it has received is answered.
+    if (message.closed) refuse(() => true);
     for (const kind of message.hints ?? []) for (const listener of listeners) listener({ kind });
   });
   ports.reader.on('message', (message: { id: number } & OpResult) => settleOne(message.id, message));
-  const lost = (): void => {
+  /** Closed, and nothing of these calls has happened. */
+  function refuse(which: (call: Waiting) => boolean): void {
     closed = true;
-    for (const call of waiting.values()) call.reject(new StoreUnavailable('the store is closed'));
-    waiting.clear();
-  };
-  ports.writer.on('close', lost);
-  ports.reader.on('close', lost);
+    for (const [id, call] of waiting) {
+      if (!which(call)) continue;
+      waiting.delete(id);
+      call.reject(new StoreUnavailable('the store is closed'));
+    }
+  }
+  ports.reader.on('close', () => refuse((call) => !call.writes));
+  // A writer that crashed may have committed what it has not answered. To say "nothing has happened" would make callers
+  // send twice, so they are left without an answer: the process is about to end (onCrash).
+  ports.writer.on('close', () => refuse(leaving ? () => true : (call) => !call.writes));
 
   function flush(): void {
     const text = JSON.stringify(batch);
@@ -152,26 +166,26 @@ export function connectSqlite(ports: SqlitePorts): Store {
     ports.writer.postMessage(text);
   }
 
-  function call<Result>(send: (id: number) => void): Promise<Result> {
+  function call<Result>(writes: boolean, send: (id: number) => void): Promise<Result> {
     if (closed) return Promise.reject(new StoreUnavailable('the store is closed'));
     return new Promise<Result>((resolve, reject) => {
       const id = next++;
-      waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      waiting.set(id, { writes, resolve: resolve as (value: unknown) => void, reject });
       send(id);
     });
   }
   const write = <Result>(...op: Op): Promise<Result> =>
-    call<Result>((id) => {
+    call<Result>(true, (id) => {
       if (batch.push([id, op]) === 1) setImmediate(flush);
     });
   type Unnumbered = ReadCall extends infer Call ? (Call extends ReadCall ? Omit<Call, 'id'> : never) : never;
   const read = <Result>(query: Unnumbered): Promise<Result> =>
-    call<Result>((id) => ports.reader.postMessage({ ...query, id }));
+    call<Result>(false, (id) => ports.reader.postMessage({ ...query, id }));
 
   return {
     identity: () => write('identity', null),
     reserve: (count) => write('reserve', count),
-    lane: (carrier, policy) => write('lane', { carrier, ...policy }),
+    lane: (carrier, policy, shard = 0) => write('lane', { carrier, shard, ...policy }),
     laneLease: async (_node, lanes) => lanes,
     accept: (request) => write('accept', request),
     putContent: (hash, bytes) => read({ verb: 'putContent', arg: { hash, bytes } }),
@@ -190,7 +204,9 @@ export function connectSqlite(ports: SqlitePorts): Store {
     logs: (filter) => read({ verb: 'logs', arg: filter }),
     story: (account, id) => read({ verb: 'story', arg: { account, id } }),
     feed: (account, after, limit) => read({ verb: 'feed', arg: { account, after, limit } }),
-    bulkSteer: (account, bulk, to) => write('bulkSteer', { account, bulk, to }),
+    bulkGet: (account, bulk) => read({ verb: 'bulkGet', arg: { account, bulk } }),
+    bulkList: (account, limit, before) => read({ verb: 'bulkList', arg: { account, limit, before } }),
+    bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     keys: () => read({ verb: 'keys', arg: null }),
     putKey: (key, replace) => write('putKey', { key, replace }),
     stats: () => read({ verb: 'stats', arg: null }),
@@ -199,6 +215,7 @@ export function connectSqlite(ports: SqlitePorts): Store {
     },
     async close() {
       closed = true;
+      leaving = true;
       ports.writer.close();
       ports.reader.close();
     },

@@ -10,7 +10,7 @@ import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { realClock, type Timer } from '../../env.ts';
-import type { MessageFilter, Stats } from '../contract.ts';
+import type { BulkName, MessageFilter, Stats } from '../contract.ts';
 import { openContent } from './content.ts';
 import { type Op, type OpResult, openEngine } from './engine.ts';
 import { createReader } from './read.ts';
@@ -23,6 +23,7 @@ export interface ThreadData {
   contentFile: string;
   lockFile: string;
   retentionMs: number;
+  retentionMessages?: number;
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
   walBoundBytes?: number;
 }
@@ -32,6 +33,8 @@ export type ReadCall =
   | { id: number; verb: 'logs'; arg: MessageFilter }
   | { id: number; verb: 'story'; arg: { account: number; id: { no: number } | { key: string } } }
   | { id: number; verb: 'feed'; arg: { account: number; after: number; limit: number } }
+  | { id: number; verb: 'bulkGet'; arg: { account: number; bulk: BulkName } }
+  | { id: number; verb: 'bulkList'; arg: { account: number; limit: number; before: number | undefined } }
   | { id: number; verb: 'keys' | 'stats'; arg: null }
   | { id: number; verb: 'content'; arg: string }
   | { id: number; verb: 'putContent'; arg: { hash: string; bytes: Uint8Array } };
@@ -90,6 +93,7 @@ function startWriter(options: ThreadData): void {
       const engine = openEngine({
         file: options.file,
         retentionMs: options.retentionMs,
+        ...(options.retentionMessages ? { retentionMessages: options.retentionMessages } : {}),
         now: realClock.now(),
         ...(options.synchronous ? { synchronous: options.synchronous } : {}),
       });
@@ -178,6 +182,8 @@ function startWriter(options: ThreadData): void {
       tolerated(() => checkpoint.exec('PRAGMA wal_checkpoint(TRUNCATE)'));
       checkpoint.close();
       held.lock.close();
+      // What came later than the last drain has not happened, and may be told so.
+      for (const port of ports) port.postMessage(JSON.stringify({ closed: true }));
       parentPort?.postMessage({ closed: true });
       queue = [];
       process.exit(0);
@@ -214,6 +220,10 @@ function startReader(options: ThreadData): void {
         return reader.story(call.arg.account, call.arg.id);
       case 'feed':
         return reader.feed(call.arg.account, call.arg.after, call.arg.limit);
+      case 'bulkGet':
+        return reader.bulkGet(call.arg.account, call.arg.bulk, realClock.now());
+      case 'bulkList':
+        return reader.bulkList(call.arg.account, call.arg.limit, call.arg.before, realClock.now());
       case 'keys':
         return reader.keys();
       case 'stats': {

@@ -14,12 +14,14 @@ export interface Tx {
   hint(kind: Hint['kind']): void;
 }
 
-/** A prepared statement with the three ways it is used here. */
+/** A prepared statement with the ways it is used here. */
 export interface Statement<Row> {
   get(...values: SQLInputValue[]): Row | undefined;
   all(...values: SQLInputValue[]): Row[];
   /** Rows changed. */
   run(...values: SQLInputValue[]): number;
+  /** The number of the row it made. RETURNING costs more than the insert itself (2.7 us instead of 1.4): a table for its rows. */
+  insert(...values: SQLInputValue[]): number;
 }
 
 /** For tests: sees each statement when it is prepared and before it runs; what `before` throws, the statement throws. */
@@ -64,6 +66,7 @@ export function prepare<Row = Record<string, never>>(db: DatabaseSync, sql: stri
     },
     all: (...values) => (statement.all(...values) as unknown[]).map(toRow),
     run: (...values) => Number(statement.run(...values).changes),
+    insert: (...values) => Number(statement.run(...values).lastInsertRowid),
   };
   const watch = watched.get(db);
   if (!watch) return plain;
@@ -74,5 +77,5 @@ export function prepare<Row = Record<string, never>>(db: DatabaseSync, sql: stri
       watch.before?.(sql);
       return how(...values);
     };
-  return { get: seen(plain.get), all: seen(plain.all), run: seen(plain.run) };
+  return { get: seen(plain.get), all: seen(plain.all), run: seen(plain.run), insert: seen(plain.insert) };
 }

@@ -1,0 +1,122 @@
+/**
+ * What both engines make of the rows of what waits: a run and its bulk as the clock and `admit` see them, the end of a run's
+ * validity, and why a message waits. Pure; the engines differ in how they write a truth value (1 or true), not in what it
+ * means.
+ */
+
+import type { MessageRow } from '../domain/rows.ts';
+import type { Window } from '../domain/schedule.ts';
+import { STATE } from '../domain/status.ts';
+import { byTurns, type RunClock, startOf } from './clock.ts';
+import { type BulkState, readSpeed } from './steering.ts';
+
+/** Columns of table `run`. */
+export interface RunColumns {
+  no: number;
+  line: number;
+  spec: number;
+  next: number;
+  end: number;
+  members: number;
+  days: number | null;
+  from_min: number | null;
+  to_min: number | null;
+  validity: number;
+  opens_at: number;
+  limited: boolean | number;
+  moves: number;
+  media: boolean | number;
+}
+
+export interface RunRow extends RunClock {
+  no: number;
+  line: number;
+  spec: number;
+  /** First number not yet claimed. */
+  next: number;
+  end: number;
+  /** 0 = singles, else one group submission of that many numbers. */
+  members: number;
+  /** Waits for its linked content. */
+  closed: boolean;
+}
+
+/** Columns of table `bulk`. */
+export interface BulkColumns {
+  no: number;
+  id: string | null;
+  interval_us: number;
+  next_us: number;
+  limited_at: number | null;
+  paused_at: number | null;
+  pauses: string;
+  canceled_at: number | null;
+  accepted_at: number;
+  send_at: number | null;
+  moves: number;
+  speed: string | null;
+}
+
+/** A bulk with all that decides when its messages may leave. */
+export interface BulkRow extends BulkState {
+  no: number;
+  id: string | null;
+  acceptedAt: number;
+}
+
+function windowOf(run: RunColumns): Window | null {
+  return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
+}
+
+export function toRun(row: RunColumns): RunRow {
+  return {
+    no: row.no,
+    line: row.line,
+    spec: row.spec,
+    next: row.next,
+    end: row.end,
+    members: row.members,
+    closed: Boolean(row.media),
+    opensAt: row.opens_at,
+    limited: Boolean(row.limited),
+    moves: row.moves,
+    window: windowOf(row),
+    validityMs: row.validity,
+  };
+}
+
+export function toBulk(row: BulkColumns): BulkRow {
+  return {
+    no: row.no,
+    id: row.id,
+    intervalUs: row.interval_us,
+    nextUs: row.next_us,
+    limitedAt: row.limited_at,
+    pausedAt: row.paused_at,
+    pauses: row.pauses === '[]' ? [] : (JSON.parse(row.pauses) as [number, number][]),
+    canceledAt: row.canceled_at,
+    acceptedAt: row.accepted_at,
+    sendAt: row.send_at,
+    moves: row.moves,
+    speed: readSpeed(row.speed),
+  };
+}
+
+/** The end of the validity that all messages of a run share; null = it stands still, or each has its own. */
+export function sharedEnd(run: RunRow, bulk: BulkRow | null): number | null {
+  const start = startOf(run, bulk);
+  return start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
+}
+
+/** Why an unfinished message is where it is, in words for its story. `due`: when its line may serve it. */
+export function whyWaiting(
+  message: MessageRow,
+  waiting: { due: number | null; paused: boolean; media: boolean },
+): { until: number | null; why: string } {
+  if (message.claimed) return { until: null, why: 'being submitted' };
+  if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
+  if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
+  if (waiting.paused) return { until: null, why: 'its bulk is paused' };
+  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
+  return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
+}
