@@ -24,7 +24,7 @@ import {
   type Setting,
 } from './settings.ts';
 
-export { type Config, ROLES, SETTINGS } from './settings.ts';
+export { type Config, ROLES, type Role, SETTINGS } from './settings.ts';
 
 /** Where each value comes from: `default`, an environment variable, or a file as it was named. */
 export type Origins = Record<Key, string>;

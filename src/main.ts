@@ -18,7 +18,7 @@ import type { Carrier } from './carriers/carrier.ts';
 import { createMm7Listener } from './carriers/mm7/listener.ts';
 import { createMm7Carrier, type Mm7Config } from './carriers/mm7/mm7.ts';
 import { startSandbox } from './carriers/sandbox/sandbox.ts';
-import { type Config, isSqlite, withoutPassword } from './config.ts';
+import { type Config, isSqlite, type Role, withoutPassword } from './config.ts';
 import { createDispatch, type LaneOptions } from './dispatch/dispatch.ts';
 import { createIds, type Ids } from './domain/ids.ts';
 import { createRouting } from './domain/routing.ts';
@@ -72,7 +72,7 @@ const DAY_MS = 86_400_000;
 /** Starts everything that the configuration asks for and resolves when it is ready to take messages. */
 export async function startServer(config: Config, options: { env: Env }): Promise<Running> {
   const { env } = options;
-  const has = (role: Config['roles'][number]): boolean => config.roles.includes(role);
+  const has = (role: Role): boolean => config.roles.includes(role);
   const node = config.node ?? `${hostname()}-${process.pid}`;
   checkDataDir(config.dataDir);
   const undo: (() => Promise<unknown>)[] = [];
@@ -386,7 +386,7 @@ async function runSandbox(start: ThreadStart, env: Env, say: (message: FromThrea
 
 async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThread) => void): Promise<void> {
   const { config } = start;
-  const has = (role: Config['roles'][number]): boolean => config.roles.includes(role);
+  const has = (role: Role): boolean => config.roles.includes(role);
   const link = start.store as StoreLink;
   const store = await connectStore(link, env);
   const { install, idKey } = await store.identity();
