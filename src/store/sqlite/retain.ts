@@ -108,7 +108,7 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
   };
   const count = {
     given: prepare<{ v: number }>(db, "SELECT v FROM meta WHERE k = 'next'"),
-    first: prepare<{ no: number }>(db, 'SELECT no FROM spec ORDER BY no LIMIT 1'),
+    first: prepare<{ no: number | null }>(db, 'SELECT min(no) AS no FROM spec'),
     part: prepare<{ n: number; finished: number; last: number | null }>(
       db,
       `SELECT count(*) AS n, coalesce(sum(state >= ${STATE.delivered}), 0) AS finished, max(no) AS last
