@@ -120,9 +120,9 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     const url = await listen(api, config);
     // Last: a key is shown once, so it is made only by a start that succeeds.
     const firstKey = has('api') ? await ensureFirstKey(store, config, env) : null;
-    const store_ = withoutPassword(config.store);
+    const where = withoutPassword(config.store);
     env.log.info(
-      { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: store_ },
+      { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: where },
       'ready',
     );
     return { url, sandboxUrl, carrierUrl, firstKey, stop: () => unwind(undo, env) };

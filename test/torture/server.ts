@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer as createTcp } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -100,11 +101,20 @@ export function spawnPostcard(dataDir: string, ports: Ports, options: StartOptio
     async end(signal) {
       if (!running()) return child.exitCode;
       const gone = once(child, 'exit');
-      child.kill(signal);
+      // A tracer ignores signals that are meant for what it traces, and ends with it.
+      const traced = wrapper.length > 0 ? childOf(child.pid as number) : null;
+      if (traced === null) child.kill(signal);
+      else process.kill(traced, signal);
       await gone;
       return child.exitCode;
     },
   };
+}
+
+/** The first child of a process (Linux); null = it has none. */
+function childOf(pid: number): number | null {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return children === '' ? null : Number(children.split(' ')[0]);
 }
 
 /** Starts the server and resolves when it is ready. */
