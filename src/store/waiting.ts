@@ -68,6 +68,7 @@ function windowOf(run: RunColumns): Window | null {
   return run.days === null ? null : { days: run.days, from: run.from_min as number, to: run.to_min as number };
 }
 
+/** A row of `run` with its window and its closed door (content still to be fetched) read out. */
 export function toRun(row: RunColumns): RunRow {
   return {
     no: row.no,
@@ -85,6 +86,7 @@ export function toRun(row: RunColumns): RunRow {
   };
 }
 
+/** A row of `bulk` with its pauses and its speed parsed. */
 export function toBulk(row: BulkColumns): BulkRow {
   return {
     no: row.no,

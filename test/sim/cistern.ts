@@ -163,13 +163,15 @@ export class Cistern {
   #quietStatement: ReturnType<DatabaseSync['prepare']> | null = null;
   get #quietQuery(): ReturnType<DatabaseSync['prepare']> {
     this.#quietStatement ??= this.db.prepare(`SELECT
-      (SELECT count(*) FROM flight) + (SELECT count(*) FROM hook WHERE leased = 1) AS open,
+      (SELECT count(*) FROM flight) + (SELECT count(*) FROM hook WHERE leased = 1) +
+        (SELECT count(*) FROM bulk WHERE drain IS NOT NULL) AS open,
       (SELECT min(due) FROM (
         SELECT min(due_at) AS due FROM turn WHERE due_at IS NOT NULL
         UNION ALL SELECT min(due_at) FROM endpoint WHERE due_at IS NOT NULL
         UNION ALL SELECT min(due_at) FROM media WHERE due_at IS NOT NULL
         UNION ALL SELECT min(look_at) FROM run WHERE look_at IS NOT NULL
-        UNION ALL SELECT min(at) FROM deadline)) AS due`);
+        UNION ALL SELECT min(at) FROM deadline
+        UNION ALL SELECT min(at) FROM recall)) AS due`);
     return this.#quietStatement;
   }
 

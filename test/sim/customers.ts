@@ -5,8 +5,10 @@
  * Promises: a request is repeated only where repeating is safe for the customer (an Idempotency-Key, or an own id on every
  * destination); every destination number is used once in a run, so a handset tells which request its copies belong to.
  */
+import type { SpeedLimit } from '../../src/domain/message.ts';
 import { formatInstant } from '../../src/domain/schedule.ts';
-import { Dice, HOUR, MINUTE, START } from './clockwork.ts';
+import type { BulkChange } from '../../src/store/contract.ts';
+import { Dice, HOUR, MINUTE, SECOND, START } from './clockwork.ts';
 import type { Plan } from './plan.ts';
 
 /** One request of a customer. */
@@ -155,30 +157,73 @@ function windowOf(dice: Dice, at: number): object {
   };
 }
 
-/** One change of a bulk. */
+/** What a customer asks of a bulk at one moment. */
 export interface Steering {
   at: number;
   account: number;
-  bulkId: string;
-  to: 'pause' | 'resume' | 'cancel';
+  /** By the customer's own id, or the one that the answer to an order gave. */
+  bulk: { id: string } | { order: number };
+  changes: BulkChange[];
 }
 
-/** What customers steer in phase 1; all are resumed at its end. */
-export function steeringsOf(plan: Plan): Steering[] {
+/** What customers steer in phase 1; what they paused is resumed at its end. */
+export function steeringsOf(plan: Plan, orders: readonly Order[]): Steering[] {
   const dice = new Dice(plan.seed, 'steering');
   const all: Steering[] = [];
-  if (dice.chance(0.5)) return all;
+  if (dice.chance(0.4)) return all;
   for (let account = 1; account <= plan.accounts; account++) {
     for (let n = 0; n < 3; n++) {
-      let at = dice.float() * plan.faultyMs;
-      for (let turns = dice.int(0, 2); turns > 0; turns--) {
-        all.push({ at, account, bulkId: `bulk-${n}`, to: 'pause' });
-        at += dice.delay(40 * MINUTE, 6 * HOUR);
-        all.push({ at, account, bulkId: `bulk-${n}`, to: 'resume' });
-        at += dice.delay(HOUR, 6 * HOUR);
+      const bulk = { id: `bulk-${n}` };
+      const own = orders.filter((order) => order.account === account && order.bulkId === bulk.id);
+      for (let turns = dice.int(0, 3); turns > 0; turns--) {
+        const near = own.length > 0 && dice.chance(0.7) ? dice.pick(own).at : dice.float() * plan.faultyMs;
+        steer(dice, near + dice.delay(5 * MINUTE, HOUR), account, bulk, all);
       }
-      if (dice.chance(0.15)) all.push({ at: dice.float() * plan.faultyMs, account, bulkId: `bulk-${n}`, to: 'cancel' });
     }
   }
-  return all;
+  for (const order of orders) {
+    if (order.bulkId !== null || !dice.chance(0.2)) continue;
+    const at = order.at + dice.delay(3 * MINUTE, HOUR);
+    steer(dice, at, order.account, { order: order.index }, all);
+  }
+  return all.filter(({ at }) => at < plan.faultyMs);
+}
+
+/** One turn of a customer: what belongs together, minutes apart. */
+function steer(dice: Dice, from: number, account: number, bulk: Steering['bulk'], all: Steering[]): void {
+  let at = from;
+  const ask = (...changes: BulkChange[]): void => {
+    all.push({ at, account, bulk, changes });
+    // Some in a hurry, some much later.
+    at += dice.chance(0.3) ? dice.between(0, 10) * SECOND : dice.delay(20 * MINUTE, 3 * HOUR);
+  };
+  const move = (): BulkChange => {
+    const ahead = dice.chance(0.3) ? dice.between(-10, 10) * MINUTE : dice.between(-0.5, 4) * HOUR;
+    return { kind: 'reschedule', sendAt: START + Math.floor(at + ahead) };
+  };
+  const limit = (): BulkChange => ({ kind: 'limit', speed: speedOf(dice) });
+  const what = dice.float();
+  if (what < 0.2) {
+    ask({ kind: 'pause' });
+    ask({ kind: 'resume' });
+  } else if (what < 0.5) {
+    ask({ kind: 'pause' });
+    for (let n = dice.int(1, 2); n > 0; n--) ask(move());
+    ask({ kind: 'resume' });
+  } else if (what < 0.6) {
+    ask({ kind: 'pause' }, move(), limit());
+    ask({ kind: 'resume' });
+  } else if (what < 0.7) {
+    ask(move());
+  } else if (what < 0.88) {
+    for (let n = dice.int(1, 4); n > 0; n--) ask(limit());
+  } else {
+    if (dice.chance(0.3)) ask({ kind: 'pause' });
+    ask({ kind: 'cancel' });
+  }
+}
+
+function speedOf(dice: Dice): SpeedLimit {
+  if (dice.chance(0.3)) return { amount: dice.int(20, 90), timeUnit: 'HOUR' };
+  return { amount: dice.chance(0.6) ? dice.int(1, 10) : dice.int(30, 600) };
 }

@@ -12,8 +12,9 @@ import type { Ids } from '../../src/domain/ids.ts';
 import type { Accept, EventRow } from '../../src/domain/rows.ts';
 import { nextOpening, type Window } from '../../src/domain/schedule.ts';
 import type { CarrierReport, ReportKind } from '../../src/domain/submission.ts';
-import type { Accepted, BulkChange, Claims, Page, Steered, Webhooks } from '../../src/store/contract.ts';
+import type { Accepted, Bulk, Claims, Page, Steered, Webhooks } from '../../src/store/contract.ts';
 import type { Op, OpResult } from '../../src/store/sqlite/engine.ts';
+import { type BulkFact, Bulks, type PacedClaim } from './bulks.ts';
 import type { Asker, StoreWatch } from './cistern.ts';
 import { HOUR, MINUTE, type Scheduler, SECOND, START } from './clockwork.ts';
 import { type Order, orderIndexOf } from './customers.ts';
@@ -37,7 +38,7 @@ export class Violation extends Error {
 }
 
 /** What is known of a message. Instants are epoch ms of the store's clock. */
-interface Fact {
+export interface Fact {
   no: number;
   account: number;
   to: string;
@@ -52,7 +53,15 @@ interface Fact {
   sendAt: number | null;
   window: Window | null;
   validityMs: number;
-  bulk: BulkFact | null;
+  bulk: BulkFact;
+  lane: number;
+  /** Commits, by number: its acceptance and its first claim. */
+  seq: number;
+  left: number | null;
+  /** When it may be tried again, as its last attempt left it; null = not known. */
+  again: number | null;
+  /** Since when it is known to be kept back, virtual ms, and the sweeps by then. */
+  dueSince: { at: number; sweeps: number } | null;
   /** Waits for linked content. */
   links: boolean;
   key: string | null;
@@ -65,20 +74,6 @@ interface Fact {
   reports: { kind: ReportKind; id: string; at: number }[];
 }
 
-interface BulkFact {
-  account: number;
-  id: string;
-  /** Turns an amount and unit; null = none. `since` when it last changed. */
-  limit: { amount: number; unitMs: number } | null;
-  everLimited: boolean;
-  since: number;
-  everPaused: boolean;
-  pausedAt: number | null;
-  canceledAt: number | null;
-  /** Departures since the limit changed: [virtual ms, turns]. */
-  departures: [number, number][];
-}
-
 /** Longer than a claim may be old when it is submitted. */
 const CLAIM_AGE_MS = 5 * SECOND;
 /** A message that nothing stood in the way of is tried within this. */
@@ -89,6 +84,8 @@ const AGAIN_MS = 100 * MINUTE;
 const HOLD_MS = 15 * MINUTE;
 /** G4: after its validity, while all is up; and what a flight's lease and its grace may add. */
 const LATE_MS = 10 * MINUTE + 90 * SECOND;
+/** What a cancel ends is final within this, while all is up: a sweep, and a lease that has to run out. */
+const CANCELED_MS = 2 * MINUTE;
 const NOT_FINAL = new Set([3, 7, 26]);
 /** Ops of all processes in one virtual second: far above what the small loads here need. */
 const BUSY = 4000;
@@ -117,12 +114,14 @@ export class Oracles implements StoreWatch, PeerWatch {
   readonly #leaders = new Map<number, Fact[]>();
   readonly #byTo = new Map<string, Fact>();
   readonly #byKey = new Map<string, Fact>();
-  readonly #bulks = new Map<string, BulkFact>();
+  readonly bulks: Bulks;
+  /** Commits of ops so far. */
+  #seq = 0;
   readonly #idems = new Map<string, number>();
   readonly #answers = new Map<number, string>();
   readonly #acknowledged = new Set<number>();
   /** The newest claim of each leader. */
-  readonly #claims = new Map<number, { token: number; asker: Asker; at: number }>();
+  readonly #claims = new Map<number, { token: number; asker: Asker; at: number; paced: PacedClaim }>();
   /** Leases by token, until they are settled, given back or gone with the embedded store's process. */
   readonly #leases = new Map<number, { leader: number; until: number }>();
   /** The last ones of each process and carrier, virtual ms. */
@@ -145,6 +144,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   constructor(scheduler: Scheduler, plan: Plan) {
     this.#scheduler = scheduler;
     this.#plan = plan;
+    this.bulks = new Bulks(scheduler, (oracle, what, nos) => this.fail(oracle, what, nos));
   }
 
   get messages(): number {
@@ -205,6 +205,7 @@ export class Oracles implements StoreWatch, PeerWatch {
 
   committed(op: Op, result: OpResult, asker: Asker): void {
     this.#countBusy();
+    this.#seq++;
     if ('bug' in result) this.fail('the store does not throw', `${op[0]}: ${result.bug}`);
     if (!('ok' in result)) return;
     switch (op[0]) {
@@ -214,13 +215,21 @@ export class Oracles implements StoreWatch, PeerWatch {
       case 'claim':
         if ((result.ok as Claims).claims.length > 0) this.onMoment(asker);
         for (const claim of (result.ok as Claims).claims) {
-          this.#claims.set(claim.leader, { token: claim.token, asker, at: this.#now() });
+          const facts = (this.#leaders.get(claim.leader) ?? []).filter((fact) =>
+            claim.members.some((member) => member.no === fact.no),
+          );
+          const paced = this.bulks.claimed(this.#seq, facts, claim);
+          this.#claims.set(claim.leader, { token: claim.token, asker, at: this.#now(), paced });
           this.#leases.set(claim.token, { leader: claim.leader, until: Math.floor(this.#now()) + op[1].leaseMs });
           this.#trace(
             `claimed by ${asker.name}`,
             claim.members.map((member) => member.no),
           );
         }
+        if ((result.ok as Claims).claims.length < op[1].limit) this.bulks.keptBack(op[1].lane);
+        break;
+      case 'sweep':
+        if (result.ok === false) this.bulks.swept();
         break;
       case 'settle': {
         const { leader, token, outcome } = op[1];
@@ -230,11 +239,16 @@ export class Oracles implements StoreWatch, PeerWatch {
           const known = this.#taken.get(outcome.carrierMessageId);
           if (known) known.learntAt ??= this.#now();
         }
+        if (fresh) for (const fact of this.#leaders.get(leader) ?? []) this.bulks.back(fact);
         this.#trace(`settled ${outcome.kind}${fresh ? '' : ' (stale)'} by ${asker.name}`, this.#nosOf(leader));
         break;
       }
       case 'release':
-        for (const { token } of op[1].claims) this.#leases.delete(token);
+        for (const { token, leader } of op[1].claims) {
+          this.#leases.delete(token);
+          if (this.#claims.get(leader)?.token !== token) continue;
+          for (const fact of this.#leaders.get(leader) ?? []) this.bulks.back(fact);
+        }
         break;
       case 'report':
         this.#reported(op[1]);
@@ -243,8 +257,17 @@ export class Oracles implements StoreWatch, PeerWatch {
         for (const row of (result.ok as Page<EventRow>).rows) this.#handedOut(op[1].account, row);
         break;
       case 'bulkSteer':
-        if ((result.ok as Steered).kind === 'done' && 'id' in op[1].bulk) {
-          for (const { kind } of op[1].changes) this.#steered(op[1].account, op[1].bulk.id, kind);
+        if ((result.ok as Steered).kind === 'done') {
+          const { account, bulk: name, changes } = op[1];
+          const bulk = this.bulks.find(account, name);
+          if (!bulk) this.fail('only a bulk that is there is steered', JSON.stringify(name));
+          else {
+            this.#trace(
+              `bulk ${bulk.no} of ${account}: ${changes.map((change) => JSON.stringify(change)).join(' ')}`,
+              bulk.facts.map((fact) => fact.no),
+            );
+            this.bulks.steered(this.#seq, bulk, changes);
+          }
         }
         break;
       case 'webhookNext':
@@ -307,7 +330,8 @@ export class Oracles implements StoreWatch, PeerWatch {
     }
     const base = request.specs[0]?.first ?? 0;
     const order = this.orders.get(orderIndexOf(request.to));
-    const bulk = request.bulkId === null && !order?.limit ? null : this.#bulk(request, result, order);
+    const made = { account, no: result.bulk, id: request.bulkId, order: order?.index ?? -1 };
+    const bulk = this.bulks.accepted(this.#seq, made, order?.limit ?? null);
     for (const spec of request.specs) {
       for (let no = spec.first; no < spec.end; no++) {
         if (duplicates.has(no)) continue;
@@ -327,6 +351,11 @@ export class Oracles implements StoreWatch, PeerWatch {
           window: run?.window ?? null,
           validityMs: run?.validityMs ?? 0,
           bulk,
+          lane: run?.lane ?? -1,
+          seq: this.#seq,
+          left: null,
+          again: null,
+          dueSince: null,
           links: spec.links.length > 0,
           key: keys.get(no) ?? null,
           events: [],
@@ -336,6 +365,7 @@ export class Oracles implements StoreWatch, PeerWatch {
           reports: [],
         };
         this.#facts.set(no, fact);
+        bulk.facts.push(fact);
         if (fact.key !== null) {
           const name = `${account} ${fact.key}`;
           const first = this.#byKey.get(name);
@@ -356,46 +386,6 @@ export class Oracles implements StoreWatch, PeerWatch {
       `accepted ${request.first}`,
       [...this.#facts.keys()].filter((no) => no >= base && no < base + request.to.length),
     );
-  }
-
-  #bulk(request: Accept, result: Extract<Accepted, { kind: 'accepted' }>, order: Order | undefined): BulkFact {
-    const id = request.bulkId ?? `#${result.bulk}`;
-    const name = `${request.account} ${id}`;
-    let bulk = this.#bulks.get(name);
-    if (!bulk) {
-      bulk = {
-        account: request.account,
-        id,
-        limit: null,
-        everLimited: false,
-        since: this.#scheduler.now,
-        everPaused: false,
-        pausedAt: null,
-        canceledAt: null,
-        departures: [],
-      };
-      this.#bulks.set(name, bulk);
-    }
-    const limit = order?.limit;
-    if (limit && (limit.amount !== bulk.limit?.amount || limit.unitMs !== bulk.limit.unitMs)) {
-      bulk.limit = limit;
-      bulk.since = this.#scheduler.now;
-      bulk.departures = [];
-      bulk.everLimited = true;
-    }
-    return bulk;
-  }
-
-  #steered(account: number, id: string, to: BulkChange['kind']): void {
-    const bulk = this.#bulks.get(`${account} ${id}`);
-    if (!bulk) return;
-    this.#trace(`bulk ${id} of ${account}: ${to}`);
-    if (to === 'resume') bulk.pausedAt = null;
-    if (to === 'pause') {
-      bulk.pausedAt ??= this.#scheduler.now;
-      bulk.everPaused = true;
-    }
-    if (to === 'cancel') bulk.canceledAt ??= this.#scheduler.now;
   }
 
   #reported(report: CarrierReport): void {
@@ -613,7 +603,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     } else if (flight.lease_until < now + carrier.timeoutMs) {
       this.fail('only a holder of the claim submits (G7)', 'its lease ends before the time-out', nos);
     }
-    this.#judgePace(members, nos);
+    if (claim) this.bulks.left(members, claim.paced, nos);
     this.#judgeRate(handover, nos);
     const before = members[0]?.handovers.at(-2);
     const early = before ? this.#scheduler.now - before.startedAt : Number.POSITIVE_INFINITY;
@@ -642,57 +632,25 @@ export class Oracles implements StoreWatch, PeerWatch {
   #judgeTime(fact: Fact, now: number): void {
     const nos = [fact.no];
     if (fact.refused !== 0) this.fail('only what was accepted is submitted', 'it was refused at the door', nos);
-    if (fact.sendAt !== null && now < fact.sendAt) {
+    const moved = fact.bulk.moves.some((move) => move.seq > fact.seq);
+    if (!moved && fact.sendAt !== null && now < fact.sendAt) {
       this.fail('never before sendAt (G8)', `${fact.sendAt - now} ms early`, nos);
     }
     if (nextOpening(fact.window, now) > now && nextOpening(fact.window, now - CLAIM_AGE_MS) > now - CLAIM_AGE_MS) {
       this.fail('never outside the window (G8)', JSON.stringify(fact.window), nos);
     }
-    const { bulk } = fact;
-    if (bulk?.pausedAt != null && this.#scheduler.now > bulk.pausedAt + CLAIM_AGE_MS) {
-      this.fail('a paused bulk stands still', `paused ${this.#scheduler.now - bulk.pausedAt} ms ago`, nos);
-    }
-    if (bulk?.canceledAt != null && this.#scheduler.now > bulk.canceledAt + CLAIM_AGE_MS) {
-      this.fail('a cancelled bulk sends no more', `cancelled ${this.#scheduler.now - bulk.canceledAt} ms ago`, nos);
-    }
     const end = this.#endOf(fact);
     if (end !== null && now >= end) this.fail('never after the validity (G8)', `${now - end} ms late`, nos);
   }
 
-  /** When its validity begins, where nothing but acceptance, sendAt and the window decide. */
+  /** When its validity begins, where no turns decide. */
   #startOf(fact: Fact): number | null {
-    if (fact.bulk?.everLimited || fact.bulk?.everPaused) return null;
-    return nextOpening(fact.window, Math.max(fact.acceptedAt, fact.sendAt ?? 0));
+    return this.bulks.startOf(fact);
   }
 
   #endOf(fact: Fact): number | null {
     const start = this.#startOf(fact);
     return start === null ? null : start + fact.validityMs;
-  }
-
-  #judgePace(members: readonly Fact[], nos: readonly number[]): void {
-    const bulk = members[0]?.bulk;
-    if (!bulk?.limit) return;
-    const { now } = this.#scheduler;
-    // What was claimed before the limit changed goes by the old one.
-    if (now < bulk.since + CLAIM_AGE_MS) return;
-    const { amount, unitMs } = bulk.limit;
-    bulk.departures.push([now, members.length]);
-    let turns = 0;
-    for (let n = bulk.departures.length - 1; n >= 0; n--) {
-      const [at, count] = bulk.departures[n] as [number, number];
-      if (at <= now - unitMs) break;
-      // Members of a group leave together; their turns count for what comes after them.
-      turns += n === bulk.departures.length - 1 ? 1 : count;
-    }
-    if (turns > amount && bulk.departures.length > 1) {
-      const list = bulk.departures.slice(-amount - 1).map(([at, count]) => `${count} at ${(at / SECOND).toFixed(3)}`);
-      this.fail(
-        'never faster than the limit (G8)',
-        `bulk ${bulk.id}: ${turns} in ${unitMs} ms, ${amount} are allowed: ${list.join(', ')}`,
-        nos,
-      );
-    }
   }
 
   ended(handover: Handover): void {
@@ -761,6 +719,8 @@ export class Oracles implements StoreWatch, PeerWatch {
       ['open_event', ''],
       ['hook', 'WHERE state = 0'],
       ['media', 'WHERE due_at IS NOT NULL'],
+      ['bulk', 'WHERE drain IS NOT NULL'],
+      ['recall', ''],
     ]) {
       const { n } = this.db.prepare(`SELECT count(*) AS n FROM ${table} ${where}`).get() as { n: number };
       if (n > 0) return `${n} rows of ${table}`;
@@ -771,6 +731,7 @@ export class Oracles implements StoreWatch, PeerWatch {
 
   /** After phase 2. */
   finish(): void {
+    this.bulks.watch();
     for (const fact of this.#facts.values()) this.#judgeEnd(fact);
     const open = this.#leftOpen();
     if (open !== null) this.fail('nothing is left open', open);
@@ -811,6 +772,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     this.#judgeLateness(fact, last);
     this.#judgeTruth(fact, last);
     this.#judgeReports(fact, last);
+    this.#judgeCanceled(fact, last);
   }
 
   #judgeLateness(fact: Fact, last: { at: number }): void {
@@ -844,6 +806,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       case 15: {
         if (told((kind) => kind === 'expired')) break;
         if (taken) lie('a carrier had taken it');
+        if (last.at < (this.#endOf(fact) ?? 0)) lie('its validity had not ended');
         if (fact.handovers.length === 0) this.#judgeUntried(fact);
         else this.#judgeGivenUp(fact);
         break;
@@ -855,7 +818,7 @@ export class Oracles implements StoreWatch, PeerWatch {
         }
         break;
       case 31:
-        if (fact.bulk?.canceledAt == null) lie('nobody cancelled it');
+        if (fact.bulk.canceledAt === null) lie('nobody cancelled it');
         if (taken && fact.handovers.some((handover) => handover.outcome === 'accepted')) lie('a carrier had taken it');
         break;
       case 100:
@@ -864,6 +827,35 @@ export class Oracles implements StoreWatch, PeerWatch {
       default:
         if (fact.refused !== status) lie('nothing explains it');
     }
+  }
+
+  /** What no carrier may have ends with its bulk, soon and as that. */
+  #judgeCanceled(fact: Fact, last: { at: number; status: number; error: number }): void {
+    const { canceledAt } = fact.bulk;
+    if (canceledAt === null || fact.refused !== 0) return;
+    const open = (handover: Handover): boolean => handover.outcome !== 'deferred' && handover.outcome !== 'throttled';
+    if (last.at <= START + canceledAt || fact.reports.length > 0 || fact.handovers.some(open)) return;
+    const { n } = this.db
+      .prepare(`SELECT count(*) AS n FROM attempt WHERE leader = ? AND outcome NOT IN ('deferred', 'throttled')`)
+      .get(fact.leader) as { n: number };
+    if (n > 0) return;
+    const from = Math.max(canceledAt, ...fact.handovers.map((handover) => handover.endedAt ?? 0));
+    const well = this.#wellMs(START + from, last.at);
+    if (well > CANCELED_MS) {
+      const what = `${last.status} came ${Math.round(well / SECOND)} s after its bulk was cancelled`;
+      this.fail('a cancelled bulk comes to its end', what, [fact.no]);
+    }
+    if (last.status === 31 && last.error === 4100) return;
+    const ended = last.status === 15 && last.at >= (this.#endOf(fact) ?? 0);
+    if (ended || (last.status === 100 && fact.links)) return;
+    this.fail('a cancelled bulk comes to its end', `as ${last.status}/${last.error}`, [fact.no]);
+  }
+
+  /** A bulk as a customer was shown it, by what the store holds at that moment. */
+  bulkSeen(bulk: Bulk): void {
+    const known = this.bulks.find(0, { no: bulk.no });
+    if (known) this.bulks.seen(known, bulk);
+    else this.fail('the figures of a bulk are true', `nobody knows bulk ${bulk.no}`);
   }
 
   /** A process died or stood still: a claim may have been lost that was never used. */
@@ -885,6 +877,7 @@ export class Oracles implements StoreWatch, PeerWatch {
 
   /** Asked now and then: whether a lane has work and does nothing. */
   watch(): void {
+    this.bulks.watch();
     for (const fact of this.#facts.values()) {
       if (fact.handovers.length === 0 && fact.events.at(-1)?.final !== true) this.#judgeUntried(fact);
     }

@@ -19,7 +19,7 @@ import { createIds, type Ids } from '../../src/domain/ids.ts';
 import type { CarrierReport } from '../../src/domain/submission.ts';
 import type { Env } from '../../src/env.ts';
 import { createMedia, type MediaLoop } from '../../src/media/media.ts';
-import { type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
+import { type BulkChange, type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
 import { createWebhooks, type WebhookLoop } from '../../src/webhooks/webhooks.ts';
 import { type Asker, Cistern, type StoreBug } from './cistern.ts';
 import { Dice, HOUR, MINUTE, type Owner, Scheduler, SECOND, simEnv, type TraceLine } from './clockwork.ts';
@@ -190,6 +190,9 @@ class World {
   readonly mmscs: Mmsc[];
   readonly web: Web;
   readonly #orders: Order[];
+  /** With those that were cut. */
+  readonly #plannedOrders: Order[];
+  readonly #looking: Dice;
   readonly #slots: (SimNode | null)[] = [];
   readonly #dice: Dice;
   #starts = 0;
@@ -205,6 +208,8 @@ class World {
     this.#dice = new Dice(seed, 'world');
     const orders = ordersOf(this.plan);
     this.plan.moments = orders.map((order) => order.at);
+    this.#plannedOrders = orders;
+    this.#looking = new Dice(seed, 'looking');
     this.#orders = orders.filter((order) => options.cuts?.only?.has(order.index) ?? true);
     const { scheduler, plan } = this;
     this.oracles = new Oracles(scheduler, plan);
@@ -212,6 +217,7 @@ class World {
     const watch = this.oracles;
     this.cistern = new Cistern(scheduler, plan, options.bug ?? {}, watch);
     watch.db = this.cistern.db;
+    watch.bulks.open(this.cistern.db);
     this.mmscs = plan.carriers.map(
       (carrier) => new Mmsc(carrier, scheduler, plan, watch, (report) => this.#deliver(report)),
     );
@@ -388,9 +394,9 @@ class World {
       }
     };
     for (const order of this.#orders) scheduler.at(order.at, () => void this.#place(order, 0));
-    for (const { at, account, bulkId, to } of steeringsOf(plan)) {
-      scheduler.at(at, () => {
-        if (!this.#healed) void this.#steer(account, bulkId, to);
+    for (const steering of steeringsOf(plan, this.#plannedOrders)) {
+      scheduler.at(steering.at, () => {
+        if (!this.#healed) void this.#steer(steering, 0);
       });
     }
     for (let account = 1; account <= plan.accounts; account++) this.#pullLater(account);
@@ -414,8 +420,11 @@ class World {
     this.oracles.heal();
     // Behind what is still on its way.
     this.scheduler.after(MINUTE, () => {
-      for (let account = 1; account <= this.plan.accounts; account++) {
-        for (let n = 0; n < 3; n++) void this.#steer(account, `bulk-${n}`, 'resume');
+      const changes: BulkChange[] = [{ kind: 'resume' }];
+      for (const { account, order, id, pausedAt } of this.oracles.bulks.all) {
+        if (pausedAt !== null) {
+          void this.#steer({ at: 0, account, bulk: id === null ? { order } : { id }, changes }, 0);
+        }
       }
     });
   }
@@ -479,14 +488,17 @@ class World {
     return this.cistern.db.prepare('SELECT 1 FROM upload WHERE account = ? AND id = ?').get(account, id) !== undefined;
   }
 
-  async #steer(account: number, bulkId: string, to: Steering['to']): Promise<void> {
+  async #steer(steering: Steering, tries: number): Promise<void> {
+    const { account, bulk, changes } = steering;
+    const generated = 'order' in bulk ? this.oracles.bulks.ofOrder(bulk.order) : null;
+    const name = 'id' in bulk ? bulk : generated === null ? null : { no: generated };
     const node = this.#alive();
-    const done = node
-      ? await this.#within(PEER_PATIENCE_MS, node.store.bulkSteer(account, { id: bulkId }, [{ kind: to }]))
-      : null;
-    // After phase 1 nobody pauses any more.
-    if (done !== null || (this.#healed && to === 'pause')) return;
-    this.scheduler.after(5 * SECOND, () => void this.#steer(account, bulkId, to));
+    const done =
+      node && name ? await this.#within(PEER_PATIENCE_MS, node.store.bulkSteer(account, name, changes)) : null;
+    // After phase 1 nobody pauses any more; and who has had no answer to a request asks for its bulk a few times.
+    if (done !== null || (this.#healed && changes[0]?.kind !== 'resume')) return;
+    if (name === null && tries > 5) return;
+    this.scheduler.after((name ? 5 : 60) * SECOND, () => void this.#steer(steering, tries + 1));
   }
 
   #pullLater(account: number): void {
@@ -504,6 +516,14 @@ class World {
     if (!node) return;
     const answer = await this.#within(CLIENT_PATIENCE_MS, node.reads.reports(account, { limit: '1000' }));
     if (answer !== null) this.oracles.pulled(account, answer, node.ids);
+    for (const bulk of this.oracles.bulks.all) {
+      if (bulk.account !== account || !this.#looking.chance(0.2)) continue;
+      const seen = await this.#within(
+        PEER_PATIENCE_MS,
+        node.store.bulkGet(account, bulk.id === null ? { no: bulk.no } : { id: bulk.id }),
+      );
+      if (seen) this.oracles.bulkSeen(seen);
+    }
     if (!this.#dice.chance(0.3)) return;
     const page = await this.#within(CLIENT_PATIENCE_MS, node.reads.logs(account, { limit: '200' }));
     if (page !== null) this.oracles.logsRead(account, page, node.ids);

@@ -113,6 +113,7 @@ const pair = (account: number, name: string): string => `${account} ${name}`;
 
 export type AcceptGroup = (tx: Tx, requests: Accept[]) => Promise<Accepted[]>;
 
+/** The work of one accept transaction: a result for each request, in order. Throws Conflict after losing a race with another node. */
 export function createAccept(
   lines: Lines,
   events: ReturnType<typeof createEvents>,

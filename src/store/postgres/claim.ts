@@ -60,19 +60,20 @@ export const RETRY =
 const FLIPS = 10_000;
 
 const SQL = {
-  turns: sql(`SELECT account FROM turn WHERE lane = $1 AND due_at <= $2 ORDER BY due_at, seq LIMIT ${TURNS}`),
-  lines: sql(`SELECT l.no, l.account, l.bulk FROM unnest($2::bigint[]) WITH ORDINALITY AS a(account, place)
-    CROSS JOIN LATERAL (SELECT n.no, n.account, n.bulk, n.due_at, n.seq FROM line n
-      WHERE n.lane = $1 AND n.account = a.account AND n.due_at <= $3 ORDER BY n.due_at, n.seq LIMIT $4
+  turns: sql(`SELECT account, low_at FROM turn WHERE lane = $1 AND due_at <= $2 ORDER BY due_at, seq LIMIT ${TURNS}`),
+  lines:
+    sql(`SELECT l.no, l.account, l.bulk, l.low_at FROM unnest($2::bigint[], $5::bigint[]) WITH ORDINALITY AS a(account, low_at, place)
+    CROSS JOIN LATERAL (SELECT n.no, n.account, n.bulk, n.low_at, n.due_at, n.seq FROM line n
+      WHERE n.lane = $1 AND n.account = a.account AND n.due_at >= a.low_at AND n.due_at <= $3 ORDER BY n.due_at, n.seq LIMIT $4
       FOR NO KEY UPDATE SKIP LOCKED) l ORDER BY a.place, l.due_at, l.seq`),
   bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
-  runs: sql(`SELECT ${RUN} FROM unnest($1::bigint[]) AS l(line)
+  runs: sql(`SELECT ${RUN} FROM unnest($1::bigint[], $4::bigint[]) AS l(line, low_at)
     CROSS JOIN LATERAL (SELECT n.no, n.line, n.spec, n.next, n."end", n.members, n.days, n.from_min, n.to_min, n.validity,
-      n.opens_at, n.limited, n.moves, n.media, n.due_at, n.seq FROM run n WHERE n.line = l.line AND n.due_at <= $2
+      n.opens_at, n.limited, n.moves, n.media, n.due_at, n.seq FROM run n WHERE n.line = l.line AND n.due_at >= l.low_at AND n.due_at <= $2
       ORDER BY n.due_at, n.seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) r ORDER BY r.due_at, r.seq`),
-  retries: sql(`SELECT ${RETRY} FROM unnest($1::bigint[]) AS l(line)
+  retries: sql(`SELECT ${RETRY} FROM unnest($1::bigint[], $4::bigint[]) AS l(line, low_at)
     CROSS JOIN LATERAL (SELECT n.leader, n.line, n.run, n.members, n.sent, n.generation, n.attempts, n.held, n.valid_until,
-      n.due_at FROM retry n WHERE n.line = l.line AND n.due_at <= $2
+      n.due_at FROM retry n WHERE n.line = l.line AND n.due_at >= l.low_at AND n.due_at <= $2
       ORDER BY n.due_at, n.leader LIMIT $3 FOR UPDATE SKIP LOCKED) t ORDER BY t.due_at, t.leader`),
   runsOf: sql(`SELECT ${RUN} FROM run r WHERE r.no = ANY($1::bigint[])`),
   // Only messages that still wait: a duplicate id has no row, a timely report or an expiry has made others final.
@@ -92,6 +93,8 @@ const SQL = {
 interface Serving {
   no: number;
   account: number;
+  /** Nothing of it is due before. */
+  lowAt: number;
   bulk: BulkRow | null;
   runs: RunRow[];
   retries: RetryRow[];
@@ -312,20 +315,27 @@ class Plan {
   }
 }
 
+/** The work of one claim: up to `limit` submissions of a lane, leased for `leaseMs`, and when the lane is due next. Never waits for another claim. */
 export function createClaim(lines: Lines) {
   const lastWasRetry = new Set<number>();
 
   /** Loads due lines of the next accounts, serves them in turns, writes. Null = nothing was there to serve. */
   async function round(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claim[] | null> {
-    const turns = await tx.query<{ account: number }>(SQL.turns, [lane, tx.now]);
+    const turns = await tx.query<{ account: number; low_at: number }>(SQL.turns, [lane, tx.now]);
     if (turns.length === 0) return null;
     const accounts = turns.map((turn) => turn.account);
     const each = Math.max(1, Math.ceil(limit / accounts.length));
-    type LineRow = { no: number; account: number; bulk: number };
-    const locked = await tx.query<LineRow>(SQL.lines, [lane, list(accounts), tx.now, Math.min(each, 64)]);
+    type LineRow = { no: number; account: number; bulk: number; low_at: number };
+    const locked = await tx.query<LineRow>(SQL.lines, [
+      lane,
+      list(accounts),
+      tx.now,
+      Math.min(each, 64),
+      list(turns.map((turn) => turn.low_at)),
+    ]);
     if (locked.length === 0) {
       // All served by other nodes at this moment, or a turn that promised too much.
-      await lines.restTurns(tx, lane, accounts);
+      await lines.restOwnTurns(tx, lane, accounts, tx.now);
       return null;
     }
     const bulkNos = locked.filter((line) => line.bulk !== 0).map((line) => line.bulk);
@@ -334,17 +344,18 @@ export function createClaim(lines: Lines) {
         ? new Map<number, BulkRow>()
         : byKey((await tx.query<BulkColumns>(SQL.bulks, [list(bulkNos)])).map(toBulk), (bulk) => bulk.no);
     const serving = new Map<number, Serving>();
-    for (const { no, account, bulk } of locked) {
+    for (const { no, account, bulk, low_at: lowAt } of locked) {
       const row = bulk === 0 ? null : bulks.get(bulk);
       // Its bulk is being steered: left as it is for the next claim.
-      if (row !== undefined) serving.set(no, { no, account, bulk: row, runs: [], retries: [] });
+      if (row !== undefined) serving.set(no, { no, account, lowAt, bulk: row, runs: [], retries: [] });
     }
     if (serving.size === 0) return null;
     const nos = list([...serving.keys()]);
+    const lows = list([...serving.values()].map((line) => line.lowAt));
     const depth = Math.min(DEPTH_MAX, Math.max(2, Math.ceil((2 * limit) / serving.size)));
-    const runs = (await tx.query<RunColumns>(SQL.runs, [nos, tx.now, depth])).map(toRun);
+    const runs = (await tx.query<RunColumns>(SQL.runs, [nos, tx.now, depth, lows])).map(toRun);
     for (const run of runs) serving.get(run.line)?.runs.push(run);
-    const retries = await tx.query<RetryRow>(SQL.retries, [nos, tx.now, depth]);
+    const retries = await tx.query<RetryRow>(SQL.retries, [nos, tx.now, depth, lows]);
     for (const retry of retries) serving.get(retry.line)?.retries.push(retry);
     const retryRuns =
       retries.length === 0
@@ -388,8 +399,8 @@ export function createClaim(lines: Lines) {
       if (own.length > 0) ring.push(own);
     }
     await plan.write(lane, tx.now + leaseMs);
-    await lines.rest(tx, [...visited.keys()]);
-    await lines.restTurns(tx, lane, [...visited.values()]);
+    await lines.rest(tx, [...visited.keys()], tx.now);
+    await lines.restOwnTurns(tx, lane, [...visited.values()], tx.now);
     return plan.claims;
   }
 

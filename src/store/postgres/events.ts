@@ -100,6 +100,7 @@ export async function handOn(tx: Tx, rows: { endpoint: number; event: number }[]
   tx.hint('webhooks');
 }
 
+/** Events for those who fetch their reports themselves: each kept until its own `until` (epoch ms). */
 export async function addToPull(tx: Tx, rows: Pull[]): Promise<void> {
   if (rows.length === 0) return;
   await tx.query(SQL.pull, [
@@ -114,6 +115,7 @@ export async function addToPull(tx: Tx, rows: Pull[]): Promise<void> {
 
 export type Changes = ReturnType<ReturnType<typeof createEvents>['begin']>;
 
+/** What transactions change of messages; `begin` opens the books of one. Remembers where reports of a spec go. */
 export function createEvents() {
   const known = new Map<number, SpecWay>();
 

@@ -4,9 +4,26 @@
  * The rule that keeps `due_at` true with many writers: whoever makes work inserts a `wake` row in the same transaction;
  * whoever sets `due_at` of a line holds that line's lock and looks at what is under it in a statement begun after the
  * lock was had (so it sees all that was committed before); whoever deletes a wake row holds its line's lock too.
+ *
+ * Where scans begin: what comes and goes leaves dead index entries at the head of each queue, and while somebody holds an old
+ * snapshot (a backup) nobody can clear them. So a scan begins at a lower bound. Lines and turns keep theirs (`low_at`), and it
+ * is exact: moved up under the lock that guards `due_at`, moved down by the wakes that are taken. Wakes themselves have
+ * none that is exact (a number is taken before its commit): theirs is remembered here, a second late, and all of them are
+ * looked at again from time to time, so that one committed late is found.
  */
+import type { Clock } from '../../env.ts';
 import { TURN_LOCK } from './schema.ts';
 import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
+
+/** Wakes taken by one claim. */
+const WAKES = 1000;
+/** How long ago the wakes up to a number must have been taken before scans begin behind it. */
+const LATE_MS = 1_000;
+/** All wakes of a lane are looked at this often at least while it is fast, and never more rarely than the second. */
+const FULL_MS = 1_000;
+const FULL_MAX_MS = 10_000;
+/** Otherwise that look takes about one part in so many of the time. */
+const FULL_SHARE = 100;
 
 const SQL = {
   // Its home before it; in one order everywhere.
@@ -29,30 +46,36 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(lane, line, due_at)`),
   lock: sql('SELECT no, lane, account FROM line WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
   // What is still due goes to the end of the ring: due_at = now, and the seq settles ties.
-  rest: sql(`UPDATE line l SET seq = x.seq,
-      due_at = CASE WHEN l.paused OR d.due IS NULL THEN NULL ELSE greatest(d.due, $3::bigint) END
-    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq), LATERAL (SELECT least(
-      (SELECT min(r.due_at) FROM run r WHERE r.line = x.no AND r.due_at IS NOT NULL),
-      (SELECT min(t.due_at) FROM retry t WHERE t.line = x.no)) AS due) d
-    WHERE l.no = x.no`),
+  // OFFSET 0: looked up once, not once for each column.
+  rest: sql(`UPDATE line l SET seq = x.seq, (due_at, low_at) = (
+      SELECT CASE WHEN l.paused OR d.due IS NULL THEN NULL ELSE greatest(d.due, $3::bigint) END, least(d.due, $3::bigint)
+      FROM (SELECT least(
+        (SELECT min(r.due_at) FROM run r WHERE r.line = l.no AND r.due_at >= least(l.low_at, $4::bigint)),
+        (SELECT min(t.due_at) FROM retry t WHERE t.line = l.no AND t.due_at >= least(l.low_at, $4::bigint))) AS due OFFSET 0) d)
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq) WHERE l.no = x.no AND l.no = ANY($1::bigint[])`),
   // One at a time moves the turns of a lane: locks of single rows, taken as a claim finds them, would cross another's.
   turnsTry: sql(`SELECT pg_try_advisory_xact_lock(${TURN_LOCK}, $1::integer) AS ours`),
   turnsLock: sql(`SELECT pg_advisory_xact_lock(${TURN_LOCK}, $1::integer)`),
-  turnRest:
-    sql(`UPDATE turn t SET seq = x.seq, due_at = CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, $4::bigint) END
-    FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq), LATERAL (SELECT min(l.due_at) AS due FROM line l
-      WHERE l.lane = $1 AND l.account = x.account AND l.due_at IS NOT NULL) d
-    WHERE t.lane = $1 AND t.account = x.account`),
-  // Wakes of a lane: their lines are locked first, so the update sees the due_at that the last claim left.
-  waking:
-    sql(`SELECT l.no FROM line l WHERE l.no IN (SELECT w.line FROM wake w WHERE w.lane = $1 ORDER BY w.no LIMIT 1000)
-    FOR NO KEY UPDATE SKIP LOCKED`),
-  fold: sql(`WITH taken AS (DELETE FROM wake WHERE lane = $1 AND line = ANY($2::bigint[]) RETURNING line, due_at),
+  turnRest: sql(`UPDATE turn t SET seq = x.seq, (due_at, low_at) = (
+      SELECT CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, $4::bigint) END, least(d.due, $4::bigint)
+      FROM (SELECT min(l.due_at) AS due FROM line l
+        WHERE l.lane = $1 AND l.account = t.account AND l.due_at >= least(t.low_at, $5::bigint) OFFSET 0) d)
+    FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq)
+    WHERE t.lane = $1 AND t.account = x.account AND t.account = ANY($2::bigint[])`),
+  // Wakes of a lane and their lines, locked first, so the update sees the due_at that the last claim left. One by one: as a
+  // join, it reads all lines there are.
+  waking: sql(`SELECT w.no, w.line, w.due_at, l.no AS locked
+    FROM (SELECT no, line, due_at FROM wake WHERE lane = $1 AND no > $2 ORDER BY no LIMIT ${WAKES}) w
+    LEFT JOIN LATERAL (SELECT r.no FROM line r WHERE r.no = w.line FOR NO KEY UPDATE SKIP LOCKED) l ON true ORDER BY w.no`),
+  fold: sql(`WITH taken AS (DELETE FROM wake WHERE no = ANY($1::bigint[]) RETURNING line, due_at),
       first AS (SELECT line, min(due_at) AS due_at FROM taken GROUP BY line)
-    UPDATE line l SET due_at = f.due_at, seq = $3 FROM first f
-    WHERE l.no = f.line AND NOT l.paused AND (l.due_at IS NULL OR l.due_at > f.due_at) RETURNING l.account`),
+    UPDATE line l SET low_at = least(l.low_at, f.due_at),
+      due_at = CASE WHEN l.paused OR l.due_at <= f.due_at THEN l.due_at ELSE f.due_at END,
+      seq = CASE WHEN l.paused OR l.due_at <= f.due_at THEN l.seq ELSE $3::bigint END
+    FROM first f WHERE l.no = f.line AND l.no = ANY($2::bigint[])
+      AND (l.low_at > f.due_at OR NOT (l.paused OR (l.due_at IS NOT NULL AND l.due_at <= f.due_at))) RETURNING l.account`),
   peek: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-      EXISTS (SELECT 1 FROM wake w WHERE w.lane = $1) AS woken,
+      (SELECT w.no FROM wake w WHERE w.lane = $1 AND w.no > $2 ORDER BY w.no LIMIT 1) AS woken,
       (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at IS NOT NULL) AS due FROM high_water h`),
 };
 
@@ -76,7 +99,51 @@ export interface Wake {
 
 export type Lines = ReturnType<typeof createLines>;
 
-export function createLines() {
+/** Where the scans of a lane's wakes begin. */
+interface Head {
+  /** Up to here all were taken, LATE_MS ago or more. */
+  floor: number;
+  /** Up to `no` all were taken at `at` (monotonic ms). */
+  taken: { at: number; no: number } | null;
+  /** The last look at all of them began then, and the next is due so many ms later. */
+  lookedAt: number;
+  pauseMs: number;
+}
+
+/**
+ * The verbs on lines, turns and wakes. Remembers the numbers of express lines, which never change, and where the scans of
+ * each lane's wakes begin.
+ */
+export function createLines(clock: Clock) {
+  const heads = new Map<number, Head>();
+  function headOf(lane: number): Head {
+    let head = heads.get(lane);
+    if (!head) {
+      head = { floor: 0, taken: null, lookedAt: Number.NEGATIVE_INFINITY, pauseMs: FULL_MS };
+      heads.set(lane, head);
+    }
+    return head;
+  }
+
+  /** A scan of a lane's wakes from where it should begin. `first` says the lowest number that was found. */
+  async function scan<Row>(lane: number, look: (floor: number) => Promise<Row[]>, first: (row: Row) => number | null) {
+    const head = headOf(lane);
+    const at = clock.monotonic();
+    const full = at - head.lookedAt >= head.pauseMs;
+    const rows = await look(full ? 0 : head.floor);
+    if (full) {
+      head.lookedAt = at;
+      head.pauseMs = Math.min(FULL_MAX_MS, Math.max(FULL_MS, FULL_SHARE * (clock.monotonic() - at)));
+      const lowest = rows[0] ? first(rows[0]) : null;
+      // Committed late: the next scans must see it until it is taken.
+      if (lowest !== null && lowest <= head.floor) {
+        head.floor = lowest - 1;
+        head.taken = null;
+      }
+    }
+    return { head, at, rows };
+  }
+
   // Express lines never change and are never deleted; bounded, filled only after a commit.
   const known = new Map<string, number>();
 
@@ -147,10 +214,13 @@ export function createLines() {
     /** Locks lines; the rows that exist. */
     lock: (tx: Tx, nos: number[]) => tx.query<{ no: number; lane: number; account: number }>(SQL.lock, [list(nos)]),
 
-    /** The next due instant of locked lines, from what is really under them. */
-    async rest(tx: Tx, nos: number[]): Promise<void> {
+    /**
+     * The next due instant of locked lines, from what is really under them. `since` = nothing under them was made due before
+     * it by this transaction without a wake (0 = not known: all is looked at).
+     */
+    async rest(tx: Tx, nos: number[], since = 0): Promise<void> {
       if (nos.length === 0) return;
-      await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now]);
+      await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now, since]);
     },
 
     /** Whether this transaction may move the turns of a lane; false = another is doing so. */
@@ -161,28 +231,58 @@ export function createLines() {
     /** Likewise for accounts' turns on a lane. Lanes in ascending order. */
     async restTurns(tx: Tx, lane: number, accounts: number[]): Promise<void> {
       if (accounts.length === 0) return;
-      const unique = [...new Set(accounts)];
       await tx.query(SQL.turnsLock, [lane]);
-      await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now]);
+      await lines.restOwnTurns(tx, lane, accounts, 0);
+    },
+
+    /** Likewise by who had the turns from `tryTurns` before it touched a line; it made none due before `since`. */
+    async restOwnTurns(tx: Tx, lane: number, accounts: number[], since: number): Promise<void> {
+      if (accounts.length === 0) return;
+      const unique = [...new Set(accounts)];
+      await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now, since]);
     },
 
     /** Takes the lane's wake rows whose lines nobody else serves now. */
     async fold(tx: Tx, lane: number): Promise<void> {
-      const locked = await tx.query<{ no: number }>(SQL.waking, [lane]);
-      if (locked.length === 0) return;
-      const woken = await tx.query<{ account: number }>(SQL.fold, [lane, list(locked.map((row) => row.no)), tx.seq()]);
-      await lines.restTurns(
+      type Row = { no: number; line: number; due_at: number; locked: number | null };
+      const { head, at, rows } = await scan(
+        lane,
+        (floor) => tx.query<Row>(SQL.waking, [lane, floor]),
+        (row) => row.no,
+      );
+      const taken = rows.filter((row) => row.locked !== null);
+      if (taken.length === 0) return;
+      const woken = await tx.query<{ account: number }>(SQL.fold, [
+        list(taken.map((row) => row.no)),
+        list([...new Set(taken.map((row) => row.line))]),
+        tx.seq(),
+      ]);
+      await lines.restOwnTurns(
         tx,
         lane,
         woken.map((row) => row.account),
+        taken.reduce((least, row) => Math.min(least, row.due_at), tx.now),
       );
+      const left = rows.find((row) => row.locked === null);
+      const no = left ? left.no - 1 : (rows.at(-1) as Row).no;
+      tx.afterCommit(() => {
+        if (head.taken && at - head.taken.at < LATE_MS) return;
+        // Not below what was taken before: a late one that was found at the head says nothing of those behind it.
+        if (head.taken) head.floor = Math.max(head.floor, head.taken.no);
+        head.taken = { at, no };
+      });
     },
 
     /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */
     async peek(ask: Ask, lane: number): Promise<{ now: number; woken: boolean; due: number | null }> {
-      const [row] = await ask.query<{ now: number; woken: boolean; due: number | null }>(SQL.peek, [lane]);
+      const { rows } = await scan(
+        lane,
+        (floor) => ask.query<{ now: number; woken: number | null; due: number | null }>(SQL.peek, [lane, floor]),
+        (found) => found.woken,
+      );
+      const [row] = rows;
       if (!row) throw new Error('the store has no clock row');
-      return row;
+      return { ...row, woken: row.woken !== null };
     },
   };
   return lines;

@@ -147,6 +147,7 @@ interface Live {
   dead: boolean;
 }
 
+/** One healing connection; it connects when it is first used. `options` name its purpose and its server. */
 export function createLink(options: LinkOptions): Link {
   const { clock, log, node, purpose, schema } = options;
   const name = `${node}/${purpose}/${randomBytes(6).toString('hex')}`;

@@ -45,12 +45,14 @@ const SQL = {
     (SELECT min(due_at) FROM media WHERE due_at IS NOT NULL) AS due FROM high_water h`),
 };
 
+/** The store's clock and when content is to be fetched next (null = nothing is), for an idle node's polls. */
 export async function peekMedia(ask: Ask): Promise<{ now: number; due: number | null }> {
   const [row] = await ask.query<{ now: number; due: number | null }>(SQL.idle);
   if (!row) throw new Error('the store has no clock row');
   return row;
 }
 
+/** Up to `limit` links to fetch, leased for `leaseMs`; each lease counts as a try. */
 export async function mediaNext(
   tx: Tx,
   limit: number,
@@ -86,6 +88,7 @@ export async function mediaNext(
   return { now: tx.now, jobs, nextDue: min?.due ?? null };
 }
 
+/** What became of a fetch: opens the runs that waited for it, tries again later, or ends their messages. */
 export function createMediaSettle(lines: Lines) {
   return async function mediaSettle(
     tx: Tx,
@@ -126,11 +129,13 @@ export function createMediaSettle(lines: Lines) {
   };
 }
 
+/** Names stored content as an account's upload, for `validityMs` from now; the same id is replaced. */
 export async function putUpload(tx: Tx, upload: Upload): Promise<void> {
   const { account, id, name, hash, contentType, size, validityMs } = upload;
   await tx.query(SQL.upload, [account, id, plain(name), hash, contentType, size, tx.now + validityMs]);
 }
 
+/** Stores bytes under their hashes; what is there already is only marked as used now. */
 export async function putContent(tx: Tx, items: { hash: string; bytes: Uint8Array }[]): Promise<void> {
   for (const { hash, bytes } of items) await tx.query(SQL.put, [hash, tx.now, bytes]);
 }

@@ -236,7 +236,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
 
   // ------------------------------------------------------------------------------------------------------------- verbs
 
-  const lines = createLines();
+  const lines = createLines(clock);
   const events = createEvents();
   const bulks = createBulks(lines, events);
   const accept = createAccept(lines, events, bulks.generated);

@@ -53,6 +53,7 @@ function unavailable(error: unknown): StoreUnavailable | null {
   return new StoreUnavailable(`PostgreSQL refuses writes: ${(error as Error).message}`);
 }
 
+/** A queue of ops before one connection. At most QUEUE_MAX wait; more are refused with StoreUnavailable. */
 export function createQueue<Op>(options: QueueOptions<Op>): Queue<Op> {
   const { link, patienceMs, work, committed } = options;
   const waiting: Waiting<Op>[] = [];

@@ -209,6 +209,7 @@ async function search(
   return rows.map(toMessage);
 }
 
+/** A message of an account with its events, attempts and why it waits; null = the account has none of that name. */
 export async function story(ask: Ask, account: number, id: { no: number } | { key: string }): Promise<Story | null> {
   const [row] =
     'no' in id
@@ -313,6 +314,7 @@ export async function feed(
 
 export const keys = (ask: Ask): Promise<Key[]> => ask.query<Key>(SQL.keys);
 
+/** Sizes of the queue for health and metrics. walBytes is always 0: the log is the server's. */
 export async function stats(ask: Ask): Promise<Stats> {
   const [row] = await ask.query<Omit<Stats, 'walBytes'>>(SQL.stats);
   return { ...(row as Omit<Stats, 'walBytes'>), walBytes: 0 };

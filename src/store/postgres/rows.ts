@@ -5,6 +5,7 @@
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { type Ask, byKey, list, sql } from './tx.ts';
 
+/** What MESSAGE_COLUMNS select. */
 export interface MessageColumns {
   m_no: number;
   m_key: string | null;
@@ -28,6 +29,7 @@ export const MESSAGE_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, 
     WHERE f.leader <= m.no ORDER BY f.leader DESC LIMIT 1), false) AS m_claimed`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
 
+/** A row of MESSAGE_COLUMNS in the contract's words. */
 export function toMessage(row: MessageColumns): MessageRow {
   return {
     no: row.m_no,
@@ -49,15 +51,17 @@ export function toMessage(row: MessageColumns): MessageRow {
 export type EventColumns = MessageColumns & { event: number; at: number; e_status: number; e_error: number };
 export const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error`;
 
+/** A row of EVENT_COLUMNS in the contract's words; its doneAt is the event's instant. */
 export function toEvent(row: EventColumns): EventRow {
   return { ...toMessage(row), event: row.event, at: row.at, status: row.e_status, error: row.e_error, doneAt: row.at };
 }
 
 const SQL = {
+  // FILTER: as a condition it would let a plan made for an empty table walk the index of hashes for each spec.
   specs:
     sql(`SELECT s.no, s.account, s.sender, s.body, s.accepted_at, (SELECT json_agg(json_build_object('segment', m.segment,
       'hash', m.hash, 'contentType', coalesce(m.content_type, 'application/octet-stream'), 'name', coalesce(m.name, ''))
-      ORDER BY m.segment) FROM media m WHERE m.spec = s.no AND m.hash IS NOT NULL) AS media
+      ORDER BY m.segment) FILTER (WHERE m.hash IS NOT NULL) FROM media m WHERE m.spec = s.no) AS media
     FROM spec s WHERE s.no = ANY($1::bigint[])`),
 };
 

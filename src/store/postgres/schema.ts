@@ -229,6 +229,13 @@ CREATE TABLE tally_sum (
 CREATE TABLE recall (no bigint PRIMARY KEY, at bigint NOT NULL) WITH (${CHURN});
 CREATE INDEX recall_at ON recall (at);
 `,
+  `
+-- low_at: no line of the account (turn), no run or retry of the line (line) that its wakes do not tell of is due before it.
+-- Scans begin there, behind the dead entries of what was due before and is done. 0 = not known.
+ALTER TABLE turn ADD COLUMN low_at bigint NOT NULL DEFAULT 0;
+ALTER TABLE line ADD COLUMN low_at bigint NOT NULL DEFAULT 0;
+CREATE INDEX wake_no ON wake (lane, no);
+`,
 ];
 
 /** The last step this code knows. */

@@ -7,16 +7,15 @@
  * so the second finds the first on any node (G4, G5, G7). Locks are always taken in this order, each kind by number:
  * run, flight, carrier_ref, retry, message.
  */
-import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
 import { admit } from '../../domain/schedule.ts';
 import { isFinal, STATE } from '../../domain/status.ts';
-import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
+import { type CarrierReport, refOf } from '../../domain/submission.ts';
 import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
-import { REPORTED_MAX, type Reported, type Settle } from '../contract.ts';
-import { RETRY, type RetryRow } from './claim.ts';
-import { loadEnds, type Words } from './ends.ts';
-import type { Changes, createEvents, Live } from './events.ts';
-import type { Lines, Wake } from './lines.ts';
+import type { Reported, Settle } from '../contract.ts';
+import { Desk, type FlightRow, type LaneRow, refKey } from './desk.ts';
+import { loadEnds } from './ends.ts';
+import type { createEvents } from './events.ts';
+import type { Lines } from './lines.ts';
 import {
   BULK,
   type BulkColumns,
@@ -37,8 +36,6 @@ const PARKED_MAX = 100_000;
 const STEP = 500;
 /** Lost leases concluded in one step. */
 const LOST = 64;
-/** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
-const ATTEMPTS = 200;
 /** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
 const UNKNOWN_ERROR = 15000;
 
@@ -46,32 +43,6 @@ export type BackOp =
   | { verb: 'settle'; arg: Settle }
   | { verb: 'report'; arg: CarrierReport }
   | { verb: 'release'; arg: { claims: { token: number; leader: number }[]; until: number } };
-
-interface FlightRow {
-  leader: number;
-  token: number;
-  lane: number;
-  /** Of its run, now: a bulk that was steered meanwhile may have got a line of its own. */
-  line: number;
-  run: number;
-  members: number;
-  /** Members it was sent with. */
-  sent: number;
-  generation: number;
-  attempts: number;
-  held: number;
-  valid_until: number;
-  lease_until: number;
-}
-
-interface LaneRow {
-  no: number;
-  carrier: string;
-  /** The carrier's lane of shard 0. Ids (`lane` of carrier_ref and parked) are kept under it. */
-  home: number;
-  on_unknown: 'hold' | 'retry' | 'fail';
-  reports: boolean;
-}
 
 const FLIGHT = `f.leader, f.token, f.lane, r.line, f.run, f.members, f.sent, f.generation, f.attempts, f.held, f.valid_until,
   f.lease_until`;
@@ -83,7 +54,6 @@ const SQL = {
     ORDER BY f.leader FOR UPDATE OF f`),
   flightsLost: sql(`SELECT ${FLIGHT} FROM flight f JOIN run r ON r.no = f.run WHERE f.lease_until <= $1
     ORDER BY f.leader LIMIT ${LOST} FOR UPDATE OF f SKIP LOCKED`),
-  flightsDelete: sql('DELETE FROM flight WHERE leader = ANY($1::bigint[])'),
   // OFFSET 0: looked up one by one. As a join, a plan made while the table was empty reads all of it for each row, for as long as
   // that plan is kept (66 instead of 1 ms a batch, measured).
   refs: sql(`SELECT c.lane, c.ref, c.leader, c.members FROM unnest($1::bigint[], $2::text[]) AS x(lane, ref)
@@ -98,7 +68,6 @@ const SQL = {
     RETURNING lane, ref, leader, members`),
   parked: sql(`SELECT p.no, p.lane, p.ref, p.report FROM unnest($1::bigint[], $2::text[]) AS x(lane, ref)
     CROSS JOIN LATERAL (SELECT no, lane, ref, report FROM parked r WHERE r.lane = x.lane AND r.ref = x.ref OFFSET 0) p ORDER BY p.no`),
-  parkedDelete: sql('DELETE FROM parked WHERE no = ANY($1::bigint[])'),
   park: sql(`INSERT INTO parked (lane, ref, at, report) SELECT lane, ref, $4::bigint, report
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS x(lane, ref, report)`),
   parkedCount: sql('SELECT count(*) AS n FROM parked'),
@@ -108,23 +77,6 @@ const SQL = {
   refsEmpty: sql(`DELETE FROM carrier_ref c USING unnest($1::bigint[], $2::text[]) AS x(lane, ref)
     WHERE c.lane = x.lane AND c.ref = x.ref AND c.leader IS NULL
       AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.lane = c.lane AND p.ref = c.ref)`),
-  retries: sql(`SELECT ${RETRY} FROM retry t WHERE t.leader = ANY($1::bigint[]) ORDER BY t.leader FOR UPDATE OF t`),
-  retriesDelete: sql('DELETE FROM retry WHERE leader = ANY($1::bigint[])'),
-  retriesPut: sql(`INSERT INTO retry (leader, line, run, members, sent, generation, attempts, held, valid_until, due_at)
-    SELECT leader, line, run, members, sent, generation, attempts, held, valid_until, due_at
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-      $8::integer[], $9::bigint[], $10::bigint[])
-      AS x(leader, line, run, members, sent, generation, attempts, held, valid_until, due_at)
-    ON CONFLICT (leader) DO UPDATE SET line = excluded.line, run = excluded.run, members = excluded.members,
-      sent = excluded.sent, generation = excluded.generation, attempts = excluded.attempts, held = excluded.held,
-      valid_until = excluded.valid_until, due_at = excluded.due_at, free_at = NULL`),
-  attemptCounts: sql(`SELECT leader, count(*) AS n FROM attempt WHERE leader = ANY($1::bigint[]) GROUP BY leader`),
-  attempts: sql(`INSERT INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
-    SELECT leader, n, generation, lane, at, took, outcome, error, words, ref
-    FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[],
-      $8::integer[], $9::text[], $10::text[]) AS x(leader, n, generation, lane, at, took, outcome, error, words, ref)
-    ON CONFLICT (leader, n) DO UPDATE SET generation = excluded.generation, lane = excluded.lane, at = excluded.at,
-      took = excluded.took, outcome = excluded.outcome, error = excluded.error, words = excluded.words, ref = excluded.ref`),
   due: sql(`SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at <= $1 ORDER BY at, first LIMIT ${STEP}
     FOR UPDATE SKIP LOCKED`),
   dueDelete: sql(`DELETE FROM deadline d USING unnest($1::bigint[], $2::bigint[]) AS x(at, first)
@@ -143,258 +95,13 @@ const SQL = {
     WHERE f.leader + f.members > n.no`),
 };
 
-/** May be submitted (again). */
-function waits(message: Live): boolean {
-  return message.state === STATE.pending || message.state === STATE.uncertain;
-}
-
-const refKey = (home: number, ref: string): string => `${home} ${ref}`;
-
 function homeOf(lanes: Map<number, LaneRow>, no: number): number {
   const lane = lanes.get(no);
   if (!lane) throw new Error(`lane ${no} is gone`);
   return lane.home;
 }
 
-/** Everything one transaction decides about submissions, until it is written. */
-class Desk {
-  readonly tx: Tx;
-  readonly lines: Lines;
-  readonly changes: Changes;
-  readonly lanes: Map<number, LaneRow>;
-  readonly retries = new Map<number, RetryRow>();
-  readonly refs = new Map<string, { leader: number; members: number }>();
-  /** Reports under ids that no settle has taught yet; `no` null = of this group, not written yet. */
-  readonly parked = new Map<string, { no: number | null; lane: number; ref: string; report: CarrierReport }[]>();
-  readonly attemptCounts = new Map<number, number>();
-  private readonly retriesTouched = new Set<number>();
-  private readonly flightsGone: number[] = [];
-  private readonly parkedGone: number[] = [];
-  private readonly wakes: Wake[] = [];
-  private readonly attempts: {
-    leader: number;
-    n: number;
-    generation: number;
-    lane: number;
-    at: number;
-    took: number;
-    outcome: string;
-    error: number;
-    words: string;
-    ref: string | null;
-  }[] = [];
-
-  constructor(tx: Tx, lines: Lines, changes: Changes, lanes: Map<number, LaneRow>) {
-    this.tx = tx;
-    this.lines = lines;
-    this.changes = changes;
-    this.lanes = lanes;
-  }
-
-  /** Locks retries, then messages, of submissions; counts their attempts. */
-  async load(spans: { leader: number; members: number }[]): Promise<void> {
-    const { tx } = this;
-    const leaders = [...new Set(spans.map((span) => span.leader))];
-    if (leaders.length === 0) return;
-    for (const row of await tx.query<RetryRow>(SQL.retries, [list(leaders)])) this.retries.set(row.leader, row);
-    for (const row of await tx.query<{ leader: number; n: number }>(SQL.attemptCounts, [list(leaders)])) {
-      this.attemptCounts.set(row.leader, row.n);
-    }
-    const nos: number[] = [];
-    for (const { leader, members } of spans) for (let no = leader; no < leader + members; no++) nos.push(no);
-    await this.changes.load(nos);
-  }
-
-  endFlight(flight: FlightRow): void {
-    this.flightsGone.push(flight.leader);
-  }
-
-  addAttempt(
-    flight: FlightRow,
-    row: Omit<(typeof this.attempts)[number], 'leader' | 'n' | 'generation' | 'lane'>,
-  ): void {
-    const n = Math.min((this.attemptCounts.get(flight.leader) ?? 0) + 1, ATTEMPTS);
-    this.attemptCounts.set(flight.leader, n);
-    const { leader, generation, lane } = flight;
-    this.attempts.push({ leader, n, generation, lane, ...row });
-  }
-
-  dropRetry(leader: number): void {
-    if (this.retries.delete(leader)) this.retriesTouched.add(leader);
-  }
-
-  /** A submission that goes back to waiting. */
-  again(flight: FlightRow, due: number, attempts: number, held: number): void {
-    const { leader, line, run, members, sent, generation, valid_until } = flight;
-    this.retries.set(leader, {
-      leader,
-      line,
-      run,
-      members,
-      sent,
-      generation,
-      attempts,
-      held,
-      valid_until,
-      due_at: due,
-    });
-    this.retriesTouched.add(leader);
-    this.wakes.push({ lane: flight.lane, line, due });
-  }
-
-  conclude(flight: FlightRow, outcome: Outcome, words: string): void {
-    const { tx, changes } = this;
-    const policy = this.lanes.get(flight.lane);
-    if (!policy) throw new Error(`lane ${flight.lane} is gone`);
-    const members = changes.span(flight.leader, flight.members);
-    switch (outcome.kind) {
-      case 'accepted': {
-        const ref = refOf(outcome.carrierMessageId);
-        this.learn(policy.home, ref, flight.leader, flight.members);
-        for (const member of members) {
-          const refused = outcome.refused?.find((one) => one.recipient === member.to);
-          if (refused) {
-            changes.change(member, { kind: 'refused', error: refused.error.id }, refused.error.words ?? words);
-          } else changes.change(member, { kind: 'accepted', reports: policy.reports }, words);
-        }
-        this.applyParked(policy.home, ref);
-        return;
-      }
-      case 'deferred':
-        for (const member of members) changes.change(member, { kind: 'deferred', error: outcome.error.id }, words);
-        if (!members.some(waits)) return;
-        this.again(
-          flight,
-          tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs),
-          flight.attempts,
-          flight.held,
-        );
-        return;
-      case 'throttled':
-        this.again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
-        return;
-      case 'refused':
-      case 'contentFailed':
-        for (const member of members) changes.change(member, { kind: outcome.kind, error: outcome.error.id }, words);
-        return;
-      case 'unknown': {
-        // After a hold the submission is repeated once; unknown again, and only a report or the end of validity decides.
-        const last = policy.on_unknown === 'hold' && flight.held === 1;
-        // With policy retry, too, the message is uncertain until an attempt or a report decides: it may have arrived, so at
-        // the end of its validity 29 is true and "never delivered" is not.
-        const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
-        for (const member of members) {
-          changes.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
-        }
-        if (policy.on_unknown === 'fail' || last || !members.some(waits)) return;
-        if (policy.on_unknown === 'retry') {
-          const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
-          this.again(flight, tx.now + delay, flight.attempts, 0);
-        } else this.again(flight, tx.now + HOLD_MS, flight.attempts, 1);
-        return;
-      }
-    }
-  }
-
-  /** An answer without an id teaches nothing: all such answers would share it. */
-  learn(home: number, ref: string, leader: number, members: number): void {
-    if (ref !== '') this.refs.set(refKey(home, ref), { leader, members });
-  }
-
-  park(lane: number, ref: string, report: CarrierReport, no: number | null): void {
-    const key = refKey(lane, ref);
-    const waiting = this.parked.get(key) ?? [];
-    waiting.push({ no, lane, ref, report });
-    this.parked.set(key, waiting);
-  }
-
-  applyParked(lane: number, ref: string): void {
-    const key = refKey(lane, ref);
-    const rows = this.parked.get(key);
-    if (!rows || ref === '') return;
-    this.parked.delete(key);
-    for (const { no, report } of rows) {
-      if (no !== null) this.parkedGone.push(no);
-      this.applyReport(lane, ref, report);
-    }
-  }
-
-  /** The messages it is about; null = the id is not known (yet). */
-  applyReport(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
-    const { changes } = this;
-    const found = ref === '' ? undefined : this.refs.get(refKey(home, ref));
-    if (!found) return null;
-    const members = changes.span(found.leader, found.members);
-    const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
-    for (const member of named) {
-      const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
-      if (!changes.change(member, event, report.words)) changes.note(member, report.words);
-    }
-    // Which member of a group it is about is not said: it decides nothing, but the story shows it.
-    const unnamed = named.length === 0 ? members[0] : undefined;
-    if (unnamed) changes.note(unnamed, `names no recipient of this submission: ${report.words}`);
-    // Nobody is left to send to: the retry goes at once, not at its turn.
-    if (named.length > 0 && !members.some(waits)) this.dropRetry(found.leader);
-    return named.slice(0, REPORTED_MAX).map(({ no, key }) => ({ no, key }));
-  }
-
-  expire(message: Live, run: RunRow | null, words: Words): void {
-    const leader = run && run.members > 0 ? run.no : message.no;
-    // All members end with their submission, so its retry has nobody left.
-    this.dropRetry(leader);
-    const tried = message.state !== STATE.pending || message.error !== 0;
-    this.changes.change(
-      message,
-      { kind: 'validityEnded', tried, lastError: message.error },
-      words(message, leader, run),
-    );
-  }
-
-  async flush(): Promise<void> {
-    const { tx } = this;
-    const attempts = [...byKey(this.attempts, (row) => `${row.leader} ${row.n}`).values()];
-    if (this.flightsGone.length > 0) await tx.query(SQL.flightsDelete, [list(this.flightsGone)]);
-    if (attempts.length > 0) {
-      await tx.query(SQL.attempts, [
-        list(attempts.map((row) => row.leader)),
-        list(attempts.map((row) => row.n)),
-        list(attempts.map((row) => row.generation)),
-        list(attempts.map((row) => row.lane)),
-        list(attempts.map((row) => Math.round(row.at))),
-        list(attempts.map((row) => Math.round(row.took))),
-        texts(attempts.map((row) => row.outcome)),
-        list(attempts.map((row) => row.error)),
-        texts(attempts.map((row) => row.words.slice(0, 500))),
-        texts(attempts.map((row) => row.ref)),
-      ]);
-    }
-    const touched = [...this.retriesTouched];
-    const gone = touched.filter((leader) => !this.retries.has(leader));
-    if (gone.length > 0) await tx.query(SQL.retriesDelete, [list(gone)]);
-    const put = touched.flatMap((leader) => this.retries.get(leader) ?? []);
-    if (put.length > 0) {
-      await tx.query(SQL.retriesPut, [
-        list(put.map((row) => row.leader)),
-        list(put.map((row) => row.line)),
-        list(put.map((row) => row.run)),
-        list(put.map((row) => row.members)),
-        list(put.map((row) => row.sent)),
-        list(put.map((row) => row.generation)),
-        list(put.map((row) => row.attempts)),
-        list(put.map((row) => row.held)),
-        list(put.map((row) => row.valid_until)),
-        list(put.map((row) => Math.ceil(row.due_at))),
-      ]);
-    }
-    if (this.parkedGone.length > 0) await tx.query(SQL.parkedDelete, [list(this.parkedGone)]);
-    await this.lines.wake(
-      tx,
-      this.wakes.map((wake) => ({ ...wake, due: Math.ceil(wake.due) })),
-    );
-    await this.changes.flush();
-  }
-}
-
+/** The work of what comes back (`group`, results in order) and the steps of the sweep, each true while more may be due. */
 export function createSettle(lines: Lines, events: ReturnType<typeof createEvents>) {
   /** Parked reports as last counted by the sweep; a bound, not a promise. */
   let parkedSeen = 0;
