@@ -6,7 +6,7 @@
  * rows beside it are changed on the way to the engine. `seed` is where it was found last; the search begins there.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import type { Accepted, Claims, Store } from '../../src/store/contract.ts';
+import type { Accepted, BulkChange, Claims, Steered, Store } from '../../src/store/contract.ts';
 import type { Op } from '../../src/store/sqlite/engine.ts';
 import type { Bug } from './sim.ts';
 
@@ -26,6 +26,29 @@ function rows(kind: Op[0], how: (db: DatabaseSync) => void): NonNullable<Bug['op
   return (op, db) => {
     if (op[0] === kind) how(db);
     return op;
+  };
+}
+
+/** A change inside the engine's own transactions: a trigger, made once in the database file. */
+function trigger(sql: string): NonNullable<Bug['op']> {
+  const made = new WeakSet<DatabaseSync>();
+  return (op, db) => {
+    if (!made.has(db)) db.exec(`CREATE TRIGGER IF NOT EXISTS ${sql}`);
+    made.add(db);
+    return op;
+  };
+}
+
+/** The op as it is, and something done to the rows of a bulk that was steered so. */
+function afterSteering(
+  kind: BulkChange['kind'],
+  how: (db: DatabaseSync, bulk: number) => void,
+): NonNullable<Bug['done']> {
+  return (op, result, db) => {
+    if (op[0] !== 'bulkSteer' || !('ok' in result)) return result;
+    const steered = result.ok as Steered;
+    if (steered.kind === 'done' && op[1].changes.some((change) => change.kind === kind)) how(db, steered.bulk.no);
+    return result;
   };
 }
 
@@ -265,12 +288,142 @@ export const BUGS: readonly Planted[] = [
     name: 'pause-ignored',
     what: 'a paused bulk goes on',
     seed: 4,
+    done: afterSteering('pause', (db) => {
+      db.exec('UPDATE line SET paused = 0, due_at = 0; UPDATE turn SET due_at = 0; UPDATE bulk SET paused_at = NULL');
+    }),
+  },
+  {
+    name: 'pause-ignored-by-retries',
+    what: 'what comes back to be tried again wakes its line, paused or not',
+    seed: 1,
+    op: trigger(`retry_wakes AFTER INSERT ON retry BEGIN
+      UPDATE line SET due_at = new.due_at WHERE no = new.line;
+      UPDATE turn SET due_at = new.due_at WHERE (lane, account) IN (SELECT lane, account FROM line WHERE no = new.line); END`),
+  },
+  {
+    name: 'cancel-leaves-lines',
+    what: 'a cancel ends what waits, and its lines go on until that is done',
+    seed: 1,
+    done: afterSteering('cancel', (db, bulk) => {
+      db.prepare('UPDATE line SET paused = 0, due_at = 0 WHERE bulk = ?').run(bulk);
+      db.exec('UPDATE turn SET due_at = 0 WHERE (lane, account) IN (SELECT lane, account FROM line WHERE due_at = 0)');
+    }),
+  },
+  {
+    name: 'cancel-not-brought-home',
+    what: 'what waits in a cancelled bulk is forgotten',
+    seed: 1,
+    done: afterSteering('cancel', (db, bulk) => {
+      db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
+    }),
+  },
+  {
+    name: 'no-recall',
+    what: 'what was in flight when its bulk was cancelled is not looked at again',
+    seed: 1,
+    op: trigger('no_recall BEFORE INSERT ON recall BEGIN SELECT raise(IGNORE); END'),
+  },
+  {
+    name: 'drain-stops-at-first-page',
+    what: 'a steering is brought to the first request of its bulk only',
+    seed: 1,
+    // The other requests are hidden while the sweep walks.
+    op: rows('sweep', (db) => {
+      db.exec(`UPDATE spec SET bulk = -bulk WHERE bulk IN (SELECT no FROM bulk WHERE drain IS NOT NULL)
+        AND bulk > 0 AND accepted_at > (SELECT min(o.accepted_at) FROM spec o WHERE o.bulk = spec.bulk)`);
+    }),
     done: (op, result, db) => {
-      if (op[0] === 'bulkSteer' && op[1].changes[0]?.kind === 'pause') {
-        db.exec('UPDATE line SET paused = 0, due_at = 0; UPDATE turn SET due_at = 0; UPDATE bulk SET paused_at = NULL');
-      }
+      if (op[0] === 'sweep') db.exec('UPDATE spec SET bulk = -bulk WHERE bulk < 0');
       return result;
     },
+  },
+  {
+    name: 'adopt-without-deadline',
+    what: 'a move takes the end of their validity from those that have left',
+    seed: 1,
+    op: trigger(`no_deadline BEFORE INSERT ON deadline WHEN new.error IS NULL AND EXISTS (SELECT 1 FROM run r JOIN line l ON
+      l.no = r.line JOIN bulk b ON b.no = l.bulk WHERE r.no = new.run AND new.first = r.no AND r.moves < b.moves)
+      BEGIN SELECT raise(IGNORE); END`),
+  },
+  {
+    name: 'move-keeps-old-validity',
+    what: 'what never left keeps the end of its validity when its bulk is moved',
+    seed: 1,
+    op: trigger(`old_validity AFTER UPDATE OF moves ON run WHEN new.moves > old.moves BEGIN
+      UPDATE run SET validity = max(1000, old.opens_at + old.validity - new.opens_at) WHERE no = new.no; END`),
+  },
+  {
+    name: 'move-ignored-by-retries',
+    what: 'what is to be tried again does not wait for the moved sendAt',
+    seed: 1,
+    op: rows('claim', (db) => {
+      db.exec(`UPDATE run SET opens_at = 0, moves = 1000000 WHERE next >= "end" AND no IN (SELECT run FROM retry);
+        UPDATE line SET due_at = 0 WHERE paused = 0 AND bulk IS NOT NULL AND no IN (SELECT line FROM retry);
+        UPDATE turn SET due_at = 0 WHERE (lane, account) IN (SELECT lane, account FROM line WHERE due_at = 0)`);
+    }),
+  },
+  {
+    name: 'move-not-given-to-retries',
+    what: 'what waits to be tried again is not told of a new sendAt or limit',
+    seed: 1,
+    op: trigger(`not_freed AFTER UPDATE OF free_at ON retry WHEN new.free_at IS NULL AND old.free_at IS NOT NULL BEGIN
+      UPDATE retry SET due_at = old.due_at WHERE leader = new.leader; END`),
+  },
+  {
+    name: 'move-unheard',
+    what: 'a bulk that is moved to an earlier instant is looked at when it was due before',
+    seed: 1,
+    done: afterSteering('reschedule', (db, bulk) => {
+      db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
+    }),
+  },
+  {
+    name: 'move-given-to-join',
+    what: 'a request that joins a moved bulk takes the sendAt of the bulk for its own',
+    seed: 1,
+    op: trigger('join_moved AFTER INSERT ON run BEGIN UPDATE run SET moves = 0 WHERE no = new.no; END'),
+  },
+  {
+    name: 'bucket-reset',
+    what: 'a new limit forgets the last turn',
+    seed: 1,
+    done: afterSteering('limit', (db, bulk) => void db.prepare('UPDATE bulk SET next_us = 0 WHERE no = ?').run(bulk)),
+  },
+  {
+    name: 'limit-unheard',
+    what: 'a faster limit is not told to what waits for its turn',
+    seed: 1,
+    done: afterSteering('limit', (db, bulk) => {
+      db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
+    }),
+  },
+  {
+    name: 'tally-not-decremented',
+    what: 'what a carrier takes goes on being counted as waiting',
+    seed: 1,
+    op: trigger(`tally_leaks AFTER UPDATE OF waiting ON tally WHEN new.waiting < old.waiting AND new.sent > old.sent BEGIN
+      UPDATE tally SET waiting = old.waiting WHERE bulk = new.bulk; END`),
+  },
+  {
+    name: 'tally-written-twice',
+    what: 'a group of ops that joins a bulk counts its messages twice',
+    seed: 1,
+    op: trigger(`tally_twice AFTER UPDATE OF accepted ON tally WHEN new.accepted > old.accepted AND old.accepted > 0 BEGIN
+      UPDATE tally SET accepted = 2 * new.accepted - old.accepted, waiting = 2 * new.waiting - old.waiting
+      WHERE bulk = new.bulk; END`),
+  },
+  {
+    name: 'finished-too-early',
+    what: 'a bulk is shown as finished when nothing of it waits',
+    seed: 1,
+    store: (store) => ({
+      ...store,
+      bulkGet: async (account, name) => {
+        const bulk = await store.bulkGet(account, name);
+        const done = bulk?.status === 'PROCESSING' && bulk.progress.waiting === 0;
+        return bulk && done ? { ...bulk, status: 'FINISHED' } : bulk;
+      },
+    }),
   },
   {
     name: 'pulled-twice',

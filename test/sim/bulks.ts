@@ -215,6 +215,13 @@ export class Bulks {
     return start;
   }
 
+  /** Whether a pause or a moved sendAt stood in the way of a message at some instant of [from, until), epoch ms. */
+  holds(fact: Fact, from: number, until: number): boolean {
+    const { pauses, moves } = fact.bulk;
+    if (pauses.some(({ begin, end }) => begin < until && (end === null || from < end))) return true;
+    return moves.some(({ seq, at, sendAt }) => seq > fact.seq && at < until && from < sendAt);
+  }
+
   // ------------------------------------------------------------------------------------------------------ what may leave
 
   /** A claim has been committed. */

@@ -181,13 +181,13 @@ export class Oracles implements StoreWatch, PeerWatch {
     for (const window of this.#bad) window[1] = Math.min(window[1], this.#scheduler.now + MINUTE);
   }
 
-  /** How much of [from, until) (epoch ms) was well, windows counted where given. */
-  #wellMs(from: number, until: number, window: Window | null = null): number {
+  /** How much of [from, until) (epoch ms) was well; with `fact`, and neither its window nor its bulk was in its way. */
+  #wellMs(from: number, until: number, fact: Fact | null = null): number {
     let well = 0;
     // In steps of a minute: the tolerance is coarser.
     for (let at = from; at < until; at += MINUTE) {
       const end = Math.min(at + MINUTE, until);
-      if (nextOpening(window, at) > at) continue;
+      if (fact !== null && (nextOpening(fact.window, at) > at || this.bulks.holds(fact, at, end))) continue;
       const bad = this.#bad.some(([begin, stop]) => begin < end - START && stop > at - START);
       if (!bad) well += end - at;
     }
@@ -869,7 +869,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (start === null || fact.links) return;
     // A claim whose answer was lost may have been used, for all that the store can know: its policy decides.
     if (this.db.prepare('SELECT 1 FROM attempt WHERE leader = ?').get(fact.leader)) return;
-    const well = this.#wellMs(start, Math.min(start + fact.validityMs, this.#now()), fact.window);
+    const well = this.#wellMs(start, Math.min(start + fact.validityMs, this.#now()), fact);
     if (well > FREE_MS) {
       this.fail('what may leave is tried (G5)', `nothing was in its way for ${well / MINUTE} min`, [fact.no]);
     }
@@ -895,7 +895,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       .prepare(`SELECT count(*) AS n FROM attempt WHERE leader = ? AND outcome = 'unknown'`)
       .get(fact.leader) as { n: number };
     if (unknowns > 0 && (onUnknown === 'fail' || (onUnknown === 'hold' && unknowns > 1))) return;
-    const well = this.#wellMs(START + last.startedAt, end, fact.window);
+    const well = this.#wellMs(START + last.startedAt, end, fact);
     if (well > AGAIN_MS) {
       this.fail('what may be tried again is (G5)', `nothing was in its way for ${Math.round(well / MINUTE)} min`, [
         fact.no,
