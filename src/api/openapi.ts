@@ -100,7 +100,7 @@ export function operations(settings: SendSettings) {
       operationId: 'get-mms-bulks',
       summary: 'A bulk with its progress, or the list of bulks',
       description:
-        'Without bulkId: bulks that have a bulkId, a schedule or a speed limit of their own, or were steered, newest first.',
+        'Without bulkId: bulks that have a bulkId, a schedule or a speed limit of their own, or were steered or joined, newest first.',
       tags: ['Bulks'],
       security: SECURITY,
       querystring: bulksQuery,

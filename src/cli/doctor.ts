@@ -19,7 +19,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
 import { isLoopback, isSqlite, publicUrlOf } from '../config.ts';
@@ -433,8 +433,11 @@ export async function obstacles(config: Config): Promise<string[]> {
   const dir = dataDirCheck(config.dataDir);
   if (dir.result === 'fail') lines.push(`POSTCARD_DATA_DIR: ${dir.found}; ${dir.advice}`);
   else if (isRunning(config)) {
-    const advice = 'stop that process or name another POSTCARD_DATA_DIR';
-    lines.push(`POSTCARD_DATA_DIR: another Postcard process uses ${config.dataDir}; ${advice}`);
+    // A store file may lie outside the data directory: then the directory is free, the file is not.
+    const file = config.store.slice('sqlite:'.length);
+    const [setting, taken] =
+      dirname(file) === resolve(config.dataDir) ? ['POSTCARD_DATA_DIR', config.dataDir] : ['POSTCARD_STORE', file];
+    lines.push(`${setting}: another Postcard process uses ${taken}; stop that process or name another ${setting}`);
   }
   for (const { setting, port } of portsOf(config)) {
     const state = await tryPort(config.host, port);

@@ -122,6 +122,25 @@ describe('what is typed wrong', () => {
     ]);
   });
 
+  it('a second server on the store file of a first, with a data directory of its own, is told which file', async () => {
+    const data = join(dir, 'shared');
+    mkdirSync(data, { mode: 0o700 });
+    const lock = new DatabaseSync(join(data, 'queue.lock'));
+    lock.exec('BEGIN EXCLUSIVE');
+    const store = join(data, 'queue.db');
+    const free = { POSTCARD_PORT: '0', POSTCARD_CARRIER_PORT: '0', POSTCARD_SANDBOX_PORT: '0' };
+    const ran = await postcard(['serve'], {
+      ...free,
+      POSTCARD_DATA_DIR: join(dir, 'own'),
+      POSTCARD_STORE: `sqlite:${store}`,
+    });
+    lock.close();
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      `postcard: POSTCARD_STORE: another Postcard process uses ${store}; stop that process or name another POSTCARD_STORE\n`,
+    ]);
+  });
+
   it('a host that is not of this machine is one line, whatever the number of ports', async () => {
     // 192.0.2.0/24 is for documentation: no machine has it.
     const ran = await postcard(['serve'], { POSTCARD_HOST: '192.0.2.1', POSTCARD_DATA_DIR: join(dir, 'elsewhere') });

@@ -694,6 +694,28 @@ describe.skipIf(!SERVER)('postgres', () => {
       await store.close();
       await dropSchema(schema);
     });
+
+    it('a busy carrier is shared too: each node gets its part of each carrier', async () => {
+      const schema = newSchema();
+      const store = await openNode('a', schema);
+      const lanes = new Map<string, number[]>([
+        ['busy', []],
+        ['idle', []],
+      ]);
+      for (const [name, own] of lanes) {
+        for (let shard = 0; shard < 4; shard++) {
+          own.push(await store.lane(name, { onUnknown: 'hold', reports: true }, shard));
+        }
+      }
+      const beat = (node: string): Promise<number[]> => store.laneLease(node, [...lanes.values()].flat(), 30 * SECOND);
+      await beat('a');
+      await beat('b');
+      await beat('a');
+      const second = await beat('b');
+      for (const own of lanes.values()) expect(second.filter((lane) => own.includes(lane))).toHaveLength(2);
+      await store.close();
+      await dropSchema(schema);
+    });
   });
 
   describe('what the server refuses', () => {

@@ -297,8 +297,9 @@ export const BUGS: readonly Planted[] = [
     what: 'what comes back to be tried again wakes its line, paused or not',
     seed: 1,
     op: trigger(`retry_wakes AFTER INSERT ON retry BEGIN
-      UPDATE line SET due_at = new.due_at WHERE no = new.line;
-      UPDATE turn SET due_at = new.due_at WHERE (lane, account) IN (SELECT lane, account FROM line WHERE no = new.line); END`),
+      UPDATE line SET due_at = new.due_at WHERE no = new.line AND paused = 1;
+      UPDATE turn SET due_at = min(ifnull(due_at, new.due_at), new.due_at)
+      WHERE (lane, account) IN (SELECT lane, account FROM line WHERE no = new.line AND paused = 1); END`),
   },
   {
     name: 'cancel-leaves-lines',

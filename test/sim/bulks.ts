@@ -215,9 +215,10 @@ export class Bulks {
     return start;
   }
 
-  /** Whether a pause or a moved sendAt stood in the way of a message at some instant of [from, until), epoch ms. */
+  /** Whether a pause, a cancel or a moved sendAt stood in the way of a message at some instant of [from, until), epoch ms. */
   holds(fact: Fact, from: number, until: number): boolean {
-    const { pauses, moves } = fact.bulk;
+    const { pauses, moves, canceledAt } = fact.bulk;
+    if (canceledAt !== null && START + canceledAt < until) return true;
     if (pauses.some(({ begin, end }) => begin < until && (end === null || from < end))) return true;
     return moves.some(({ seq, at, sendAt }) => seq > fact.seq && at < until && from < sendAt);
   }

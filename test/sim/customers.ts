@@ -164,6 +164,8 @@ export interface Steering {
   /** By the customer's own id, or the one that the answer to an order gave. */
   bulk: { id: string } | { order: number };
   changes: BulkChange[];
+  /** Not 0: asked when a message of the bulk is with its carrier for (at least) so many times, after `at`. */
+  ambush: number;
 }
 
 /** What customers steer in phase 1; what they paused is resumed at its end. */
@@ -177,23 +179,32 @@ export function steeringsOf(plan: Plan, orders: readonly Order[]): Steering[] {
       const own = orders.filter((order) => order.account === account && order.bulkId === bulk.id);
       for (let turns = dice.int(0, 3); turns > 0; turns--) {
         const near = own.length > 0 && dice.chance(0.7) ? dice.pick(own).at : dice.float() * plan.faultyMs;
-        steer(dice, near + dice.delay(5 * MINUTE, HOUR), account, bulk, all);
+        steer(dice, near + soon(dice), account, bulk, all);
       }
     }
   }
   for (const order of orders) {
     if (order.bulkId !== null || !dice.chance(0.2)) continue;
-    const at = order.at + dice.delay(3 * MINUTE, HOUR);
-    steer(dice, at, order.account, { order: order.index }, all);
+    steer(dice, order.at + soon(dice), order.account, { order: order.index }, all);
   }
   return all.filter(({ at }) => at < plan.faultyMs);
+}
+
+/** After a request: while its messages are with a carrier, or when they have come back. */
+function soon(dice: Dice): number {
+  return dice.chance(0.3) ? dice.between(0.1, 20) * SECOND : dice.delay(5 * MINUTE, HOUR);
 }
 
 /** One turn of a customer: what belongs together, minutes apart. */
 function steer(dice: Dice, from: number, account: number, bulk: Steering['bulk'], all: Steering[]): void {
   let at = from;
+  let ambush = dice.chance(0.4) ? dice.pick([1, 2, 2]) : 0;
+  const what = ambush > 0 && dice.chance(0.4) ? 1 : dice.float();
+  if (ambush > 0) at -= dice.delay(MINUTE, HOUR);
   const ask = (...changes: BulkChange[]): void => {
-    all.push({ at, account, bulk, changes });
+    all.push({ at: Math.max(0, at), account, bulk, changes, ambush });
+    if (ambush > 0) at = from;
+    ambush = 0;
     // Some in a hurry, some much later.
     at += dice.chance(0.3) ? dice.between(0, 10) * SECOND : dice.delay(20 * MINUTE, 3 * HOUR);
   };
@@ -202,23 +213,22 @@ function steer(dice: Dice, from: number, account: number, bulk: Steering['bulk']
     return { kind: 'reschedule', sendAt: START + Math.floor(at + ahead) };
   };
   const limit = (): BulkChange => ({ kind: 'limit', speed: speedOf(dice) });
-  const what = dice.float();
-  if (what < 0.2) {
+  if (what < 0.17) {
     ask({ kind: 'pause' });
     ask({ kind: 'resume' });
-  } else if (what < 0.5) {
+  } else if (what < 0.44) {
     ask({ kind: 'pause' });
     for (let n = dice.int(1, 2); n > 0; n--) ask(move());
     ask({ kind: 'resume' });
-  } else if (what < 0.6) {
+  } else if (what < 0.54) {
     ask({ kind: 'pause' }, move(), limit());
     ask({ kind: 'resume' });
-  } else if (what < 0.7) {
+  } else if (what < 0.62) {
     ask(move());
-  } else if (what < 0.88) {
+  } else if (what < 0.8) {
     for (let n = dice.int(1, 4); n > 0; n--) ask(limit());
   } else {
-    if (dice.chance(0.3)) ask({ kind: 'pause' });
+    if (ambush === 0 && dice.chance(0.7)) ask({ kind: 'pause' });
     ask({ kind: 'cancel' });
   }
 }

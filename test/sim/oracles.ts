@@ -302,6 +302,9 @@ export class Oracles implements StoreWatch, PeerWatch {
   /** Told of the moments at which a process has most to lose. */
   onMoment: (caller: Caller | Asker) => void = () => undefined;
 
+  /** Told of each submission of a bulk, and how often it has been made. */
+  onLeft: (bulk: BulkFact, times: number) => void = () => undefined;
+
   posted(caller: Caller): void {
     this.onMoment(caller);
   }
@@ -604,6 +607,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       this.fail('only a holder of the claim submits (G7)', 'its lease ends before the time-out', nos);
     }
     if (claim) this.bulks.left(members, claim.paced, nos);
+    if (members[0]) this.onLeft(members[0].bulk, members[0].handovers.length);
     this.#judgeRate(handover, nos);
     const before = members[0]?.handovers.at(-2);
     const early = before ? this.#scheduler.now - before.startedAt : Number.POSITIVE_INFINITY;

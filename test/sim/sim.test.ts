@@ -25,11 +25,22 @@ function complaint(result: SimResult): string {
   return `seed ${seed}: ${violation.oracle}: ${violation.message} (node test/sim/run.ts --seeds 1 --from ${seed})`;
 }
 
+/** What is known of seeds without a bug: those that show a bug are few, and most were run before. */
+const clean = new Map<number, string>();
+
+async function complaintOf(seed: number): Promise<string> {
+  const known = clean.get(seed);
+  if (known !== undefined) return known;
+  const found = complaint(await simulate(seed));
+  clean.set(seed, found);
+  return found;
+}
+
 describe('the simulation', () => {
   it(`keeps every promise over ${SEEDS} seeds from ${FROM}`, PATIENCE, async () => {
     const began = performance.now();
     for (let seed = FROM; seed < FROM + SEEDS; seed++) {
-      expect(complaint(await simulate(seed))).toBe('');
+      expect(await complaintOf(seed)).toBe('');
       if (performance.now() - began > BUDGET_MS) break;
     }
   });
@@ -38,7 +49,7 @@ describe('the simulation', () => {
     .split('\n')
     .flatMap((line) => (/^\d+/.test(line) ? [Number.parseInt(line, 10)] : []));
   it.each(corpus)('keeps every promise with seed %i, which failed once', PATIENCE, async (seed) => {
-    expect(complaint(await simulate(seed))).toBe('');
+    expect(await complaintOf(seed)).toBe('');
   });
 
   it('replays a seed exactly, and another one not', PATIENCE, async () => {
@@ -72,7 +83,7 @@ describe('the oracles', () => {
       if (!violation) continue;
       // Found by what it breaks, not because the simulator itself fell over, and not in a run that fails without it.
       expect(violation.oracle).not.toBe('nothing throws');
-      expect(complaint(await simulate(seed))).toBe('');
+      expect(await complaintOf(seed)).toBe('');
       return;
     }
     expect.fail(`not found in ${BUG_SEEDS} seeds`);

@@ -196,6 +196,8 @@ class World {
   readonly #slots: (SimNode | null)[] = [];
   readonly #dice: Dice;
   #starts = 0;
+  /** By slot, in a row. */
+  readonly #failedStarts: number[] = [];
   #healed = false;
   #stoppedReading = false;
   /** Orders that were sent again after their answer. */
@@ -280,11 +282,16 @@ class World {
     this.oracles.processes(this.#slots.some((one) => one?.ready === true));
     this.scheduler.trace(`${name} starts`);
     node.start().then(
-      () => this.oracles.processes(true),
+      () => {
+        this.#failedStarts[slot] = 0;
+        this.oracles.processes(true);
+      },
       () => {
         if (node.owner.dead) return;
-        // No store at the start: the process ends and its supervisor starts it again.
-        this.#die(slot, node, 1000);
+        // No store at the start: the process ends and its supervisor starts it again, less and less often.
+        const failed = this.#failedStarts[slot] ?? 0;
+        this.#failedStarts[slot] = failed + 1;
+        this.#die(slot, node, Math.min(30, 2 ** failed) * SECOND);
       },
     );
   }
@@ -394,11 +401,25 @@ class World {
       }
     };
     for (const order of this.#orders) scheduler.at(order.at, () => void this.#place(order, 0));
+    const waiting = new Set<Steering>();
     for (const steering of steeringsOf(plan, this.#plannedOrders)) {
       scheduler.at(steering.at, () => {
-        if (!this.#healed) void this.#steer(steering, 0);
+        if (this.#healed) return;
+        if (steering.ambush > 0) waiting.add(steering);
+        else void this.#steer(steering, 0);
       });
     }
+    const hurry = new Dice(plan.seed, 'hurry');
+    this.oracles.onLeft = ({ account, id, order }, times) => {
+      for (const steering of waiting) {
+        const { bulk } = steering;
+        if (times < steering.ambush) continue;
+        if (steering.account !== account || ('id' in bulk ? bulk.id !== id : bulk.order !== order)) continue;
+        waiting.delete(steering);
+        if (this.#healed) continue;
+        scheduler.after(hurry.delay(5, SECOND), () => void this.#steer(steering, 0));
+      }
+    };
     for (let account = 1; account <= plan.accounts; account++) this.#pullLater(account);
   }
 
@@ -423,7 +444,7 @@ class World {
       const changes: BulkChange[] = [{ kind: 'resume' }];
       for (const { account, order, id, pausedAt } of this.oracles.bulks.all) {
         if (pausedAt !== null) {
-          void this.#steer({ at: 0, account, bulk: id === null ? { order } : { id }, changes }, 0);
+          void this.#steer({ at: 0, account, bulk: id === null ? { order } : { id }, changes, ambush: 0 }, 0);
         }
       }
     });

@@ -21,15 +21,18 @@ import { byKey, Conflict, list, plain, sql, type Tx, texts } from './tx.ts';
 export const IDEM_MS = 24 * 3_600_000;
 
 const SQL = {
-  idem: sql(`SELECT i.account, i.key, i.hash, i.answer FROM idem i
-    JOIN unnest($1::bigint[], $2::text[]) AS x(account, key) ON i.account = x.account AND i.key = x.key WHERE i.at > $3`),
+  // OFFSET 0, here and below: see settle.ts, refs.
+  idem: sql(`SELECT i.account, i.key, i.hash, i.answer FROM unnest($1::bigint[], $2::text[]) AS x(account, key)
+    CROSS JOIN LATERAL (SELECT account, key, hash, answer FROM idem r
+      WHERE r.account = x.account AND r.key = x.key AND r.at > $3 OFFSET 0) i`),
   idemPut: sql(`INSERT INTO idem (account, key, hash, at, answer)
     SELECT account, key, hash, $5::bigint, answer FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
       AS x(account, key, hash, answer) ORDER BY account, key COLLATE "C"
     ON CONFLICT (account, key) DO UPDATE SET hash = excluded.hash, at = excluded.at, answer = excluded.answer
       WHERE idem.at <= $6::bigint RETURNING account`),
-  bulks: sql(`SELECT ${BULK} FROM bulk b JOIN unnest($1::bigint[], $2::text[]) AS x(account, id)
-      ON b.account = x.account AND b.id = x.id ORDER BY b.no FOR KEY SHARE OF b`),
+  bulks: sql(`SELECT ${BULK} FROM (SELECT f.no FROM unnest($1::bigint[], $2::text[]) AS x(account, id)
+      CROSS JOIN LATERAL (SELECT no FROM bulk r WHERE r.account = x.account AND r.id = x.id OFFSET 0) f ORDER BY f.no OFFSET 0) f
+    CROSS JOIN LATERAL (SELECT * FROM bulk r WHERE r.no = f.no FOR KEY SHARE) b ORDER BY b.no`),
   // A limit that changes moves the bucket: nobody may claim by the old one meanwhile.
   bulksLock: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) ORDER BY b.no FOR NO KEY UPDATE OF b`),
   // Runs that wait for a turn of the old pace are told by the sweep.
@@ -40,8 +43,10 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::float8[], $7::float8[], $8::bigint[], $9::text[])
       AS x(no, account, id, send_at, interval_us, next_us, limited_at, speed)
     ORDER BY account, id COLLATE "C" ON CONFLICT DO NOTHING RETURNING no`),
-  uploads: sql(`SELECT u.account, u.id, u.hash, u.content_type, u.name FROM upload u
-    JOIN unnest($1::bigint[], $2::text[]) AS x(account, id) ON u.account = x.account AND u.id = x.id WHERE u.expires_at > $3`),
+  uploads:
+    sql(`SELECT u.account, u.id, u.hash, u.content_type, u.name FROM unnest($1::bigint[], $2::text[]) AS x(account, id)
+    CROSS JOIN LATERAL (SELECT account, id, hash, content_type, name FROM upload r
+      WHERE r.account = x.account AND r.id = x.id AND r.expires_at > $3 OFFSET 0) u`),
   // In one order everywhere, so that two nodes cannot wait for each other.
   keys: sql(`INSERT INTO message_key (account, key, no) SELECT account, key, no
     FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS x(account, key, no) ORDER BY account, key COLLATE "C", no

@@ -62,8 +62,9 @@ const FLIPS = 10_000;
 const SQL = {
   turns: sql(`SELECT account, low_at FROM turn WHERE lane = $1 AND due_at <= $2 ORDER BY due_at, seq LIMIT ${TURNS}`),
   lines:
-    sql(`SELECT l.no, l.account, l.bulk, l.low_at FROM unnest($2::bigint[], $5::bigint[]) WITH ORDINALITY AS a(account, low_at, place)
-    CROSS JOIN LATERAL (SELECT n.no, n.account, n.bulk, n.low_at, n.due_at, n.seq FROM line n
+    sql(`SELECT l.no, l.account, l.bulk, l.low_at, l.tried FROM unnest($2::bigint[], $5::bigint[]) WITH ORDINALITY AS a(account, low_at, place)
+    CROSS JOIN LATERAL (SELECT n.no, n.account, n.bulk, n.low_at, n.due_at, n.seq,
+        EXISTS (SELECT 1 FROM retry t WHERE t.line = n.no AND t.due_at >= n.low_at AND t.due_at <= $3) AS tried FROM line n
       WHERE n.lane = $1 AND n.account = a.account AND n.due_at >= a.low_at AND n.due_at <= $3 ORDER BY n.due_at, n.seq LIMIT $4
       FOR NO KEY UPDATE SKIP LOCKED) l ORDER BY a.place, l.due_at, l.seq`),
   bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
@@ -325,7 +326,8 @@ export function createClaim(lines: Lines) {
     if (turns.length === 0) return null;
     const accounts = turns.map((turn) => turn.account);
     const each = Math.max(1, Math.ceil(limit / accounts.length));
-    type LineRow = { no: number; account: number; bulk: number; low_at: number };
+    // tried = a retry is due. One that comes after this look has a wake, which the next claim takes.
+    type LineRow = { no: number; account: number; bulk: number; low_at: number; tried: boolean };
     const locked = await tx.query<LineRow>(SQL.lines, [
       lane,
       list(accounts),
@@ -355,7 +357,8 @@ export function createClaim(lines: Lines) {
     const depth = Math.min(DEPTH_MAX, Math.max(2, Math.ceil((2 * limit) / serving.size)));
     const runs = (await tx.query<RunColumns>(SQL.runs, [nos, tx.now, depth, lows])).map(toRun);
     for (const run of runs) serving.get(run.line)?.runs.push(run);
-    const retries = await tx.query<RetryRow>(SQL.retries, [nos, tx.now, depth, lows]);
+    const tried = locked.some((line) => line.tried);
+    const retries = tried ? await tx.query<RetryRow>(SQL.retries, [nos, tx.now, depth, lows]) : [];
     for (const retry of retries) serving.get(retry.line)?.retries.push(retry);
     const retryRuns =
       retries.length === 0
@@ -407,8 +410,7 @@ export function createClaim(lines: Lines) {
   return async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claims> {
     const claims: Claim[] = [];
     // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
-    if (!(await lines.tryTurns(tx, lane))) return { now: tx.now, claims, specs: [], nextDue: tx.now };
-    await lines.fold(tx, lane);
+    if (!(await lines.fold(tx, lane))) return { now: tx.now, claims, specs: [], nextDue: tx.now };
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
       const more = await round(tx, lane, limit - claims.length, leaseMs);
       if (more === null) break;

@@ -1,6 +1,6 @@
 /**
- * Which node serves which lane. Each node beats with the lanes it could serve; nodes whose beat is fresh share them evenly;
- * a lease that was not renewed in time is free. A lease is a matter of efficiency (one node feeds a carrier's connections),
+ * Which node serves which lane. Each node beats with the lanes it could serve; nodes whose beat is fresh share each carrier's
+ * lanes evenly (not all lanes together: then one node could get a busy carrier, another an idle one); a lease that was not renewed in time is free. A lease is a matter of efficiency (one node feeds a carrier's connections),
  * not of safety: claims of two nodes on one lane pass each other by their row locks.
  */
 import { LEASE_LOCK } from './schema.ts';
@@ -13,6 +13,7 @@ const SQL = {
   release: sql('DELETE FROM lane_lease WHERE node = $1'),
   dead: sql('DELETE FROM node WHERE until <= $1'),
   nodes: sql('SELECT name FROM node ORDER BY name'),
+  carriers: sql('SELECT no, carrier FROM lane WHERE no = ANY($1::bigint[]) ORDER BY no'),
   leases: sql('SELECT lane, node, until FROM lane_lease WHERE lane = ANY($1::bigint[]) ORDER BY lane'),
   take: sql(`INSERT INTO lane_lease (lane, node, until) SELECT lane, $2, $3::bigint FROM unnest($1::bigint[]) AS x(lane)
     ON CONFLICT (lane) DO UPDATE SET node = excluded.node, until = excluded.until`),
@@ -37,14 +38,21 @@ export async function laneLease(tx: Tx, node: string, lanes: number[], ttlMs: nu
   const nodes = (await tx.query<{ name: string }>(SQL.nodes)).map((row) => row.name);
   const leases = await tx.query<{ lane: number; node: string; until: number }>(SQL.leases, [list(lanes)]);
   const holder = new Map(leases.filter((lease) => lease.until > tx.now).map((lease) => [lease.lane, lease.node]));
-  // The first nodes by name get one more where the lanes do not divide evenly.
-  const place = nodes.indexOf(node);
-  const share = Math.floor(lanes.length / nodes.length) + (place < lanes.length % nodes.length ? 1 : 0);
-  const ordered = [...lanes].sort((a, b) => a - b);
-  const mine = ordered.filter((lane) => holder.get(lane) === node).slice(0, share);
-  for (const lane of ordered) {
-    if (mine.length >= share) break;
-    if (!holder.has(lane)) mine.push(lane);
+  const carriers = new Map<string, number[]>();
+  for (const { no, carrier } of await tx.query<{ no: number; carrier: string }>(SQL.carriers, [list(lanes)])) {
+    const own = carriers.get(carrier);
+    if (own) own.push(no);
+    else carriers.set(carrier, [no]);
+  }
+  // Where a carrier's lanes do not divide evenly, other nodes get one more of each carrier.
+  let place = nodes.indexOf(node);
+  const mine: number[] = [];
+  for (const own of carriers.values()) {
+    const more = place++ % nodes.length < own.length % nodes.length ? 1 : 0;
+    const share = Math.floor(own.length / nodes.length) + more;
+    const held = own.filter((lane) => holder.get(lane) === node).slice(0, share);
+    const free = own.filter((lane) => !holder.has(lane)).slice(0, share - held.length);
+    mine.push(...held, ...free);
   }
   await tx.query(SQL.giveUp, [node, list(mine)]);
   if (mine.length > 0) await tx.query(SQL.take, [list(mine), node, until]);

@@ -54,7 +54,6 @@ const SQL = {
         (SELECT min(t.due_at) FROM retry t WHERE t.line = l.no AND t.due_at >= least(l.low_at, $4::bigint))) AS due OFFSET 0) d)
     FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq) WHERE l.no = x.no AND l.no = ANY($1::bigint[])`),
   // One at a time moves the turns of a lane: locks of single rows, taken as a claim finds them, would cross another's.
-  turnsTry: sql(`SELECT pg_try_advisory_xact_lock(${TURN_LOCK}, $1::integer) AS ours`),
   turnsLock: sql(`SELECT pg_advisory_xact_lock(${TURN_LOCK}, $1::integer)`),
   turnRest: sql(`UPDATE turn t SET seq = x.seq, (due_at, low_at) = (
       SELECT CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, $4::bigint) END, least(d.due, $4::bigint)
@@ -62,11 +61,14 @@ const SQL = {
         WHERE l.lane = $1 AND l.account = t.account AND l.due_at >= least(t.low_at, $5::bigint) OFFSET 0) d)
     FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq)
     WHERE t.lane = $1 AND t.account = x.account AND t.account = ANY($2::bigint[])`),
-  // Wakes of a lane and their lines, locked first, so the update sees the due_at that the last claim left. One by one: as a
-  // join, it reads all lines there are.
-  waking: sql(`SELECT w.no, w.line, w.due_at, l.no AS locked
-    FROM (SELECT no, line, due_at FROM wake WHERE lane = $1 AND no > $2 ORDER BY no LIMIT ${WAKES}) w
-    LEFT JOIN LATERAL (SELECT r.no FROM line r WHERE r.no = w.line FOR NO KEY UPDATE SKIP LOCKED) l ON true ORDER BY w.no`),
+  // The turns if nobody has them; then wakes of the lane and their lines, locked first, so the update sees the due_at that the
+  // last claim left. Line by line: as a join, it reads all lines there are.
+  waking: sql(`SELECT o.ours, w.no, w.line, w.due_at, w.locked
+    FROM (SELECT pg_try_advisory_xact_lock(${TURN_LOCK}, $3::integer) AS ours OFFSET 0) o
+    LEFT JOIN LATERAL (SELECT a.no, a.line, a.due_at, l.no AS locked
+      FROM (SELECT no, line, due_at FROM wake WHERE o.ours AND lane = $1 AND no > $2 ORDER BY no LIMIT ${WAKES}) a
+      LEFT JOIN LATERAL (SELECT r.no FROM line r WHERE r.no = a.line FOR NO KEY UPDATE SKIP LOCKED) l ON true
+    ) w ON true ORDER BY w.no`),
   fold: sql(`WITH taken AS (DELETE FROM wake WHERE no = ANY($1::bigint[]) RETURNING line, due_at),
       first AS (SELECT line, min(due_at) AS due_at FROM taken GROUP BY line)
     UPDATE line l SET low_at = least(l.low_at, f.due_at),
@@ -223,11 +225,6 @@ export function createLines(clock: Clock) {
       await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now, since]);
     },
 
-    /** Whether this transaction may move the turns of a lane; false = another is doing so. */
-    async tryTurns(tx: Tx, lane: number): Promise<boolean> {
-      return (await tx.query<{ ours: boolean }>(SQL.turnsTry, [lane]))[0]?.ours === true;
-    },
-
     /** Likewise for accounts' turns on a lane. Lanes in ascending order. */
     async restTurns(tx: Tx, lane: number, accounts: number[]): Promise<void> {
       if (accounts.length === 0) return;
@@ -235,23 +232,30 @@ export function createLines(clock: Clock) {
       await lines.restOwnTurns(tx, lane, accounts, 0);
     },
 
-    /** Likewise by who had the turns from `tryTurns` before it touched a line; it made none due before `since`. */
+    /** Likewise by who had the turns from `fold` before it touched a line; it made none due before `since`. */
     async restOwnTurns(tx: Tx, lane: number, accounts: number[], since: number): Promise<void> {
       if (accounts.length === 0) return;
       const unique = [...new Set(accounts)];
       await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now, since]);
     },
 
-    /** Takes the lane's wake rows whose lines nobody else serves now. */
-    async fold(tx: Tx, lane: number): Promise<void> {
+    /**
+     * Takes the turns of a lane, then its wake rows whose lines nobody else holds now. False = another transaction has the
+     * turns; it is not waited for.
+     */
+    async fold(tx: Tx, lane: number): Promise<boolean> {
       type Row = { no: number; line: number; due_at: number; locked: number | null };
-      const { head, at, rows } = await scan(
+      type Found = { ours: boolean } & (Row | { no: null });
+      const scanned = await scan(
         lane,
-        (floor) => tx.query<Row>(SQL.waking, [lane, floor]),
+        (floor) => tx.query<Found>(SQL.waking, [lane, floor, lane]),
         (row) => row.no,
       );
+      if (!scanned.rows[0]?.ours) return false;
+      const { head, at } = scanned;
+      const rows = scanned.rows.filter((row): row is Row & { ours: boolean } => row.no !== null);
       const taken = rows.filter((row) => row.locked !== null);
-      if (taken.length === 0) return;
+      if (taken.length === 0) return true;
       const woken = await tx.query<{ account: number }>(SQL.fold, [
         list(taken.map((row) => row.no)),
         list([...new Set(taken.map((row) => row.line))]),
@@ -271,6 +275,7 @@ export function createLines(clock: Clock) {
         if (head.taken) head.floor = Math.max(head.floor, head.taken.no);
         head.taken = { at, no };
       });
+      return true;
     },
 
     /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */

@@ -15,6 +15,7 @@ import {
   type Accept,
   type BulkChange,
   type BulkName,
+  type Claims,
   type Hint,
   type Key,
   type MediaOutcome,
@@ -237,6 +238,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   // ------------------------------------------------------------------------------------------------------------- verbs
 
   const lines = createLines(clock);
+  /** Lanes whose last claim left something that is due. */
+  const busy = new Set<number>();
   const events = createEvents();
   const bulks = createBulks(lines, events);
   const accept = createAccept(lines, events, bulks.generated);
@@ -440,11 +443,16 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     putUpload: (upload) => works.push({ verb: 'putUpload', upload }),
     content: (hash) => content(reader(), hash),
     async claim(lane, limit, leaseMs) {
-      // An idle lane costs a read, not a commit.
-      const { now, woken, due } = await lines.peek(asker(link.claim), lane);
-      const at = nowOf(now);
-      if (!woken && (due === null || due > at)) return { now: at, claims: [], specs: [], nextDue: due };
-      return claims.push({ lane, limit, leaseMs });
+      // An idle lane costs a read, not a commit; one that had more a moment ago is not asked.
+      if (!busy.has(lane)) {
+        const { now, woken, due } = await lines.peek(asker(link.claim), lane);
+        const at = nowOf(now);
+        if (!woken && (due === null || due > at)) return { now: at, claims: [], specs: [], nextDue: due };
+      }
+      busy.delete(lane);
+      const found = await claims.push<Claims>({ lane, limit, leaseMs });
+      if (found.claims.length > 0 && found.nextDue !== null && found.nextDue <= found.now) busy.add(lane);
+      return found;
     },
     settle: (arg) => backs.push({ verb: 'settle', arg }),
     release: (list, until) => backs.push({ verb: 'release', arg: { claims: list, until } }),
