@@ -295,7 +295,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'pause-ignored-by-retries',
     what: 'what comes back to be tried again wakes its line, paused or not',
-    seed: 1,
+    seed: 9,
     op: trigger(`retry_wakes AFTER INSERT ON retry BEGIN
       UPDATE line SET due_at = new.due_at WHERE no = new.line AND paused = 1;
       UPDATE turn SET due_at = min(ifnull(due_at, new.due_at), new.due_at)
@@ -304,7 +304,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'cancel-leaves-lines',
     what: 'a cancel ends what waits, and its lines go on until that is done',
-    seed: 1,
+    seed: 37,
     done: afterSteering('cancel', (db, bulk) => {
       db.prepare('UPDATE line SET paused = 0, due_at = 0 WHERE bulk = ?').run(bulk);
       db.exec('UPDATE turn SET due_at = 0 WHERE (lane, account) IN (SELECT lane, account FROM line WHERE due_at = 0)');
@@ -319,15 +319,9 @@ export const BUGS: readonly Planted[] = [
     }),
   },
   {
-    name: 'no-recall',
-    what: 'what was in flight when its bulk was cancelled is not looked at again',
-    seed: 1,
-    op: trigger('no_recall BEFORE INSERT ON recall BEGIN SELECT raise(IGNORE); END'),
-  },
-  {
     name: 'drain-stops-at-first-page',
     what: 'a steering is brought to the first request of its bulk only',
-    seed: 1,
+    seed: 8,
     // The other requests are hidden while the sweep walks.
     op: rows('sweep', (db) => {
       db.exec(`UPDATE spec SET bulk = -bulk WHERE bulk IN (SELECT no FROM bulk WHERE drain IS NOT NULL)
@@ -341,22 +335,15 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'adopt-without-deadline',
     what: 'a move takes the end of their validity from those that have left',
-    seed: 1,
+    seed: 9,
     op: trigger(`no_deadline BEFORE INSERT ON deadline WHEN new.error IS NULL AND EXISTS (SELECT 1 FROM run r JOIN line l ON
       l.no = r.line JOIN bulk b ON b.no = l.bulk WHERE r.no = new.run AND new.first = r.no AND r.moves < b.moves)
       BEGIN SELECT raise(IGNORE); END`),
   },
   {
-    name: 'move-keeps-old-validity',
-    what: 'what never left keeps the end of its validity when its bulk is moved',
-    seed: 1,
-    op: trigger(`old_validity AFTER UPDATE OF moves ON run WHEN new.moves > old.moves BEGIN
-      UPDATE run SET validity = max(1000, old.opens_at + old.validity - new.opens_at) WHERE no = new.no; END`),
-  },
-  {
     name: 'move-ignored-by-retries',
     what: 'what is to be tried again does not wait for the moved sendAt',
-    seed: 1,
+    seed: 2,
     op: rows('claim', (db) => {
       db.exec(`UPDATE run SET opens_at = 0, moves = 1000000 WHERE next >= "end" AND no IN (SELECT run FROM retry);
         UPDATE line SET due_at = 0 WHERE paused = 0 AND bulk IS NOT NULL AND no IN (SELECT line FROM retry);
@@ -364,16 +351,9 @@ export const BUGS: readonly Planted[] = [
     }),
   },
   {
-    name: 'move-not-given-to-retries',
-    what: 'what waits to be tried again is not told of a new sendAt or limit',
-    seed: 1,
-    op: trigger(`not_freed AFTER UPDATE OF free_at ON retry WHEN new.free_at IS NULL AND old.free_at IS NOT NULL BEGIN
-      UPDATE retry SET due_at = old.due_at WHERE leader = new.leader; END`),
-  },
-  {
     name: 'move-unheard',
     what: 'a bulk that is moved to an earlier instant is looked at when it was due before',
-    seed: 1,
+    seed: 7,
     done: afterSteering('reschedule', (db, bulk) => {
       db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
     }),
@@ -381,19 +361,19 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'move-given-to-join',
     what: 'a request that joins a moved bulk takes the sendAt of the bulk for its own',
-    seed: 1,
+    seed: 9,
     op: trigger('join_moved AFTER INSERT ON run BEGIN UPDATE run SET moves = 0 WHERE no = new.no; END'),
   },
   {
     name: 'bucket-reset',
     what: 'a new limit forgets the last turn',
-    seed: 1,
+    seed: 9,
     done: afterSteering('limit', (db, bulk) => void db.prepare('UPDATE bulk SET next_us = 0 WHERE no = ?').run(bulk)),
   },
   {
     name: 'limit-unheard',
     what: 'a faster limit is not told to what waits for its turn',
-    seed: 1,
+    seed: 9,
     done: afterSteering('limit', (db, bulk) => {
       db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
     }),

@@ -201,7 +201,12 @@ export class Bulks {
   startOf(fact: Fact): number | null {
     if (fact.bulk.limits.length > 0) return null;
     const { left } = fact;
-    return this.#start(fact, fact.bulk.moves.findLast((move) => left === null || move.seq < left) ?? null);
+    const last = fact.events.at(-1);
+    const ended = last?.final ? last.at : Number.POSITIVE_INFINITY;
+    return this.#start(
+      fact,
+      fact.bulk.moves.findLast((move) => move.at < ended && (left === null || move.seq < left)) ?? null,
+    );
   }
 
   #start(fact: Fact, move: { seq: number; sendAt: number } | null): number | null {
