@@ -161,7 +161,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'window-ignored-on-retry',
     what: 'a retry does not look at the delivery window',
-    seed: 4,
+    seed: 35,
     op: rows('claim', (db) => {
       db.exec('UPDATE run SET days = NULL WHERE next >= "end" AND no IN (SELECT run FROM retry)');
     }),
@@ -220,7 +220,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'claim-used-after-pause',
     what: 'the clock that ages claims stands still while the process does',
-    seed: 2,
+    seed: 10,
     sleepyClock: true,
   },
   {
@@ -295,7 +295,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'pause-ignored-by-retries',
     what: 'what comes back to be tried again wakes its line, paused or not',
-    seed: 9,
+    seed: 39,
     op: trigger(`retry_wakes AFTER INSERT ON retry BEGIN
       UPDATE line SET due_at = new.due_at WHERE no = new.line AND paused = 1;
       UPDATE turn SET due_at = min(ifnull(due_at, new.due_at), new.due_at)
@@ -313,7 +313,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'cancel-not-brought-home',
     what: 'what waits in a cancelled bulk is forgotten',
-    seed: 1,
+    seed: 2,
     done: afterSteering('cancel', (db, bulk) => {
       db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
     }),
@@ -367,7 +367,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'bucket-reset',
     what: 'a new limit forgets the last turn',
-    seed: 9,
+    seed: 28,
     done: afterSteering('limit', (db, bulk) => void db.prepare('UPDATE bulk SET next_us = 0 WHERE no = ?').run(bulk)),
   },
   {
