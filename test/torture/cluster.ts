@@ -13,6 +13,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 
+/** How long a server may take to end before it is told harder. */
+const END_MS = 20_000;
 const START_MS = 60_000;
 /** Where distributions that keep several versions put the server's programs. */
 const VERSIONS = '/usr/lib/postgresql';
@@ -112,8 +114,13 @@ export async function startCluster(databases: string[], parent = tmpdir()): Prom
 
   async function end(signal: NodeJS.Signals): Promise<void> {
     if (!server || !running()) return;
-    const gone = once(server, 'exit');
-    server.kill(signal);
+    const gone = once(server, 'exit').then(() => true);
+    // A server that was hurt a moment before may miss the signal to its checkpointer and never end: then harder.
+    for (const harder of [signal, 'SIGQUIT', 'SIGKILL'] as const) {
+      server.kill(harder);
+      const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), END_MS));
+      if (await Promise.race([gone, late])) return;
+    }
     await gone;
   }
 
