@@ -122,3 +122,24 @@ export function whyWaiting(
   if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
   return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
 }
+
+/** Submissions one account may take before the next account's turn, and one line before the next line's. */
+export const ACCOUNT_QUANTUM = 32;
+export const LINE_QUANTUM = 16;
+/** How far ahead slots of a speed limit are handed out, with their instants. */
+export const AHEAD_MS = 250;
+
+/** A row of `retry`, as both engines read it: what waits for its next attempt. */
+export interface RetryRow {
+  leader: number;
+  line: number;
+  run: number;
+  members: number;
+  /** Members of the last submission. */
+  sent: number;
+  generation: number;
+  attempts: number;
+  held: number;
+  valid_until: number;
+  due_at: number;
+}

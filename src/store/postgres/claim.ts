@@ -7,11 +7,13 @@
  * Several nodes may claim one lane: who comes while another is at work there is given nothing, due at once. Lines are locked
  * all the same, for those who steer and sweep.
  */
+
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
 import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
+import { ACCOUNT_QUANTUM, AHEAD_MS, LINE_QUANTUM, type RetryRow } from '../waiting.ts';
 import type { Lines } from './lines.ts';
 import { readSpecs } from './rows.ts';
 import {
@@ -27,30 +29,11 @@ import {
 } from './runs.ts';
 import { byKey, list, sql, type Tx } from './tx.ts';
 
-/** Submissions one account may take before the next account's turn, and one line before the next line's. */
-const ACCOUNT_QUANTUM = 32;
-const LINE_QUANTUM = 16;
-/** How far ahead slots of a speed limit are handed out, with their instants. */
-const AHEAD_MS = 250;
 /** Runs of one line loaded in one round. */
 const DEPTH_MAX = 256;
 /** Accounts looked at in one round, and rounds in one claim. */
 const TURNS = 64;
 const ROUNDS = 6;
-
-export interface RetryRow {
-  leader: number;
-  line: number;
-  run: number;
-  members: number;
-  /** Members of the last submission. */
-  sent: number;
-  generation: number;
-  attempts: number;
-  held: number;
-  valid_until: number;
-  due_at: number;
-}
 
 /** Columns of `retry t`. */
 export const RETRY =

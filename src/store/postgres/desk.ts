@@ -9,7 +9,8 @@ import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retr
 import { STATE } from '../../domain/status.ts';
 import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
 import { REPORTED_MAX, type Reported } from '../contract.ts';
-import { RETRY, type RetryRow } from './claim.ts';
+import type { RetryRow } from '../waiting.ts';
+import { RETRY } from './claim.ts';
 import type { Words } from './ends.ts';
 import type { Changes, Live } from './events.ts';
 import type { Lines, Wake } from './lines.ts';

@@ -3,35 +3,17 @@
  * The pure `admit` decides for a run; cursor, lease, token and the bulk's rate bucket move in the caller's transaction,
  * so a crash loses nobody. A fresh message costs one flight row; a run of ten thousand costs one cursor.
  */
+
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
 import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
+import { ACCOUNT_QUANTUM, AHEAD_MS, LINE_QUANTUM, type RetryRow } from '../waiting.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Reads } from './rows.ts';
 import type { BulkRow, RunRow, Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
-
-/** Submissions one account may take before the next account's turn, and one line before the next line's. */
-const ACCOUNT_QUANTUM = 32;
-const LINE_QUANTUM = 16;
-/** How far ahead slots of a speed limit are handed out, with their instants. */
-const AHEAD_MS = 250;
-
-export interface RetryRow {
-  leader: number;
-  line: number;
-  run: number;
-  members: number;
-  /** Members of the last submission. */
-  sent: number;
-  generation: number;
-  attempts: number;
-  held: number;
-  valid_until: number;
-  due_at: number;
-}
 
 export const RETRY = 'leader, line, run, members, sent, generation, attempts, held, valid_until, due_at';
 
