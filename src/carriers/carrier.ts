@@ -2,7 +2,7 @@
  * The contract between dispatch and whatever carries messages away. A carrier knows one peer and one protocol; it knows no
  * store, no lane, no status and no retry. What the peer tells later (reports) does not come this way: see the listeners.
  */
-import type { Outcome, Submission } from '../domain/submission.ts';
+import type { Outcome, SmsSubmission, Submission } from '../domain/submission.ts';
 
 /**
  * One configured way to a mobile network.
@@ -20,10 +20,22 @@ import type { Outcome, Submission } from '../domain/submission.ts';
  * - Any number may run at a time (dispatch keeps to the configured concurrency). The submission is not changed, and
  *   `submission.parts` is the same array for all messages of one content, so encodings may be cached by its identity.
  */
-export interface Carrier {
+export interface Carrier<S = Submission> {
   /** The configured name; reports arrive under it. */
   readonly name: string;
-  submit(submission: Submission, signal: AbortSignal): Promise<Outcome>;
+  submit(submission: S, signal: AbortSignal): Promise<Outcome>;
+  /**
+   * Calls a submission back (its bulk was cancelled): whether the carrier says that it will not be delivered. Never rejects; false
+   * where the carrier cannot or does not answer, since only a report tells then.
+   */
+  cancel?(
+    carrierMessageId: string,
+    submission: { transactionId: string; sender: string },
+    signal: AbortSignal,
+  ): Promise<boolean>;
   /** Lets go of connections. No submit may be running or follow. */
   close?(): Promise<void>;
 }
+
+/** A way for the SMS failover. */
+export type SmsCarrier = Carrier<SmsSubmission>;

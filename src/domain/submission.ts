@@ -26,6 +26,48 @@ export interface Submission {
   /** Epoch ms; the carrier must not deliver later. */
   validUntil: number;
   campaignReferenceId?: string;
+  /** `regional.southKorea.resellerCode`, for carriers that want it. */
+  resellerCode?: number;
+}
+
+/** One attempt to hand one SMS to a carrier: the failover leg of a message. */
+export interface SmsSubmission {
+  /** Ours; the same for every attempt whose predecessor may have reached the carrier. */
+  transactionId: string;
+  sender: string;
+  /** Digits without `+`, or a short code. */
+  recipient: string;
+  /** Whole; the carrier splits it into segments. */
+  text: string;
+  /** Epoch ms; the carrier must not deliver later. */
+  validUntil: number;
+  campaignReferenceId?: string;
+  /** `regional.southKorea.resellerCode`, for carriers that want it. */
+  resellerCode?: number;
+}
+
+/**
+ * What a handset sent, as a carrier tells it (MM7 DeliverReq, SMPP deliver_sm that is no receipt). The store drops repetitions by
+ * (carrier, id).
+ */
+export interface CarrierInbound {
+  /** Name of the configured carrier that told it. */
+  carrier: string;
+  channel: 'MMS' | 'SMS';
+  /** The carrier's own id of the message, or one made from its bytes where it gives none. */
+  id: string;
+  /** Digits without `+`, or as the carrier wrote it where it is no number; '' = not told. */
+  from: string;
+  /** Our number first, where it is told which one that is. */
+  to: string[];
+  cc: string[];
+  subject?: string;
+  /** Without the presentation. */
+  parts: Part[];
+  /** The carrier message id of the message it answers, where the carrier says so (LinkedID). */
+  answers?: string;
+  /** Epoch ms by the carrier's clock. */
+  at?: number;
 }
 
 /** Why an attempt failed: `id` from the error table (`domain/codes.ts`), `words` = the carrier's own code and text. */
