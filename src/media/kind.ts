@@ -1,7 +1,8 @@
 /**
  * What fetched bytes are. The bytes themselves are believed first (their magic numbers), then the server, then the
  * customer, because servers mislabel media and customers guess. A web page in the place of media (a login, an error told with
- * status 200, a share page) is the commonest mistake of all and is refused, so that no handset gets HTML.
+ * status 200, a share page) is the commonest mistake of all and is refused, so that no handset gets HTML; so is a text where
+ * the customer announced a picture, a sound or a video, and a "picture" whose bytes are none.
  *
  * Promises: pure but for file-type's promise; looks at no more than the head of large bodies. A content type that comes out
  * has no characters that could break a header.
@@ -27,6 +28,16 @@ const PAGES = new Set(['text/html', 'application/xhtml+xml']);
 const OTHERS = new Set(['application/pdf', 'application/smil', 'application/vnd.apple.pkpass', 'application/ogg']);
 /** Sniffed as the container that they are. */
 const INSIDE: Record<string, string> = { 'application/vnd.apple.pkpass': 'application/zip' };
+/** Their bytes are always known when they are what they say. */
+const ALWAYS_KNOWN = new Set([
+  'image/jpeg',
+  'image/jpg',
+  'image/png',
+  'image/gif',
+  'image/webp',
+  'video/mp4',
+  'application/pdf',
+]);
 const HEAD = 1024;
 
 /** `text/plain; charset=utf-8` in lower case, or null where it is no content type or a vague one. */
@@ -86,20 +97,18 @@ export async function kindOf(bytes: Uint8Array, served: string | undefined, decl
   const said = byServer ?? byCustomer;
   // text/plain is what servers say when they do not know.
   const better = said?.type === 'text/plain' && byCustomer !== null ? { ...byCustomer, charset: said.charset } : said;
+  const isSeen = byCustomer !== null && /^(?:image|audio|video)\//.test(byCustomer.type);
   if (better === null) {
-    return isText(bytes)
-      ? { ok: true, contentType: 'text/plain; charset=utf-8' }
-      : { ok: false, words: 'nobody says what the link answered, and it cannot be told from the bytes' };
+    if (isText(bytes)) return { ok: true, contentType: 'text/plain; charset=utf-8' };
+    return { ok: false, words: 'nobody says what the link answered, and it cannot be told from the bytes' };
+  }
+  if (ALWAYS_KNOWN.has(better.type)) return { ok: false, words: `the link answered bytes that are not ${better.type}` };
+  if (isSeen && better.type.startsWith('text/')) {
+    return { ok: false, words: `the link answered ${better.type} instead of ${byCustomer.type}` };
   }
   if (!mayGo(better.type)) return { ok: false, words: `the link answered ${better.type}` };
   if (better.type.startsWith('text/') && !isText(bytes) && better.charset === null) {
     return { ok: false, words: `the link answered bytes that are not ${better.type}` };
   }
   return { ok: true, contentType: better.charset === null ? better.type : `${better.type}; charset=${better.charset}` };
-}
-
-/** The last part of a URL's path where it is a plain file name, else ''. */
-export function nameOf(url: string): string {
-  const last = URL.parse(url)?.pathname.split('/').at(-1) ?? '';
-  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(last) ? last : '';
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { nameOf } from '../domain/content.ts';
 import { realEnv, type TestEnv, testEnv } from '../env.ts';
 import {
   type CallFault,
@@ -11,7 +12,7 @@ import {
   type FetchOptions,
 } from '../net/outbound.ts';
 import type { MediaJob, MediaOutcome } from '../store/contract.ts';
-import { kindOf, nameOf } from './kind.ts';
+import { kindOf } from './kind.ts';
 import { createMedia, type MediaOptions } from './media.ts';
 
 const PNG = Buffer.from('89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489', 'hex');
@@ -34,8 +35,7 @@ function jobStore(env: TestEnv) {
       for (const row of rows.values()) {
         if (row.dueAt === null || row.dueAt > now || jobs.length >= limit) continue;
         row.dueAt = now + leaseMs;
-        row.tries += 1;
-        jobs.push({ ...row.job, tries: row.tries });
+        jobs.push({ ...row.job, tries: row.tries + 1 });
       }
       const due = [...rows.values()].flatMap((row) => (row.dueAt === null ? [] : [row.dueAt]));
       return { now, jobs, nextDue: due.length > 0 ? Math.min(...due) : null };
@@ -44,18 +44,26 @@ function jobStore(env: TestEnv) {
       const name = `${spec}/${segment}`;
       settled.push({ job: name, outcome, at: env.clock.now() });
       const row = rows.get(name);
+      if (row && outcome.kind === 'again') row.tries += 1;
       if (row) row.dueAt = outcome.kind === 'again' ? env.clock.now() + outcome.afterMs : null;
     },
     putContent: async (hash, bytes) => void content.set(hash, bytes),
+    content: async (hash) => content.get(hash) ?? null,
     onHint: (listener) => void hints.push(() => listener({ kind: 'media' })),
   };
   return {
     store,
     settled,
     content,
-    add(spec: number, url: string, contentType: string | null = null, segment = 0) {
-      rows.set(`${spec}/${segment}`, {
-        job: { spec, segment, url, contentType, validUntil: env.clock.now() + 1e9 },
+    add(
+      spec: number,
+      url: string,
+      contentType: string | null = null,
+      more: { account?: number; validityMs?: number } = {},
+    ) {
+      const { account = 1, validityMs = 48 * 3_600_000 } = more;
+      rows.set(`${spec}/0`, {
+        job: { spec, segment: 0, account, url, contentType, validUntil: env.clock.now() + validityMs },
         tries: 0,
         dueAt: env.clock.now(),
       });
@@ -151,7 +159,7 @@ describe('a link', () => {
     }
   });
 
-  it('is tried again where that may help, five times in about a minute, then failed for good', async () => {
+  it('is tried again where that may help, ever more rarely, as long as its message is worth sending', async () => {
     const cases: [Fetched | CallFault, number][] = [
       [ok(PNG, 'image/png', 503), 15024],
       [ok(PNG, 'image/png', 429), 15024],
@@ -166,17 +174,145 @@ describe('a link', () => {
       const web = site(env, () => result);
       const media = createMedia({ store, outbound: web, env });
       media.start();
-      add(1, 'https://cdn.example/cat.png');
-      await env.clock.advance(600_000);
-      expect(settled.map(({ outcome }) => outcome.kind)).toEqual(['again', 'again', 'again', 'again', 'failed']);
-      expect(settled.at(-1)?.outcome).toMatchObject({ error });
+      const begun = env.clock.now();
+      add(1, 'https://cdn.example/cat.png', null, { validityMs: 600_000 });
+      await env.clock.advance(3_600_000);
       const gaps = web.calls.slice(1).map((call, i) => Math.round((call.at - (web.calls[i]?.at as number)) / 1_000));
-      expect(gaps).toEqual([2, 5, 15, 30]);
+      // The last one comes while there is still time to send.
+      expect(gaps).toEqual([2, 5, 15, 30, 60, 120, 300, 58]);
+      expect(settled.map(({ outcome }) => outcome.kind)).toEqual([...gaps.map(() => 'again'), 'failed']);
+      expect(settled.at(-1)?.outcome).toMatchObject({ error });
+      expect((settled.at(-1)?.at as number) - begun).toBeLessThan(600_000);
       await media.stop();
     }
   });
 
-  it('that comes back is taken, and waits as long as the server asks, at most a minute', async () => {
+  it('is not tried again where the message would not outlive the wait', async () => {
+    const env = testEnv();
+    const { store, settled, add } = jobStore(env);
+    const media = createMedia({ store, outbound: site(env, () => bad('connect')), env });
+    media.start();
+    add(1, 'https://cdn.example/cat.png', null, { validityMs: 10_500 });
+    await env.clock.advance(60_000);
+    expect(settled.map(({ outcome }) => outcome)).toMatchObject([{ kind: 'failed', error: 15024 }]);
+    await media.stop();
+  });
+
+  it('is not fetched for one account because another one did', async () => {
+    const env = testEnv();
+    const { store, settled, add } = jobStore(env);
+    const web = site(env, () => ok(PNG));
+    const media = createMedia({ store, outbound: web, env });
+    media.start();
+    add(1, 'https://cdn.example/cat.png', null, { account: 1 });
+    add(2, 'https://cdn.example/cat.png', null, { account: 2 });
+    await env.clock.advance(1_000);
+    expect([web.calls.length, settled.length]).toEqual([2, 2]);
+    await media.stop();
+  });
+
+  it('that failed is asked for once by the requests of a bulk that come together', async () => {
+    const env = testEnv();
+    const { store, settled, add } = jobStore(env);
+    const web = site(env, () => ok(PNG, 'image/png', 404));
+    const media = createMedia({ store, outbound: web, env });
+    media.start();
+    for (let spec = 1; spec <= 20; spec += 1) {
+      add(spec, 'https://cdn.example/cat.png');
+      await env.clock.advance(50);
+    }
+    await env.clock.advance(2_000);
+    expect([web.calls.length, settled.length]).toEqual([1, 20]);
+    add(21, 'https://cdn.example/cat.png');
+    await env.clock.advance(1_000);
+    expect(web.calls.length).toBe(2);
+    await media.stop();
+  });
+
+  describe('fetched before', () => {
+    const KNOWN = { etag: '"v1"', 'last-modified': 'Wed, 21 Oct 2015 07:28:00 GMT' };
+    const unchanged = (url = ''): Fetched => ({ ok: true, status: 304, headers: {}, body: new Uint8Array(0), url });
+
+    /** Fetches once, waits, and asks again with what the server answers then. */
+    async function twice(
+      first: Record<string, string>,
+      second: (asked: Record<string, string>) => Fetched | CallFault,
+      more: { waitMs?: number; between?: (content: Map<string, Uint8Array>) => void } = {},
+    ) {
+      const env = testEnv();
+      const { store, settled, content, add } = jobStore(env);
+      let n = 0;
+      const asked: Record<string, string>[] = [];
+      const web = {
+        fetch: async (_: string, options: FetchOptions) => {
+          const { 'user-agent': _agent, accept: _accept, ...rest } = options.headers ?? {};
+          asked.push(rest);
+          n += 1;
+          return n === 1 ? ok(PNG, 'image/png', 200, first) : second(rest);
+        },
+      };
+      const media = createMedia({ store, outbound: web, env });
+      media.start();
+      add(1, 'https://cdn.example/cat.png');
+      await env.clock.advance(more.waitMs ?? 3_600_000);
+      more.between?.(content);
+      add(2, 'https://cdn.example/cat.png');
+      await env.clock.advance(1_000);
+      await media.stop();
+      return { asked, outcomes: settled.map(({ outcome }) => outcome), content };
+    }
+    const conditional = { 'if-none-match': '"v1"', 'if-modified-since': KNOWN['last-modified'] };
+
+    it('is the same content where the server says that it has not changed', async () => {
+      const { asked, outcomes } = await twice(KNOWN, () => unchanged());
+      expect(asked).toEqual([{}, conditional]);
+      expect(outcomes[1]).toEqual(outcomes[0]);
+    });
+
+    it('is what the server gives now, where it has changed', async () => {
+      const { asked, outcomes } = await twice(KNOWN, () => ok(JPEG, 'image/jpeg'));
+      expect(asked).toEqual([{}, conditional]);
+      expect(outcomes[1]).toMatchObject({ kind: 'ready', contentType: 'image/jpeg' });
+    });
+
+    it('is fetched whole where the question leads nowhere', async () => {
+      const whole = (answer: Fetched | CallFault) => (headers: Record<string, string>) =>
+        'if-none-match' in headers ? answer : ok(JPEG, 'image/jpeg');
+      // Unchanged, but behind another redirect: the tag of another address.
+      for (const answer of [unchanged('https://elsewhere.example/'), ok(PNG, 'image/png', 412), bad('timeout')]) {
+        const { asked, outcomes } = await twice(KNOWN, whole(answer));
+        expect(asked).toEqual([{}, conditional, {}]);
+        expect(outcomes[1]).toMatchObject({ kind: 'ready', contentType: 'image/jpeg' });
+      }
+    });
+
+    it('is fetched whole where our copy is gone', async () => {
+      const { asked, outcomes } = await twice(
+        KNOWN,
+        (headers) => ('if-none-match' in headers ? unchanged() : ok(PNG)),
+        {
+          between: (content) => content.clear(),
+        },
+      );
+      expect(asked).toEqual([{}, conditional, {}]);
+      expect(outcomes[1]).toMatchObject({ kind: 'ready' });
+    });
+
+    it('is fetched whole after a day, or where nothing came to ask by', async () => {
+      expect((await twice(KNOWN, () => ok(PNG), { waitMs: 90_000_000 })).asked).toEqual([{}, {}]);
+      const nothing: Record<string, string>[] = [
+        {},
+        { etag: 'no quotes' },
+        { etag: '"a\r\nx: y"' },
+        { etag: `"${'x'.repeat(300)}"` },
+        { 'last-modified': '"evil\r\n"' },
+        { ...KNOWN, 'cache-control': 'private, No-Store' },
+      ];
+      for (const headers of nothing) expect((await twice(headers, () => ok(PNG))).asked).toEqual([{}, {}]);
+    });
+  });
+
+  it('that comes back is taken, and waits as long as the server asks, at most an hour', async () => {
     const env = testEnv();
     const { store, settled, add } = jobStore(env);
     let n = 0;
@@ -188,10 +324,10 @@ describe('a link', () => {
     const media = createMedia({ store, outbound: web, env });
     media.start();
     add(1, 'https://cdn.example/cat.png');
-    await env.clock.advance(100_000);
+    await env.clock.advance(4_000_000);
     expect(settled.map(({ outcome }) => outcome)).toMatchObject([
       { kind: 'again', afterMs: 10_000 },
-      { kind: 'again', afterMs: 60_000 },
+      { kind: 'again', afterMs: 3_600_000 },
       { kind: 'ready' },
     ]);
     await media.stop();
@@ -216,7 +352,8 @@ describe('room', () => {
     });
     const media = createMedia({ store, outbound: web, env });
     media.start();
-    for (let spec = 1; spec <= 100; spec += 1) add(spec, `https://hang.example/${spec}`);
+    for (let spec = 1; spec <= 100; spec += 1)
+      add(spec, `https://hang.example/${spec}`, null, { validityMs: 1_800_000 });
     for (let spec = 101; spec <= 200; spec += 1) add(spec, `https://h${spec}.example/x`);
     await env.clock.advance(2_000);
     expect(settled.filter(({ outcome }) => outcome.kind === 'ready')).toHaveLength(100);
@@ -224,6 +361,7 @@ describe('room', () => {
     await env.clock.advance(3_600_000);
     const ends = settled.filter(({ outcome }) => outcome.kind === 'failed').map(({ job }) => job);
     expect(new Set(ends).size).toBe(100);
+    expect(most).toBe(4);
     await media.stop();
   });
 });
@@ -319,6 +457,11 @@ describe('what bytes are', () => {
       [text('{"error":1}'), 'application/json', 'image/png'],
       [Buffer.from([0, 1, 2, 3, 4, 5, 6, 7]), undefined, null],
       [Buffer.from([0, 1, 2, 3, 4, 5, 6, 7]), 'text/plain', null],
+      [text('Not found'), 'text/plain', 'image/png'],
+      [text('Not found'), 'image/jpeg', null],
+      [text('quota exceeded'), undefined, 'video/mp4'],
+      [Buffer.from([0, 1, 2, 3, 4, 5, 6, 7]), 'image/gif', 'image/gif'],
+      [PNG.subarray(1), 'image/png', null],
     ];
     for (const [bytes, served, declared] of cases) {
       expect([served, declared, await kindOf(bytes, served, declared)]).toMatchObject([

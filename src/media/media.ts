@@ -1,25 +1,27 @@
 /**
  * LINK segments on their way to bytes: takes what is due from the store, fetches, looks at what came, keeps it by its hash.
  *
- * Promises: one fetch for all segments that want the same link at a time, and none for a link fetched in the last minute, so a
- * request of a thousand messages asks the customer's server once. Bounded in time, bytes, redirects, fetches at a time and
- * fetches per host: a slow host keeps few slots. What may heal is tried TRIES times in about a minute, then it failed for good:
- * 15022 too large · 15013 not media (a web page, an archive, nothing) · 15024 cannot be fetched (gone, refused, no answer, an
- * address we may not call) · 15025 broken on the way (not HTTP, cut off, wrongly packed).
+ * Promises: one fetch for all segments of an account that want the same link at a time, and none for a link fetched in the last
+ * minute, so a request of a thousand messages asks the customer's server once; for a day after that the server is only asked
+ * whether it has changed (ETag, Last-Modified). Bounded in time, bytes, redirects, fetches at a time and fetches per host: a slow
+ * host keeps few slots. What may heal is tried as long as the message is worth sending, ever more rarely; then, or at once where
+ * nothing can heal, it failed for good: 15022 too large · 15013 not media (a web page, an archive, nothing) · 15024 cannot be
+ * fetched (gone, refused, no answer, an address we may not call) · 15025 broken on the way (not HTTP, cut off, wrongly packed).
  *
  * Fails: a store that is away is asked again; what could not be settled comes back when its lease ends.
  */
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import { nameOf } from '../domain/content.ts';
 import { carrierRetryDelay } from '../domain/retry.ts';
 import type { Env, Timer } from '../env.ts';
-import type { CallFaultKind, Outbound } from '../net/outbound.ts';
+import type { CallFault, CallFaultKind, Fetched, Outbound } from '../net/outbound.ts';
 import type { MediaJob, MediaOutcome, Store } from '../store/contract.ts';
-import { kindOf, nameOf } from './kind.ts';
+import { kindOf } from './kind.ts';
 
 /** What main gives to it. */
 export interface MediaOptions {
-  store: Pick<Store, 'mediaNext' | 'mediaSettle' | 'putContent' | 'onHint'>;
+  store: Pick<Store, 'mediaNext' | 'mediaSettle' | 'putContent' | 'content' | 'onHint'>;
   outbound: Pick<Outbound, 'fetch'>;
   env: Env;
   /** Largest content behind a link; default 5 MiB. */
@@ -36,9 +38,9 @@ export interface MediaLoop {
 const MAX_BYTES = 5 * 1024 * 1024;
 const TIMEOUT_MS = 20_000;
 const REDIRECTS = 3;
-/** The first among them. After 2, 5, 15 and 30 s. */
-const TRIES = 5;
-const RETRY_AFTER_MAX_MS = 60_000;
+const RETRY_AFTER_MAX_MS = 3_600_000;
+/** Before the end of validity: a last try that still leaves the time to send. */
+const LAST_TRY_MS = 10_000;
 
 /** Fetches at a time, in all and from one host. */
 const SLOTS = 16;
@@ -48,22 +50,27 @@ const HELD = 1_000;
 const ASKED = 200;
 const LEASE_MS = 120_000;
 /** How long a job may wait for a slot: fetch and settle must end before its lease. */
-const WAIT_MS = LEASE_MS - TIMEOUT_MS - 15_000;
+const WAIT_MS = LEASE_MS - 1.5 * TIMEOUT_MS - 15_000;
 const STOP_MS = 5_000;
 const POLL_MS = 5_000;
 const GATHER_MS = 20;
 const STORE_AWAY_MS = 1_000;
 const SETTLE_TRIES = 5;
-/** A link fetched lately. */
-const RECENT = 1_000;
+/** Links fetched lately. */
+const RECENT = 5_000;
+/** For so long it is not asked for again. */
 const RECENT_MS = 60_000;
+/** For so long the server is only asked whether it has changed. Content that nobody needs is kept for a day. */
+const KNOWN_MS = 86_400_000;
+/** What has just failed is not asked for again at once by the next request of a bulk; shorter than the first retry. */
+const FAILED_MS = 1_500;
 
 const FETCH_HEADERS = {
   'user-agent': 'Postcard-Media/1',
   accept: 'image/*, video/*, audio/*, text/*;q=0.8, */*;q=0.5',
 };
 
-/** All jobs that want one link with one declared type. */
+/** All jobs of an account that want one link with one declared type. */
 interface Fetch {
   key: string;
   url: string;
@@ -81,6 +88,16 @@ type Got =
   | { kind: 'failed'; error: number; words: string; mayHeal: boolean; afterMs?: number }
   | { kind: 'stopped' };
 
+/** What is known of a link from its last fetch. */
+interface Known {
+  at: number;
+  got: Exclude<Got, { kind: 'stopped' }>;
+  /** Headers that make the next fetch a question whether it has changed; null = the server gave nothing to ask by. */
+  validators: Record<string, string> | null;
+  /** After redirects: validators of one address say nothing of another. */
+  url: string;
+}
+
 /** Makes the loop; nothing happens before `start`. */
 export function createMedia(options: MediaOptions): MediaLoop {
   const { store, outbound, env, maxBytes = MAX_BYTES } = options;
@@ -88,9 +105,7 @@ export function createMedia(options: MediaOptions): MediaLoop {
   const fetches = new Map<string, Fetch>();
   const perHost = new Map<string, number>();
   const held = new Set<string>();
-  const recent = new LRUCache<string, { at: number; outcome: Extract<MediaOutcome, { kind: 'ready' }> }>({
-    max: RECENT,
-  });
+  const links = new LRUCache<string, Known>({ max: RECENT });
   const open = new Set<Promise<void>>();
   let running = 0;
   let stopping = false;
@@ -98,6 +113,8 @@ export function createMedia(options: MediaOptions): MediaLoop {
   let askAgain = false;
   let storeAway = false;
   let timer: { at: number; timer: Timer } | null = null;
+  /** The store's clock less ours. */
+  let skew = 0;
 
   // ------------------------------------------------------------------------------------------------ asking the store
 
@@ -138,6 +155,7 @@ export function createMedia(options: MediaOptions): MediaLoop {
         return askIn(STORE_AWAY_MS);
       }
       storeAway = false;
+      skew = answer.now - clock.now();
       for (const job of answer.jobs) take(job);
       startWhatFits();
       if (answer.jobs.length < room) {
@@ -154,10 +172,10 @@ export function createMedia(options: MediaOptions): MediaLoop {
   function take(job: MediaJob): void {
     const name = nameOfJob(job);
     if (stopping || held.has(name)) return;
-    const key = `${job.contentType ?? ''} ${job.url}`;
-    const known = recent.get(key);
-    if (known && clock.monotonic() - known.at < RECENT_MS) {
-      track(settle(job, known.outcome));
+    const key = `${job.account} ${job.contentType ?? ''} ${job.url}`;
+    const known = links.get(key);
+    if (known && clock.monotonic() - known.at < (known.got.kind === 'ready' ? RECENT_MS : FAILED_MS)) {
+      track(settle(job, outcomeOf(job, known.got, clock.now() + skew)));
       return;
     }
     held.add(name);
@@ -221,9 +239,8 @@ export function createMedia(options: MediaOptions): MediaLoop {
       startWhatFits();
     }
     if (got.kind === 'stopped') return;
-    if (got.kind === 'ready') recent.set(fetch.key, { at: clock.monotonic(), outcome: got });
     const result = got;
-    await Promise.all(fetch.jobs.map((job) => settle(job, outcomeOf(job, result))));
+    await Promise.all(fetch.jobs.map((job) => settle(job, outcomeOf(job, result, clock.now() + skew))));
     log.info(
       {
         host: fetch.host,
@@ -259,27 +276,64 @@ export function createMedia(options: MediaOptions): MediaLoop {
   // ------------------------------------------------------------------------------------------------ one fetch
 
   async function fetchOne(fetch: Fetch): Promise<Got> {
-    const result = await outbound.fetch(fetch.url, {
-      headers: FETCH_HEADERS,
-      timeoutMs: TIMEOUT_MS,
+    const { key } = fetch;
+    const before = links.get(key);
+    const asks = before?.got.kind === 'ready' && before.validators && clock.monotonic() - before.at < KNOWN_MS;
+    const made = (asks && (await fetchAgain(fetch, before))) || (await fetchWhole(fetch));
+    if (made.got.kind === 'stopped') return made.got;
+    links.set(key, { at: clock.monotonic(), got: made.got, validators: made.validators ?? null, url: made.url ?? '' });
+    return made.got;
+  }
+
+  type Made = { got: Got; validators?: Record<string, string> | null; url?: string };
+
+  function call(url: string, headers: Record<string, string>, timeoutMs: number) {
+    return outbound.fetch(url, {
+      headers: { ...FETCH_HEADERS, ...headers },
+      timeoutMs,
       maxBytes,
       redirects: REDIRECTS,
     });
+  }
+
+  /** Asks whether a known link has changed; null = nothing that can be relied on came of it, so it must be fetched whole. */
+  async function fetchAgain(fetch: Fetch, before: Known): Promise<Made | null> {
+    const { got, validators, url } = before;
+    if (got.kind !== 'ready' || !validators) return null;
+    const result = await call(fetch.url, validators, TIMEOUT_MS / 2);
+    if (result.ok && result.status === 200) return await look(fetch, result);
+    if (!result.ok || result.status !== 304 || result.url !== url) return null;
+    const bytes = await store.content(got.hash);
+    if (bytes === null) return null;
+    // Marks it as used now.
+    await store.putContent(got.hash, bytes);
+    return { got, validators: validatorsOf(result.headers) ?? validators, url };
+  }
+
+  async function fetchWhole(fetch: Fetch): Promise<Made> {
+    const result = await call(fetch.url, {}, TIMEOUT_MS);
+    return result.ok && result.status === 200 ? await look(fetch, result) : { got: failed(result) };
+  }
+
+  /** Why there is nothing to look at. */
+  function failed(result: Fetched | CallFault): Got {
     if (!result.ok) {
       if (result.kind === 'stopped') return { kind: 'stopped' };
       return { kind: 'failed', words: result.words, ...FAULTS[result.kind] };
     }
-    if (result.status !== 200) {
-      const mayHeal = MAY_HEAL.has(result.status) || result.status >= 500;
-      const afterMs = retryAfter(result.headers['retry-after']);
-      const words = `the link answered ${result.status}`;
-      return { kind: 'failed', error: 15024, words, mayHeal, ...(afterMs === null ? {} : { afterMs }) };
-    }
-    const kind = await kindOf(result.body, result.headers['content-type'], fetch.declared);
-    if (!kind.ok) return { kind: 'failed', error: 15013, words: kind.words, mayHeal: false };
-    const hash = createHash('sha256').update(result.body).digest('hex');
-    await store.putContent(hash, result.body);
-    return { kind: 'ready', hash, contentType: kind.contentType, name: nameOf(fetch.url) };
+    const mayHeal = MAY_HEAL.has(result.status) || result.status >= 500;
+    const afterMs = retryAfter(result.headers['retry-after']);
+    const words = `the link answered ${result.status}`;
+    return { kind: 'failed', error: 15024, words, mayHeal, ...(afterMs === null ? {} : { afterMs }) };
+  }
+
+  async function look(fetch: Fetch, { body, headers, url }: Fetched): Promise<Made> {
+    const kind = await kindOf(body, headers['content-type'], fetch.declared);
+    if (!kind.ok) return { got: { kind: 'failed', error: 15013, words: kind.words, mayHeal: false } };
+    const hash = createHash('sha256').update(body).digest('hex');
+    await store.putContent(hash, body);
+    const got: Got = { kind: 'ready', hash, contentType: kind.contentType, name: nameOf(fetch.url) };
+    return { got, validators: validatorsOf(headers), url };
   }
 
   return {
@@ -320,14 +374,26 @@ const FAULTS: Record<Exclude<CallFaultKind, 'stopped'>, { error: number; mayHeal
   protocol: { error: 15025, mayHeal: false },
 };
 
-function outcomeOf(job: MediaJob, got: Exclude<Got, { kind: 'stopped' }>): MediaOutcome {
+/** `now`: by the store's clock, as the end of validity is. */
+function outcomeOf(job: MediaJob, got: Known['got'], now: number): MediaOutcome {
   if (got.kind === 'ready') return got;
   const { error, words } = got;
-  if (!got.mayHeal || job.tries >= TRIES) return { kind: 'failed', error, words };
-  return { kind: 'again', error, words, afterMs: carrierRetryDelay(job.tries, got.afterMs) };
+  const left = job.validUntil - LAST_TRY_MS - now;
+  if (!got.mayHeal || left < 1_000) return { kind: 'failed', error, words };
+  return { kind: 'again', error, words, afterMs: Math.min(carrierRetryDelay(job.tries, got.afterMs), left) };
 }
 
-/** Seconds of a Retry-After, as ms, at most a minute; null = none that we follow (a date is not). */
+/** The headers by which to ask whether what came has changed; null = it gave none that can be sent back, or asks not to be kept. */
+function validatorsOf(headers: Readonly<Record<string, string>>): Record<string, string> | null {
+  if (/\bno-store\b/i.test(headers['cache-control'] ?? '')) return null;
+  const { etag = '', 'last-modified': modified = '' } = headers;
+  const found: Record<string, string> = {};
+  if (/^(?:W\/)?"[\x21\x23-\x7e]{0,200}"$/.test(etag)) found['if-none-match'] = etag;
+  if (/^[\w,: +-]{1,40}$/.test(modified)) found['if-modified-since'] = modified;
+  return Object.keys(found).length > 0 ? found : null;
+}
+
+/** Seconds of a Retry-After, as ms, at most an hour; null = none that we follow (a date is not). */
 function retryAfter(header: string | undefined): number | null {
   return header !== undefined && /^\d{1,6}$/.test(header) ? Math.min(Number(header) * 1000, RETRY_AFTER_MAX_MS) : null;
 }
