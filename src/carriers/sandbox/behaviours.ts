@@ -9,6 +9,8 @@
 type AtSubmit =
   /** The recipient does not exist: status 2003. */
   | 'unknown'
+  /** The handset has no MMS: status `NO_MMS_STATUS`; an SMS reaches it. */
+  | 'noMms'
   /** Status 4006 for the first `BUSY_TIMES` tries, nothing taken. */
   | 'busy'
   /** Taken, then the connection is cut before the answer. */
@@ -34,7 +36,12 @@ export interface Behaviour {
   readonly what: string;
   readonly atSubmit?: AtSubmit;
   readonly steps: readonly Step[];
+  /** Of an SMS, where they differ. */
+  readonly smsSteps?: readonly Step[];
 }
+
+/** An MM7 status of the range that is left to implementations: the handset does not support MMS. */
+export const NO_MMS_STATUS = 2519;
 
 export const BUSY_TIMES = 2;
 export const SLOW_MS = 5_000;
@@ -78,6 +85,12 @@ export const BEHAVIOURS: Readonly<Record<string, Behaviour>> = {
     atSubmit: 'garbage',
     steps: delivered,
   },
+  '9911': {
+    what: `a handset without MMS: an MMS is refused (${NO_MMS_STATUS}), an SMS delivered`,
+    atSubmit: 'noMms',
+    steps: [],
+    smsSteps: delivered,
+  },
 };
 
 /** What every other number does. */
@@ -87,4 +100,10 @@ export const ORDINARY: Behaviour = { what: 'delivered after about a second', ste
 export function behaviourOf(msisdn: string): Behaviour {
   const digits = msisdn.slice(-4);
   return Object.hasOwn(BEHAVIOURS, digits) ? BEHAVIOURS[digits]! : ORDINARY;
+}
+
+/** What happens to an SMS. @param msisdn digits */
+export function smsStepsOf(msisdn: string): readonly Step[] {
+  const behaviour = behaviourOf(msisdn);
+  return behaviour.smsSteps ?? behaviour.steps;
 }

@@ -4,7 +4,9 @@
  * Promises: whatever a part claims to be, a browser that opens it runs no script of it. Text is decoded by its charset; where
  * that is not known, or the text is long, only the link to the bytes is given.
  */
+import { createHash } from 'node:crypto';
 import type { HandsetMessage, HandsetPart } from './ledger.ts';
+import type { HandsetSms } from './smsc-ledger.ts';
 
 /** Longer text parts are not shown inline. */
 const TEXT_BYTES = 64 * 1024;
@@ -19,14 +21,16 @@ interface PartView extends HandsetPart {
 }
 
 export interface MessageView {
-  channel: 'MMS';
+  channel: 'MMS' | 'SMS';
   from: string;
   to: string[];
   subject: string;
   /** ISO 8601, UTC. */
   receivedAt: string;
-  /** The MMSC's MessageID. */
+  /** The MMSC's MessageID; of an SMS, the SMSC's id of the segment that completed it. */
   id: string;
+  /** Of an SMS: all its segments put together. */
+  text?: string;
   parts: PartView[];
 }
 
@@ -55,6 +59,35 @@ export function viewMessages(
       return { ...part, text, url };
     }),
   }));
+}
+
+/** Texts as messages of one part. */
+export function viewSms(texts: HandsetSms[], msisdn: string, base: string): MessageView[] {
+  return texts.map(({ id, from, text, receivedAt }) => ({
+    channel: 'SMS',
+    from,
+    to: [msisdn],
+    subject: '',
+    receivedAt: new Date(receivedAt).toISOString(),
+    id,
+    text,
+    parts: [{ ...smsPart(text).part, text, url: `${base}/sandbox/handsets/${msisdn}/messages/${id}/parts/0` }],
+  }));
+}
+
+/** A text as the part that its link gives. */
+export function smsPart(text: string): { part: HandsetPart; bytes: Uint8Array } {
+  const bytes = Buffer.from(text);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return {
+    part: { contentType: 'text/plain; charset=utf-8', contentId: 'text', size: bytes.length, sha256 },
+    bytes,
+  };
+}
+
+/** Two lists, each oldest first, as one. */
+export function inOrder(messages: MessageView[]): MessageView[] {
+  return messages.sort((a, b) => (a.receivedAt < b.receivedAt ? -1 : a.receivedAt > b.receivedAt ? 1 : 0));
 }
 
 function essence(contentType: string): string {

@@ -12,7 +12,9 @@
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import type { Env } from '../../env.ts';
 import { behaviourOf } from './behaviours.ts';
+import { createOutgoingRows, OUTGOING_COUNTERS, OUTGOING_SCHEMA, type OutgoingRows } from './outgoing-ledger.ts';
 import type { Recipient, SubmitReq } from './peer.ts';
+import { createSmsRows, SMS_COUNTERS, SMS_SCHEMA, type SmsRows } from './smsc-ledger.ts';
 
 const DAY = 86_400_000;
 /** Submissions (and with them the memory of their TransactionIDs) and what lies on handsets leave after this long. */
@@ -83,6 +85,10 @@ const COUNTERS = {
   reportsInVain: 0,
   /** Reports given up because nobody answered them. */
   reportsGivenUp: 0,
+  /** Messages called back by CancelReq before they reached anybody. */
+  canceled: 0,
+  ...SMS_COUNTERS,
+  ...OUTGOING_COUNTERS,
 };
 type Counter = keyof typeof COUNTERS;
 
@@ -153,13 +159,23 @@ export interface Take {
 }
 
 export interface Ledger {
+  /** The SMSC's rows. */
+  readonly sms: SmsRows;
+  /** What handsets sent. */
+  readonly outgoing: OutgoingRows;
   take(take: Take): Promise<Taken>;
   /** Due at `now`, longest due first. */
   due(now: number, limit: number): Pending[];
   /** Epoch ms when the next one after `now` is due. */
   nextDue(now: number): number | null;
-  /** Puts the message on the handset and notes that this step has. */
-  deliver(pending: Pending): Promise<void>;
+  /** Whether it still is, and not called back or moved since it was read. */
+  isDue(pending: Pending, now: number): boolean;
+  /** Puts the message on the handset and notes that this step has. False = it was called back. */
+  deliver(pending: Pending): Promise<boolean>;
+  /** CancelReq: nobody who has not got it gets it. `late` = all have, or have refused. */
+  cancel(vasp: string, messageId: string): Promise<'done' | 'unknown' | 'late'>;
+  /** ReplaceReq: who has not got it gets it from `earliestAt` (epoch ms) on. */
+  move(vasp: string, messageId: string, earliestAt: number | null): Promise<'done' | 'unknown' | 'late'>;
   /** The step is done: the next one at `next`, or none. */
   advance(pending: Pending, next: number | null, count?: Counter): Promise<void>;
   /** The report was told in vain: again at `due`. */
@@ -175,7 +191,10 @@ export interface Ledger {
   handsets(after: string, limit: number): { msisdn: string; messages: number; lastReceivedAt: number }[];
   /** Counted with the next commit. */
   count(name: Counter): void;
-  counters(): Record<Counter | 'pending' | 'messagesOnHandsets' | 'contentBytes', number>;
+  counters(): Record<
+    Counter | 'pending' | 'messagesOnHandsets' | 'contentBytes' | 'smsPending' | 'smsOnHandsets' | 'deliverReqWaiting',
+    number
+  >;
   /** One bounded step of retention; true = more is left. */
   sweep(): Promise<boolean>;
   close(): void;
@@ -208,6 +227,7 @@ function prepareFile(db: DatabaseSync): void {
   const { user_version: version } = db.prepare('PRAGMA user_version').get() as { user_version: number };
   if (version > SCHEMA_VERSION) throw new Error(`the sandbox's file was written by a newer version (${version})`);
   if (version === 0) db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT`);
+  db.exec(`BEGIN IMMEDIATE; ${SMS_SCHEMA} ${OUTGOING_SCHEMA} COMMIT`);
   const { synchronous } = db.prepare('PRAGMA synchronous').get() as { synchronous: number };
   if (synchronous !== 2) throw new Error(`unsafe sandbox file: synchronous is ${synchronous}, wanted 2`);
 }
@@ -251,6 +271,10 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
     pendingDue: sql(`SELECT ${PENDING} FROM pending p JOIN submission s ON s.no = p.submission
       WHERE p.due_at <= ? ORDER BY p.due_at LIMIT ?`),
     pendingNext: sql('SELECT due_at FROM pending WHERE due_at > ? ORDER BY due_at LIMIT 1'),
+    pendingIs: sql('SELECT 1 AS there FROM pending WHERE no = ? AND step = ? AND due_at <= ?'),
+    pendingOpen: sql('SELECT no, member FROM pending WHERE submission = ? AND step = 0 AND delivered = 0'),
+    pendingMove: sql('UPDATE pending SET due_at = ? WHERE no = ?'),
+    owned: sql('SELECT no, recipients FROM submission WHERE vasp = ? AND message_id = ?'),
     pendingDelivered: sql('UPDATE pending SET delivered = 1, since = ? WHERE no = ?'),
     pendingStep: sql(
       'UPDATE pending SET step = step + 1, delivered = 0, since = NULL, tries = 0, due_at = ? WHERE no = ?',
@@ -273,7 +297,8 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
     inboxDrop: sql('DELETE FROM inbox WHERE submission = ?'),
     inboxCount: sql('SELECT count(*) AS n FROM inbox'),
     inboxOldest: sql('SELECT no, submission FROM inbox ORDER BY no LIMIT 1'),
-    handsets: sql(`SELECT msisdn, count(*) AS messages, max(received_at) AS last FROM inbox WHERE msisdn > ?
+    handsets: sql(`SELECT msisdn, count(*) AS messages, max(received_at) AS last FROM
+      (SELECT msisdn, received_at FROM inbox UNION ALL SELECT msisdn, received_at FROM sms_inbox) WHERE msisdn > ?
       GROUP BY msisdn ORDER BY msisdn LIMIT ?`),
     busy: sql('SELECT n FROM busy WHERE key = ?'),
     busyPut: sql('INSERT OR REPLACE INTO busy (key, n, at) VALUES (?, ?, ?)'),
@@ -339,6 +364,27 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
       if (queue.push(verb) === 1) setImmediate(flush);
     });
   }
+
+  const sms = createSmsRows({
+    sql,
+    write,
+    count: (name) => {
+      counts[name]++;
+    },
+    now: () => env.clock.now(),
+    newId: () => Buffer.from(env.random.bytes(8)).toString('hex'),
+    keepMs: KEEP_MS,
+    perHandset: HANDSET_MESSAGES,
+  });
+
+  const outgoing = createOutgoingRows({
+    sql,
+    write,
+    count: (name) => {
+      counts[name]++;
+    },
+    now: () => env.clock.now(),
+  });
 
   // -------------------------------------------------------------------------------------------- steps inside a commit
 
@@ -425,15 +471,46 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
     return { kind: 'taken', messageId, refused: refusedOf(request.recipients), dueAt };
   }
 
-  function deliver(pending: Pending): void {
+  function deliver(pending: Pending): boolean {
     const now = env.clock.now();
     const { msisdn } = pending.recipient;
-    if (q.pendingDelivered.run(now, pending.no) === 0) return;
+    if (q.pendingDelivered.run(now, pending.no) === 0) return false;
     counts.delivered += q.inboxAdd.run(msisdn, pending.submission, now);
     for (const row of q.inboxOver.all(msisdn, HANDSET_MESSAGES)) {
       q.inboxDelete.run(Number(row.no));
       tidy(Number(row.submission));
     }
+    return true;
+  }
+
+  /** Members whom nothing has reached: those with everything still to happen, and those to whom nothing ever does (9905). */
+  function amend(
+    vasp: string,
+    messageId: string,
+    change: (row: Row, recipient: Recipient) => void,
+  ): 'done' | 'unknown' | 'late' {
+    const found = q.owned.get(vasp, messageId);
+    if (!found) return 'unknown';
+    const no = Number(found.no);
+    const recipients = JSON.parse(String(found.recipients)) as Recipient[];
+    const open = q.pendingOpen.all(no);
+    for (const row of open) change(row, recipients[Number(row.member)] as Recipient);
+    tidy(no);
+    return open.length > 0 || recipients.some(({ msisdn }) => isSilent(msisdn)) ? 'done' : 'late';
+  }
+
+  function cancel(vasp: string, messageId: string): 'done' | 'unknown' | 'late' {
+    const outcome = amend(vasp, messageId, (row) => void q.pendingDelete.run(Number(row.no)));
+    if (outcome === 'done') counts.canceled++;
+    return outcome;
+  }
+
+  function move(vasp: string, messageId: string, earliestAt: number | null): 'done' | 'unknown' | 'late' {
+    const start = Math.max(env.clock.now(), earliestAt ?? 0);
+    return amend(vasp, messageId, (row, { msisdn }) => {
+      const first = behaviourOf(msisdn).steps[0];
+      if (earliestAt !== null && first) q.pendingMove.run(start + first.afterMs, Number(row.no));
+    });
   }
 
   function advance(pending: Pending, next: number | null, count?: Counter): void {
@@ -450,7 +527,7 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
     const rows = q.inboxAll.all(msisdn);
     q.inboxEmpty.run(msisdn);
     for (const row of rows) tidy(Number(row.submission));
-    return rows.length;
+    return rows.length + sms.empty(msisdn);
   }
 
   function sweep(): boolean {
@@ -469,7 +546,7 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
       over--;
       removed++;
     }
-    return removed === REMOVED_AT_ONCE;
+    return sms.sweep() || removed === REMOVED_AT_ONCE;
   }
 
   // ---------------------------------------------------------------------------------------------------------------- reads
@@ -525,10 +602,15 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
   }
 
   return {
+    sms,
+    outgoing,
     take: (one) => write(() => take(one)),
     due: (now, limit) => q.pendingDue.all(now, limit).map(pendingOf),
     nextDue: (now) => (q.pendingNext.get(now)?.due_at as number | undefined) ?? null,
+    isDue: ({ no, step }, now) => q.pendingIs.get(no, step, now) !== undefined,
     deliver: (pending) => write(() => deliver(pending)),
+    cancel: (vasp, messageId) => write(() => cancel(vasp, messageId)),
+    move: (vasp, messageId, earliestAt) => write(() => move(vasp, messageId, earliestAt)),
     advance: (pending, next, count) => write(() => advance(pending, next, count)),
     postpone: (pending, due) =>
       write(() => {
@@ -558,6 +640,8 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
       pending: Number(q.pendingCount.get()?.n),
       messagesOnHandsets: Number(q.inboxCount.get()?.n),
       contentBytes,
+      ...sms.counts(),
+      deliverReqWaiting: outgoing.waiting(),
     }),
     sweep: () => write(sweep),
     close() {
@@ -568,6 +652,12 @@ function createLedger(db: DatabaseSync, lock: DatabaseSync, env: Env, contentLim
   };
 }
 
+/** Taken, and never heard of again. */
+function isSilent(msisdn: string): boolean {
+  const { atSubmit, steps } = behaviourOf(msisdn);
+  return atSubmit === undefined && steps.length === 0;
+}
+
 function refusedOf(recipients: Recipient[]): Recipient[] {
-  return recipients.filter((recipient) => behaviourOf(recipient.msisdn).atSubmit === 'unknown');
+  return recipients.filter(({ msisdn }) => ['unknown', 'noMms'].includes(behaviourOf(msisdn).atSubmit ?? ''));
 }

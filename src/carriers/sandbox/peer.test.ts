@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { childOf, readXml, textOf } from '../../xml.ts';
-import { printFault, printReport, printSubmitRsp, type Read, readSubmit } from './peer.ts';
+import { printFault, printReport, printResponse, type Read, readSubmit } from './peer.ts';
 
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 const NOW = Date.parse('2026-01-01T00:00:00Z');
@@ -22,6 +22,7 @@ function read(change: (soap: string) => string = (soap) => soap, content = CONTE
 
 function good(result: Read) {
   if (!result.ok) throw new Error(JSON.stringify(result.problem));
+  if ('amend' in result) throw new Error('an amendment');
   return result.request;
 }
 
@@ -110,7 +111,8 @@ describe('a SubmitReq', () => {
   });
 
   it('is another message when its content differs, the same one whatever its TransactionID', () => {
-    const fingerprint = (result: Read): string => (result.ok ? Buffer.from(result.fingerprint).toString('hex') : '');
+    const fingerprint = (result: Read): string =>
+      result.ok && 'fingerprint' in result ? Buffer.from(result.fingerprint).toString('hex') : '';
     const first = fingerprint(read());
     expect(first).toHaveLength(64);
     expect(fingerprint(read((soap) => soap.replace('t1', 't2')))).toBe(first);
@@ -136,7 +138,8 @@ describe('a request that is wrong', () => {
     ['with an empty body', (soap) => soap.replace(/<e:Body>.*<\/e:Body>/, '<e:Body/>'), 4004, true],
     ['with two operations', (soap) => soap.replace('</e:Body>', `<m:SubmitReq xmlns:m="${NS}"/></e:Body>`), 4004, true],
     ['in a foreign namespace', (soap) => soap.replaceAll(NS, 'urn:mm7'), 4004, true],
-    ['for another operation', (soap) => soap.replaceAll('SubmitReq', 'CancelReq'), 4003, true],
+    ['for another operation', (soap) => soap.replaceAll('SubmitReq', 'QueryStatusReq'), 4003, true],
+    ['that cancels nothing', (soap) => soap.replaceAll('SubmitReq', 'CancelReq'), 4004, false],
     ['without version', without('MM7Version'), 4004, true],
     ['of an unknown version', (soap) => soap.replace('6.8.0', '7.0.0'), 4002, true],
     ['without SenderIdentification', without('SenderIdentification'), 4004, false],
@@ -174,7 +177,7 @@ describe('a request that is wrong', () => {
     if (result.ok) return;
     const printed = fault
       ? printFault(result.dialect, result.problem)
-      : printSubmitRsp(result.dialect, result.problem, null);
+      : printResponse(result.dialect, result.problem, null);
     const xml = readXml(printed);
     expect(xml.ok && textOf(xml.root, 'Header', 'TransactionID')).toBe(result.dialect.transactionId ?? '0000');
     expect(printed).toContain(`<mm7:StatusCode>${code}</mm7:StatusCode>`);

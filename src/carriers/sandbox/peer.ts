@@ -1,5 +1,6 @@
 /**
- * MM7 as the MMSC's side speaks it: takes a SubmitReq apart, prints SubmitRsp, faults and DeliveryReportReq. Reads with its own,
+ * MM7 as the MMSC's side speaks it: takes SubmitReq, CancelReq and ReplaceReq apart, prints their answers, faults,
+ * DeliveryReportReq and DeliverReq. Reads with its own,
  * strict eyes (the carrier's reader is tolerant on purpose), so that a slip of the carrier's printing shows here.
  *
  * Promises: any 3GPP TS 23.140 namespace of release 5 or 6 (or none) and any order of elements is understood; a value or an
@@ -10,7 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { childOf, element, readXml, text, textOf, type XmlElement, type XmlText } from '../../xml.ts';
-import { headerValue, type MimePartIn, readMultipart } from '../mime.ts';
+import { headerValue, type MimePartIn, readMultipart, writeMultipart } from '../mime.ts';
 import {
   envelope,
   fault,
@@ -24,7 +25,7 @@ import {
   status,
   statusOf,
 } from '../mm7/soap.ts';
-import type { ReportStatus } from './behaviours.ts';
+import { NO_MMS_STATUS, type ReportStatus } from './behaviours.ts';
 
 const MM7 = /^http:\/\/www\.3gpp\.org\/ftp\/Specs\/archive\/23_series\/23\.140\/schema\/REL-[56]-MM7-1-[0-5]$/;
 const VERSION = /^[56]\.\d{1,2}\.\d{1,2}$/;
@@ -44,7 +45,16 @@ export interface Dialect {
   transactionId: string | null;
   namespace: string;
   version: string;
+  /** What answers it; SubmitRsp unless given. */
+  response?: Response;
 }
+
+const RESPONSE: Readonly<Record<string, Response>> = {
+  SubmitReq: 'SubmitRsp',
+  CancelReq: 'CancelRsp',
+  ReplaceReq: 'ReplaceRsp',
+};
+type Response = 'SubmitRsp' | 'CancelRsp' | 'ReplaceRsp';
 
 export interface Address {
   kind: 'Number' | 'ShortCode' | 'RFC2822Address';
@@ -90,8 +100,8 @@ export interface SubmitReq {
 export interface Status {
   code: number;
   details?: string;
-  /** Recipients that it is about; those of 1100 do not exist (2003). */
-  recipients?: Address[];
+  /** Recipients that it is about; those of 1100 do not exist (2003), unless they have a code of their own. */
+  recipients?: (Address & { code?: number })[];
 }
 
 /** `fault`: the request as such cannot be processed, so the answer is a SOAP fault; else a SubmitRsp. */
@@ -99,17 +109,32 @@ interface Problem extends Status {
   fault: boolean;
 }
 
+/** CancelReq or ReplaceReq: what is to happen to a message that was taken. */
+export interface Amend extends Dialect {
+  operation: 'CancelReq' | 'ReplaceReq';
+  transactionId: string;
+  /** VASPID, '' where there is none: it may amend its own only. */
+  vasp: string;
+  messageId: string;
+  /** Of a ReplaceReq, epoch ms; null = as it was. */
+  earliestAt: number | null;
+}
+
 export type Read =
   | { ok: true; request: SubmitReq; fingerprint: Uint8Array }
+  | { ok: true; amend: Amend }
   | { ok: false; dialect: Dialect; problem: Problem };
 
 const STATUS_TEXT: Record<number, string> = {
   1000: 'Success',
   1100: 'Partial success',
+  [NO_MMS_STATUS]: 'Handset does not support MMS',
   2002: 'Address error',
   2003: 'Address not found',
   2004: 'Multimedia content refused',
+  2005: 'Message ID not found',
   2007: 'Message format corrupt',
+  3001: 'Not possible',
   4002: 'Unsupported version',
   4003: 'Unsupported operation',
   4004: 'Validation error',
@@ -140,7 +165,9 @@ export function readSubmit(contentType: string, body: Uint8Array, now: number): 
   const dialect: Dialect = { transactionId: null, namespace: MM7_NAMESPACE, version: MM7_VERSION };
   try {
     const { soap, parts } = openBody(contentType, body);
-    const request = readOperation(soap, parts, dialect, now);
+    const read = readOperation(soap, parts, dialect, now);
+    if ('operation' in read) return { ok: true, amend: read };
+    const request = read;
     const words = createHash('sha256').update(
       JSON.stringify([request.vasp, request.sender, request.recipients.map((to) => to.msisdn), request.subject]),
     );
@@ -166,7 +193,7 @@ function openBody(contentType: string, body: Uint8Array): { soap: Uint8Array; pa
   return { soap: root.bytes, parts: read.parts.filter((part) => part !== root) };
 }
 
-function readOperation(soap: Uint8Array, parts: MimePartIn[], dialect: Dialect, now: number): SubmitReq {
+function readOperation(soap: Uint8Array, parts: MimePartIn[], dialect: Dialect, now: number): SubmitReq | Amend {
   const xml = readXml(soap, { size: ENVELOPE_BYTES });
   if (!xml.ok) return unfit(4004, `the SOAP part cannot be read: ${xml.fault}`);
   const { root } = xml;
@@ -184,9 +211,14 @@ function readOperation(soap: Uint8Array, parts: MimePartIn[], dialect: Dialect, 
   if (version !== undefined && VERSION.test(version)) dialect.version = version;
   if (request.uri !== '' && !MM7.test(request.uri)) return unfit(4004, 'the operation is in no MM7 namespace');
   if (id === '') return unfit(4004, 'TransactionID is missing');
-  if (request.name !== 'SubmitReq') return unfit(4003, `${request.name.slice(0, 80)} is not supported here`);
+  const amends = request.name === 'CancelReq' || request.name === 'ReplaceReq';
+  if (request.name !== 'SubmitReq' && !amends) {
+    return unfit(4003, `${request.name.slice(0, 80)} is not supported here`);
+  }
+  dialect.response = RESPONSE[request.name] as Response;
   if (version === undefined) return unfit(4004, 'MM7Version is missing');
   if (!VERSION.test(version)) return unfit(4002, 'MM7Version must be 5.x.x or 6.x.x');
+  if (amends) return readAmend(request, dialect as Dialect & { transactionId: string }, now);
   checkElements(request);
   const who = childOf(request, 'SenderIdentification');
   if (!who) return refuse(4004, 'SenderIdentification is missing');
@@ -202,6 +234,23 @@ function readOperation(soap: Uint8Array, parts: MimePartIn[], dialect: Dialect, 
     earliestAt: readEarliest(request, now),
     expiresAt: readTime(request, 'ExpiryDate', now),
     parts: readContent(request, parts),
+  };
+}
+
+function readAmend(request: XmlElement, dialect: Dialect & { transactionId: string }, now: number): Amend {
+  const who = childOf(request, 'SenderIdentification');
+  if (!who) return refuse(4004, 'SenderIdentification is missing');
+  const messageId = textOf(request, 'MessageID');
+  if (!messageId) return refuse(4004, 'MessageID is missing');
+  if (request.name === 'ReplaceReq' && childOf(request, 'Content')) {
+    return refuse(4003, 'a ReplaceReq with Content is not supported here');
+  }
+  return {
+    ...dialect,
+    operation: request.name as Amend['operation'],
+    vasp: textOf(who, 'VASPID') ?? '',
+    messageId: bare(messageId),
+    earliestAt: request.name === 'ReplaceReq' ? readEarliest(request, now) : null,
   };
 }
 
@@ -415,7 +464,7 @@ function printStatus({ code, details, recipients = [] }: Status): XmlText {
     code,
     STATUS_TEXT[code] ?? 'Server error',
     details === undefined ? null : text(details),
-    ...recipients.map((one) => mm7('Recipient', printAddress(one), mm7Text('StatusCode', own))),
+    ...recipients.map((one) => mm7('Recipient', printAddress(one), mm7Text('StatusCode', one.code ?? own))),
   );
 }
 
@@ -423,9 +472,10 @@ function printed(dialect: Dialect, body: XmlText): string {
   return envelope({ transactionId: dialect.transactionId ?? NO_TRANSACTION, namespace: dialect.namespace, body });
 }
 
-/** SubmitRsp. `messageId` null for what was not taken. */
-export function printSubmitRsp(dialect: Dialect, answer: Status, messageId: string | null): string {
-  return printed(dialect, operation('SubmitRsp', dialect, printStatus(answer), mm7Text('MessageID', messageId)));
+/** SubmitRsp, or what else answers the request. `messageId` null for what was not taken. */
+export function printResponse(dialect: Dialect, answer: Status, messageId: string | null): string {
+  const name = dialect.response ?? 'SubmitRsp';
+  return printed(dialect, operation(name, dialect, printStatus(answer), mm7Text('MessageID', messageId)));
 }
 
 /** A SOAP fault with an RSErrorRsp. */
@@ -469,8 +519,86 @@ const REPORT_TEXT: Record<ReportStatus, string> = {
   Expired: 'before the handset fetched it',
 };
 
-/** Whether the answer to a report took it: a DeliveryReportRsp with status 1000. */
-export function isTaken(contentType: string | undefined, body: Uint8Array): boolean {
+/** Whether an answer took what it answers: `response` (like DeliveryReportRsp) with status 1000. */
+export function isTaken(contentType: string | undefined, body: Uint8Array, response: string): boolean {
   const read = readSoap(contentType, body);
-  return read.ok && read.message.operation === 'DeliveryReportRsp' && statusOf(read.message).code === 1000;
+  return read.ok && read.message.operation === response && statusOf(read.message).code === 1000;
+}
+
+/** A message that a handset sends, addresses in digits. */
+export interface Deliver {
+  transactionId: string;
+  sender: string;
+  to: readonly string[];
+  cc: readonly string[];
+  subject: string | null;
+  /** Epoch ms. */
+  at: number;
+  /** Content-IDs as they are; each part needs one of its own. */
+  parts: readonly { contentType: string; contentId: string; bytes: Uint8Array }[];
+  /** The presentation. */
+  smil: string;
+}
+
+/** A DeliverReq with its content, as a body and its Content-Type. */
+export function printDeliver(deliver: Deliver): { contentType: string; body: Uint8Array } {
+  const dialect: Dialect = { transactionId: deliver.transactionId, namespace: MM7_NAMESPACE, version: MM7_VERSION };
+  const address = (digits: string): XmlText =>
+    digits.length < 7 ? element('mm7:ShortCode', null, text(digits)) : element('mm7:Number', null, text(`+${digits}`));
+  const body = operation(
+    'DeliverReq',
+    dialect,
+    mm7Text('MMSRelayServerID', 'postcard-sandbox'),
+    mm7('Sender', address(deliver.sender)),
+    mm7(
+      'Recipients',
+      mm7('To', ...deliver.to.map(address)),
+      deliver.cc.length > 0 && mm7('Cc', ...deliver.cc.map(address)),
+    ),
+    mm7Text('TimeStamp', new Date(deliver.at).toISOString()),
+    mm7Text('Priority', 'Normal'),
+    mm7Text('Subject', deliver.subject),
+    element('mm7:Content', { href: 'cid:content@postcard-sandbox' }),
+  );
+  const start = 'presentation.smil@postcard-sandbox';
+  const content = writeMultipart({
+    subtype: 'related',
+    type: 'application/smil',
+    start,
+    parts: [
+      {
+        contentType: 'application/smil; charset=utf-8',
+        contentId: start,
+        encoding: '8bit',
+        bytes: Buffer.from(deliver.smil),
+      },
+      ...deliver.parts.map(({ contentType, contentId, bytes }) => ({
+        contentType,
+        contentId,
+        name: contentId,
+        encoding: 'binary' as const,
+        bytes,
+      })),
+    ],
+  });
+  const whole = writeMultipart({
+    subtype: 'related',
+    type: 'text/xml',
+    start: 'mm7-deliver@postcard-sandbox',
+    parts: [
+      {
+        contentType: 'text/xml; charset=utf-8',
+        contentId: 'mm7-deliver@postcard-sandbox',
+        encoding: '8bit',
+        bytes: Buffer.from(printed(dialect, body), 'utf8'),
+      },
+      {
+        contentType: content.contentType,
+        contentId: 'content@postcard-sandbox',
+        encoding: 'binary',
+        bytes: content.body,
+      },
+    ],
+  });
+  return { contentType: whole.contentType, body: whole.body };
 }

@@ -8,27 +8,20 @@
  *
  * Fails: nobody answers, or not with 1000: again after `BACKOFF`. The disk refuses: again a second later.
  */
-import { Pool } from 'undici';
 import type { Env, Timer } from '../../env.ts';
+import { BACKOFF, BACKOFF_LAST, GIVE_UP_MS, STOP_MS } from './backoff.ts';
 import { behaviourOf, type ReportStatus } from './behaviours.ts';
+import type { Callback } from './callback.ts';
 import type { Ledger, Pending } from './ledger.ts';
-import { isTaken, printReport } from './peer.ts';
+import { printReport } from './peer.ts';
 
 const SECOND = 1_000;
-const IN_FLIGHT = 32;
+/** Recipients being reported at a time, and so connections that reports take. */
+export const IN_FLIGHT = 32;
 /** Due recipients read at once. */
 const READ_AHEAD = 256;
 /** Due times this close share a wake-up, and so a commit. */
 const TICK_MS = 10;
-/** For one report to be answered. */
-const ANSWER_MS = 30 * SECOND;
-const ANSWER_BYTES = 64 * 1024;
-const BACKOFF = [1 * SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 30 * SECOND, 60 * SECOND, 120 * SECOND];
-const BACKOFF_LAST = 300 * SECOND;
-const GIVE_UP_MS = 48 * 3600 * SECOND;
-/** What a stop waits for answers to reports in flight. */
-const STOP_MS = 3 * SECOND;
-
 export interface Reports {
   start(): void;
   /** Something is due at `at` (epoch ms). */
@@ -37,10 +30,8 @@ export interface Reports {
   stop(): Promise<void>;
 }
 
-/** `url`: where DeliveryReportReq are posted. Nothing is sent before `start`. */
-export function createReports({ ledger, url, env }: { ledger: Ledger; url: string; env: Env }): Reports {
-  const target = new URL(url);
-  const pool = new Pool(target.origin, { connections: IN_FLIGHT, pipelining: 1 });
+/** `callback`: where DeliveryReportReq are posted. Nothing is sent before `start`. */
+export function createReports({ ledger, callback, env }: { ledger: Ledger; callback: Callback; env: Env }): Reports {
   const abort = new AbortController();
   /** Read from the ledger, not begun. */
   let ready: Pending[] = [];
@@ -101,6 +92,8 @@ export function createReports({ ledger, url, env }: { ledger: Ledger; url: strin
   /** One step of one recipient, or one more try to tell of it. */
   async function step(pending: Pending): Promise<void> {
     const now = env.clock.now();
+    // Called back, or moved, since it was read.
+    if (!ledger.isDue(pending, now)) return;
     const steps = behaviourOf(pending.recipient.msisdn).steps;
     const planned = steps[pending.step];
     if (!planned) return ledger.advance(pending, null);
@@ -112,7 +105,8 @@ export function createReports({ ledger, url, env }: { ledger: Ledger; url: strin
         status = 'Expired';
         following = undefined;
       } else {
-        await ledger.deliver(pending);
+        // Called back meanwhile: nothing is left to tell.
+        if (!(await ledger.deliver(pending))) return;
         pending.delivered = true;
         pending.since = now;
       }
@@ -136,49 +130,16 @@ export function createReports({ ledger, url, env }: { ledger: Ledger; url: strin
     const posts = Array.from({ length: copies }, (_, copy) => {
       // The same id for each try of a report; the copy of a doubled one has its own.
       const transactionId = `${messageId}-${pending.member}-${pending.step}${copy > 0 ? `-${copy}` : ''}`;
-      return post(printReport({ transactionId, namespace, version, messageId, recipient, sender, at, status }));
+      const xml = printReport({ transactionId, namespace, version, messageId, recipient, sender, at, status });
+      return callback.post('text/xml; charset=utf-8', xml, 'DeliveryReportRsp', abort.signal);
     });
     const taken = (await Promise.all(posts)).every(Boolean);
     if (taken !== answered && !abort.signal.aborted) {
       if (taken) env.log.info({}, 'sandbox: reports are taken again');
-      else env.log.warn({ url: target.origin }, 'sandbox: a report was not taken, will be told again');
+      else env.log.warn({ url: callback.origin }, 'sandbox: a report was not taken, will be told again');
       answered = taken;
     }
     return taken;
-  }
-
-  async function post(xml: string): Promise<boolean> {
-    const limit = new AbortController();
-    const end = (): void => limit.abort();
-    const timeout = env.clock.setTimeout(end, ANSWER_MS);
-    abort.signal.addEventListener('abort', end, { once: true });
-    try {
-      const { headers, body } = await pool.request({
-        method: 'POST',
-        path: target.pathname + target.search,
-        headers: { 'content-type': 'text/xml; charset=utf-8', soapaction: '""' },
-        body: xml,
-        signal: limit.signal,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      });
-      const chunks: Buffer[] = [];
-      let size = 0;
-      // Leaving the loop early destroys the connection.
-      for await (const chunk of body as AsyncIterable<Buffer>) {
-        size += chunk.length;
-        if (size > ANSWER_BYTES) return false;
-        chunks.push(chunk);
-      }
-      const type = headers['content-type'];
-      return isTaken(Array.isArray(type) ? type[0] : type, Buffer.concat(chunks));
-    } catch (error) {
-      env.log.debug({ err: error }, 'sandbox: a report was not answered');
-      return false;
-    } finally {
-      timeout.cancel();
-      abort.signal.removeEventListener('abort', end);
-    }
   }
 
   return {
@@ -194,7 +155,6 @@ export function createReports({ ledger, url, env }: { ledger: Ledger; url: strin
         });
         limit.cancel();
       }
-      await pool.destroy();
     },
   };
 }

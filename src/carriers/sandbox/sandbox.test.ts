@@ -321,6 +321,22 @@ describe('the last four digits', () => {
     expect(await counters()).toMatchObject({ taken: 0, refused: 1, pending: 0 });
   });
 
+  it('9911: a handset without MMS refuses it at submit, alone or in a group', async () => {
+    const answer = await submit({ to: ['491700009911'] });
+    expect(answer).toMatchObject({ http: 200, code: '2519', fault: false, messageId: undefined });
+    const group = await submit({ tx: 'group', to: ['491700000001', '491700009901', '491700009911'] });
+    expect(group.code).toBe('1100');
+    const refused = group.details?.children.map((one) => [textOf(one, 'Number'), textOf(one, 'StatusCode')]);
+    expect(refused?.map(([number, code]) => `${number?.slice(1, 13)} ${code}`)).toEqual([
+      '491700009901 2003',
+      '491700009911 2519',
+    ]);
+    await pass(1000, 1);
+    expect(statuses()).toEqual(['Retrieved']);
+    expect(await inbox('491700009911')).toEqual([]);
+    expect(await counters()).toMatchObject({ taken: 1, refused: 1, pending: 0 });
+  });
+
   it.each([
     ['9902', 'Rejected'],
     ['9903', 'Expired'],
@@ -608,7 +624,7 @@ describe('hostile and mistaken callers', () => {
     ['GET', '/sandbox/handsets/1%00/messages', 404],
     ['GET', '/sandbox/handsets/%/messages', 404],
     ['GET', '/sandbox/handsets/123456789012345678901/messages', 404],
-    ['POST', '/sandbox/handsets/491700000001/messages', 405],
+    ['PUT', '/sandbox/handsets/491700000001/messages', 405],
     ['DELETE', '/sandbox/handsets', 405],
     ['GET', '/sandbox/handsets/491700000001/messages/00/parts/0', 404],
     ['GET', '/sandbox/handsets/..%2f..%2fetc/messages', 404],
@@ -663,7 +679,7 @@ describe('hostile and mistaken callers', () => {
   it('explains itself', async () => {
     const about = await get<{ behaviours: object; what: string }>('/sandbox');
     expect(Object.keys(about.behaviours)).toEqual([
-      ...Array.from({ length: 10 }, (_, n) => `...${9901 + n}`),
+      ...Array.from({ length: 11 }, (_, n) => `...${9901 + n}`),
       'any other',
     ]);
   });

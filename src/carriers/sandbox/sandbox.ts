@@ -1,7 +1,8 @@
 /**
- * The carrier in a box: an MMSC that speaks MM7 as a peer would, and handsets with an inbox behind it. It meets everybody over
- * sockets only and knows nothing of Postcard: SubmitReq come in by `POST /mm7`, DeliveryReportReq go out to one URL of the
- * operator's, `GET /sandbox` explains itself. It can misbehave on demand, by the last digits of a number (`behaviours.ts`).
+ * The carrier in a box: an MMSC that speaks MM7 as a peer would, an SMSC beside it (`smsc.ts`), and handsets with an inbox behind
+ * both. It meets everybody over sockets only and knows nothing of Postcard: SubmitReq come in by `POST /mm7`, DeliveryReportReq
+ * and, for what handsets send, DeliverReq go out to one URL of the operator's, `GET /sandbox` explains itself. It can misbehave on demand, by the last digits of a number
+ * (`behaviours.ts`).
  *
  * Promises: a submission is answered with 1000 after its commit, a repeated TransactionID (within its VASPID) is dropped and
  * answered like the first; what was taken, pending reports and inboxes survive kill -9 (`ledger.ts`). Bodies, connections,
@@ -12,9 +13,12 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { fallbackName, wireNames } from '../../domain/content.ts';
+import { makeSmil } from '../../domain/smil.ts';
 import type { Env, Timer } from '../../env.ts';
-import { BEHAVIOURS, BUSY_TIMES, behaviourOf, ORDINARY, SLOW_MS } from './behaviours.ts';
-import { partHeaders, viewMessages } from './handsets.ts';
+import { BEHAVIOURS, BUSY_TIMES, behaviourOf, NO_MMS_STATUS, ORDINARY, SLOW_MS } from './behaviours.ts';
+import { createCallback } from './callback.ts';
+import { inOrder, partHeaders, smsPart, viewMessages, viewSms } from './handsets.ts';
 import {
   CONTENT_BYTES,
   HANDSET_MESSAGES,
@@ -24,8 +28,23 @@ import {
   openLedger,
   type Taken,
 } from './ledger.ts';
-import { type Address, type Dialect, printFault, printSubmitRsp, readSubmit, type Status } from './peer.ts';
-import { createReports, type Reports } from './reports.ts';
+import { createOutgoing, type OutgoingLoop, readSends } from './outgoing.ts';
+import {
+  type Amend,
+  type Dialect,
+  printDeliver,
+  printFault,
+  printResponse,
+  type Recipient,
+  readSubmit,
+  type Status,
+} from './peer.ts';
+import { createReports, IN_FLIGHT, type Reports } from './reports.ts';
+import { type SmscServer, startSmsc } from './smsc.ts';
+
+/** For whoever sets up carriers that are to meet this sandbox. */
+export { NO_MMS_STATUS } from './behaviours.ts';
+export { TRANSACTION_TAG } from './smsc.ts';
 
 const MIB = 1024 * 1024;
 /** Of one SubmitReq. */
@@ -48,20 +67,35 @@ export interface SandboxOptions {
   host: string;
   /** 0 = any free one. */
   port: number;
+  /** Of the SMSC, on the same host; 0 = any free one, absent = no SMSC. */
+  smppPort?: number;
   /** Its own SQLite file; made when missing. */
   file: string;
-  /** Where DeliveryReportReq are posted. */
+  /** Where DeliveryReportReq and DeliverReq are posted. */
   reportUrl: string;
   env: Env;
 }
 
-/** Starts the sandbox; resolves when it listens. Rejects with the system's error (EADDRINUSE ...) or what is wrong with the file. */
-export async function startSandbox(options: SandboxOptions): Promise<{ url: string; close(): Promise<void> }> {
+/** A started sandbox. */
+export interface Sandbox {
+  url: string;
+  /** Null = no SMSC was asked for. */
+  smppPort: number | null;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the sandbox; resolves when it listens. Rejects with the system's error (EADDRINUSE ..., `port` says which one) or what is
+ * wrong with the file.
+ */
+export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const { env } = options;
   const ledger = openLedger(options.file, env);
-  const reports = createReports({ ledger, url: options.reportUrl, env });
+  const callback = createCallback({ url: options.reportUrl, connections: IN_FLIGHT + 8, env });
+  const reports = createReports({ ledger, callback, env });
+  const outgoing = createOutgoing({ rows: ledger.outgoing, callback, env });
   const closing = new AbortController();
-  const door = new Door(ledger, reports, env, closing.signal);
+  const door = new Door(ledger, reports, outgoing, env, closing.signal);
   const server = createServer(
     { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, keepAliveTimeout: KEEP_ALIVE_MS },
     (request, response) => {
@@ -72,6 +106,7 @@ export async function startSandbox(options: SandboxOptions): Promise<{ url: stri
     },
   );
   server.maxConnections = CONNECTIONS;
+  let smsc: SmscServer | null = null;
   // A peer that closes its sending half behind its request still waits for the answer. Not in node's types.
   (server as typeof server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   try {
@@ -82,14 +117,20 @@ export async function startSandbox(options: SandboxOptions): Promise<{ url: stri
         resolve();
       });
     });
+    if (options.smppPort !== undefined) {
+      smsc = await startSmsc({ host: options.host, port: options.smppPort, ledger, env });
+    }
   } catch (error) {
+    server.close();
     await reports.stop();
+    await callback.close();
     ledger.close();
     throw error;
   }
   server.on('error', (error) => env.log.error({ err: error }, 'sandbox: server error'));
   door.url = urlOf(options.host, (server.address() as AddressInfo).port);
   reports.start();
+  outgoing.start();
 
   let sweepTimer: Timer;
   const sweep = async (): Promise<void> => {
@@ -111,14 +152,17 @@ export async function startSandbox(options: SandboxOptions): Promise<{ url: stri
     closing.abort();
     sweepTimer.cancel();
     const limit = env.clock.setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+    await smsc?.close();
     await new Promise<void>((resolve) => server.close(() => resolve()));
     limit.cancel();
-    await reports.stop();
+    await Promise.all([reports.stop(), outgoing.stop()]);
+    await callback.close();
     await sweeping;
     ledger.close();
   };
   return {
     url: door.url,
+    smppPort: smsc?.port ?? null,
     close() {
       closed ??= close();
       return closed;
@@ -139,13 +183,15 @@ class Door {
   url = '';
   readonly #ledger: Ledger;
   readonly #reports: Reports;
+  readonly #outgoing: OutgoingLoop;
   readonly #env: Env;
   readonly #closing: AbortSignal;
   #openBytes = 0;
 
-  constructor(ledger: Ledger, reports: Reports, env: Env, closing: AbortSignal) {
+  constructor(ledger: Ledger, reports: Reports, outgoing: OutgoingLoop, env: Env, closing: AbortSignal) {
     this.#ledger = ledger;
     this.#reports = reports;
+    this.#outgoing = outgoing;
     this.#env = env;
     this.#closing = closing;
   }
@@ -187,15 +233,63 @@ class Door {
     const msisdn = handset[1]!;
     if (handset[2] !== undefined) {
       if (!allowed(request, response, ['GET', 'HEAD'])) return;
-      const found = this.#ledger.part(msisdn, handset[2].toLowerCase(), Number(handset[3]));
+      const found = this.#part(msisdn, handset[2].toLowerCase(), Number(handset[3]));
       if (!found) return json(response, 404, { error: 'no such part on this handset' });
       return send(response, 200, partHeaders(found.part), found.bytes);
     }
-    if (!allowed(request, response, ['GET', 'HEAD', 'DELETE'])) return;
+    if (!allowed(request, response, ['GET', 'HEAD', 'DELETE', 'POST'])) return;
+    if (request.method === 'POST') return this.#handsetSends(request, response, msisdn);
     if (request.method === 'DELETE') return json(response, 200, { deleted: await this.#ledger.empty(msisdn) });
     const bytes = (sha256: string): Uint8Array | null => this.#ledger.bytes(sha256);
-    const messages = viewMessages(this.#ledger.inbox(msisdn), msisdn, this.#base(request), bytes);
-    return json(response, 200, { messages });
+    const base = this.#base(request);
+    const mms = viewMessages(this.#ledger.inbox(msisdn), msisdn, base, bytes);
+    return json(response, 200, {
+      messages: inOrder([...mms, ...viewSms(this.#ledger.sms.inbox(msisdn), msisdn, base)]),
+    });
+  }
+
+  #part(msisdn: string, id: string, n: number): ReturnType<Ledger['part']> {
+    const sms = n === 0 ? this.#ledger.sms.one(msisdn, id) : null;
+    return sms ? smsPart(sms.text) : this.#ledger.part(msisdn, id, n);
+  }
+
+  /** What a handset sends: kept before the answer, then told by DeliverReq. */
+  async #handsetSends(request: IncomingMessage, response: ServerResponse, msisdn: string): Promise<void> {
+    const body = await this.#read(request);
+    if (!body.ok) return this.#unread(response, body.why);
+    try {
+      const read = readSends(body.bytes);
+      if (!read.ok) return json(response, 400, { error: 'the message cannot be sent', violations: read.violations });
+      const { to, cc, subject, parts: given } = read.sends;
+      const names = wireNames(
+        given.map(({ contentId, contentType }, n) => ({
+          ...(contentId === null ? {} : { contentId }),
+          fallback: fallbackName(contentType, n + 1),
+        })),
+      );
+      const parts = given.map(({ contentType, bytes }, n) => ({ contentType, bytes, contentId: names[n] as string }));
+      const id = Buffer.from(this.#env.random.bytes(12)).toString('hex');
+      const at = this.#env.clock.now();
+      const printed = printDeliver({
+        transactionId: id,
+        sender: msisdn,
+        to,
+        cc,
+        subject,
+        at,
+        parts,
+        smil: makeSmil(parts),
+      });
+      const kept = await this.#ledger.outgoing.add({ id, msisdn, ...printed });
+      if (!kept) {
+        response.setHeader('retry-after', '5');
+        return json(response, 503, { error: 'too many messages of handsets wait already' });
+      }
+      this.#outgoing.wake();
+      return json(response, 202, { id, from: msisdn, to, cc, subject, parts: parts.map(({ contentId }) => contentId) });
+    } finally {
+      this.#openBytes -= body.bytes.byteLength;
+    }
   }
 
   // -------------------------------------------------------------------------------------------------------------- MM7
@@ -216,13 +310,23 @@ class Door {
       const { dialect, problem } = read;
       this.#ledger.count('refused');
       if (problem.fault) return soap(response, 500, printFault(dialect, problem));
-      return soap(response, 200, printSubmitRsp(dialect, problem, null));
+      return soap(response, 200, printResponse(dialect, problem, null));
     }
+    if ('amend' in read) return this.#amend(response, read.amend);
     const { request, fingerprint } = read;
     const fates = new Set(request.recipients.map((to) => behaviourOf(to.msisdn).atSubmit));
     if (fates.size === 1 && fates.has('unknown')) {
       this.#ledger.count('refused');
-      return soap(response, 200, printSubmitRsp(request, { code: 2003, recipients: request.recipients }, null));
+      return soap(response, 200, printResponse(request, { code: 2003, recipients: request.recipients }, null));
+    }
+    if (fates.size === 1 && fates.has('noMms')) {
+      this.#ledger.count('refused');
+      const details = 'handset does not support MMS';
+      return soap(
+        response,
+        200,
+        printResponse(request, { code: NO_MMS_STATUS, details, recipients: request.recipients }, null),
+      );
     }
     const busyTimes = fates.has('busy') ? BUSY_TIMES : 0;
     let taken: Taken;
@@ -230,13 +334,13 @@ class Door {
       taken = await this.#ledger.take({ request, fingerprint, busyTimes });
     } catch (error) {
       this.#env.log.error({ err: error }, 'sandbox: a submission could not be stored');
-      return soap(response, 200, printSubmitRsp(request, { code: 4006, details: 'the disk refuses' }, null));
+      return soap(response, 200, printResponse(request, { code: 4006, details: 'the disk refuses' }, null));
     }
     switch (taken.kind) {
       case 'busy':
-        return soap(response, 200, printSubmitRsp(request, { code: 4006, details: 'busy, try again' }, null));
+        return soap(response, 200, printResponse(request, { code: 4006, details: 'busy, try again' }, null));
       case 'full':
-        return soap(response, 200, printSubmitRsp(request, { code: 4006, details: 'the sandbox is full' }, null));
+        return soap(response, 200, printResponse(request, { code: 4006, details: 'the sandbox is full' }, null));
       case 'repeated':
         // Whatever went wrong with the first answer, this one is right.
         return soap(response, 200, success(request, taken.messageId, taken.refused));
@@ -255,6 +359,20 @@ class Door {
       return send(response, 200, { 'content-type': SOAP_TYPE }, GARBAGE);
     }
     return soap(response, 200, success(request, taken.messageId, taken.refused));
+  }
+
+  async #amend(response: ServerResponse, amend: Amend): Promise<void> {
+    const { operation, vasp, messageId, earliestAt } = amend;
+    const outcome = await (operation === 'CancelReq'
+      ? this.#ledger.cancel(vasp, messageId)
+      : this.#ledger.move(vasp, messageId, earliestAt)
+    ).catch((error: unknown) => {
+      this.#env.log.error({ err: error }, 'sandbox: a request could not be stored');
+      return 'failed' as const;
+    });
+    if (earliestAt !== null) this.#reports.wake(Math.max(earliestAt, this.#env.clock.now()));
+    const code = { done: 1000, unknown: 2005, late: 3001, failed: 4006 }[outcome];
+    soap(response, 200, printResponse(amend, { code }, null));
   }
 
   /** The bytes count as open until the caller gives them back. */
@@ -327,9 +445,12 @@ class Door {
     return {
       what: 'A mobile carrier in a box: an MMSC that speaks MM7, and handsets. No message leaves this machine.',
       paths: {
-        'POST /mm7': 'MM7 SubmitReq',
+        'POST /mm7': 'MM7 SubmitReq, CancelReq, ReplaceReq',
+        'SMPP 3.4': 'an SMSC on a port of its own (POSTCARD_SANDBOX_SMPP_PORT), any system id and password',
         'GET /sandbox/handsets': 'handsets that have messages',
         'GET /sandbox/handsets/{msisdn}/messages': 'what lies on a handset, oldest first; DELETE empties it',
+        'POST /sandbox/handsets/{msisdn}/messages':
+          'the handset sends an MMS: {"to":["441134960000"],"cc"?,"subject"?,"parts":[{"contentType","contentId"?,"text"|"base64"}]}',
       },
       behaviours: { ...digits, 'any other': ORDINARY.what },
       counters: this.#ledger.counters(),
@@ -360,9 +481,14 @@ class Door {
 
 const SOAP_TYPE = 'text/xml; charset=utf-8';
 
-function success(dialect: Dialect, messageId: string, refused: Address[]): string {
-  const status: Status = refused.length > 0 ? { code: 1100, recipients: refused } : { code: 1000 };
-  return printSubmitRsp(dialect, status, messageId);
+function hasNoMms(recipient: Recipient): boolean {
+  return behaviourOf(recipient.msisdn).atSubmit === 'noMms';
+}
+
+function success(dialect: Dialect, messageId: string, refused: Recipient[]): string {
+  const recipients = refused.map((one) => ({ ...one, ...(hasNoMms(one) ? { code: NO_MMS_STATUS } : {}) }));
+  const status: Status = refused.length > 0 ? { code: 1100, recipients } : { code: 1000 };
+  return printResponse(dialect, status, messageId);
 }
 
 function allowed(request: IncomingMessage, response: ServerResponse, methods: string[]): boolean {
