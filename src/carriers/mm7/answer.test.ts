@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ERRORS } from '../../domain/codes.ts';
 import type { Outcome, Submission } from '../../domain/submission.ts';
-import { addressDigits, bounded, errorOf, type HttpAnswer, outcomeOf, parseRetryAfter } from './answer.ts';
+import { addressDigits, bounded, errorOf, type HttpAnswer, isCanceled, outcomeOf, parseRetryAfter } from './answer.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const SCHEMA = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/';
@@ -332,5 +332,55 @@ describe('small pieces', () => {
     expect(bounded(' a\r\n\tb\0c ')).toBe('a b c');
     expect(bounded('\u{1f600}'.repeat(300))).toHaveLength(200);
     expect(bounded(`x${'\u{1f600}'.repeat(300)}`).isWellFormed()).toBe(true);
+  });
+});
+
+describe('a carrier’s own table', () => {
+  const own = {
+    statusCodes: { 2001: 'retry', 3510: 'refuse', 4006: 'throttle', 5555: 'refuse' },
+    errors: { 2001: 15020, 2003: 15003 },
+  } as const;
+  const judged = (code: number, to: Submission = submission, details = ''): Outcome =>
+    outcomeOf(
+      { status: 200, contentType: 'text/xml', retryAfter: undefined, body: Buffer.from(rsp(code, 'x', details)) },
+      to,
+      NOW,
+      own,
+    );
+
+  it.each<[number, string, number]>([
+    [2001, 'deferred', 15020],
+    [3510, 'refused', 15000],
+    [4006, 'throttled', 15000],
+    [5555, 'refused', 15000],
+    [2003, 'refused', 15003],
+    [2002, 'refused', 15201],
+  ])('decides about %i: %s with %i', (code, kind, id) => {
+    expect(judged(code)).toMatchObject({ kind, error: { id } });
+    expect(errorOf(code, own)).toBe(id);
+  });
+
+  it('holds within a partial success', () => {
+    const details =
+      '<Details><Recipient><Number>441134960002</Number><StatusCode>2003</StatusCode></Recipient></Details>';
+    expect(judged(1100, group, details)).toMatchObject({
+      refused: [{ recipient: '441134960002', error: { id: 15003 } }],
+    });
+  });
+});
+
+describe('the answer to a CancelReq', () => {
+  it.each<[string, boolean]>([
+    [soap(`<CancelRsp>${status(1000, 'Success')}</CancelRsp>`), true],
+    [soap(`<CancelRsp>${status(2005, 'Message ID not found')}</CancelRsp>`), false],
+    [soap(`<CancelRsp>${status(3001, 'Not possible')}</CancelRsp>`), false],
+    [fault(`<detail>${rsError(4003)}</detail>`), false],
+    [fault(`<detail>${rsError(1000)}</detail>`), false],
+    ['', false],
+    ['garbage', false],
+  ])('is a yes only where it is one: %j', (body, expected) => {
+    expect(isCanceled({ status: 200, contentType: 'text/xml', retryAfter: undefined, body: Buffer.from(body) })).toBe(
+      expected,
+    );
   });
 });

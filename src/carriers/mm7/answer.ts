@@ -69,27 +69,39 @@ const VERDICTS: Readonly<Record<number, Verdict>> = {
   4008: ['refused', ERROR.provider],
 };
 
-function verdict(code: number): Verdict {
-  return VERDICTS[code] ?? VERDICTS[Math.floor(code / 1000) * 1000] ?? VERDICTS[3000]!;
+/** What a carrier's settings say of its own codes; what is not in them follows the table. */
+export interface CodeTables {
+  /** Status code -> what becomes of the message. */
+  statusCodes?: Readonly<Record<string, 'refuse' | 'retry' | 'throttle'>>;
+  /** Status code -> id of the error table. */
+  errors?: Readonly<Record<string, number>>;
+}
+
+const KIND = { refuse: 'refused', retry: 'deferred', throttle: 'throttled' } as const;
+
+function verdict(code: number, own: CodeTables): Verdict {
+  const [kind, id] = VERDICTS[code] ?? VERDICTS[Math.floor(code / 1000) * 1000] ?? VERDICTS[3000]!;
+  const said = own.statusCodes?.[code];
+  return [said === undefined ? kind : KIND[said], own.errors?.[code] ?? id];
 }
 
 /** The error id that a status code (not of class 1) stands for. */
-export function errorOf(code: number): number {
-  return verdict(code)[1];
+export function errorOf(code: number, own: CodeTables = {}): number {
+  return verdict(code, own)[1];
 }
 
 /** Reads the answer to `submission`. `now` (epoch ms) is for a Retry-After that is a date. */
-export function outcomeOf(answer: HttpAnswer, submission: Submission, now: number): Outcome {
+export function outcomeOf(answer: HttpAnswer, submission: Submission, now: number, own: CodeTables = {}): Outcome {
   const retryAfterMs = parseRetryAfter(answer.retryAfter, now);
   const soap = answer.body.byteLength > 0 ? readSoap(answer.contentType, answer.body) : null;
   // The body first: faults come with any HTTP status (200, 400, 500, 502 have been seen).
   if (soap?.ok) {
-    const outcome = soapOutcome(soap.message, answer.status, submission, retryAfterMs);
+    const outcome = soapOutcome(soap.message, answer.status, submission, retryAfterMs, own);
     if (outcome) return outcome;
   } else if (soap) {
     // Failures that are not well-formed have been seen; a success in such a state is not believed.
     const code = Number(/<(?:[\w.-]+:)?StatusCode\s*>\s*(\d{4,5})\s*</.exec(soap.text)?.[1] ?? 0);
-    if (code >= 2000) return statusOutcome(code, `${code} (in a damaged answer)`, retryAfterMs);
+    if (code >= 2000) return statusOutcome(code, `${code} (in a damaged answer)`, retryAfterMs, own);
   }
   const why = soap === null ? 'empty answer' : soap.ok ? `unexpected ${soap.message.operation}` : soap.fault;
   return httpOutcome(answer.status, why, retryAfterMs);
@@ -101,11 +113,12 @@ function soapOutcome(
   httpStatus: number,
   submission: Submission,
   retryAfterMs: number | undefined,
+  own: CodeTables,
 ): Outcome | null {
   const status = statusOf(message);
   const words = bounded(status.code > 0 ? `${status.code} ${status.text}` : status.text);
   if (message.operation === 'Fault') {
-    if (status.code >= 2000) return statusOutcome(status.code, words, retryAfterMs);
+    if (status.code >= 2000) return statusOutcome(status.code, words, retryAfterMs, own);
     // A fault with a success code contradicts itself.
     if (status.code > 0) return { kind: 'unknown', error: { id: ERROR.general, words: `fault with ${words}` } };
     // A gateway's fault: its HTTP status says more (who we are, how fast, how long).
@@ -113,20 +126,26 @@ function soapOutcome(
     const side = faultSide(message);
     const fault = bounded(`SOAP fault ${side || 'without code'}: ${status.text}`);
     if (side === 'Client') return { kind: 'refused', error: { id: ERROR.provider, words: fault } };
-    return { kind: 'deferred', error: { id: ERROR.general, words: fault }, ...wish(retryAfterMs) };
+    return { kind: 'deferred', error: { id: ERROR.general, words: fault }, ...wish(retryAfterMs), ...ELSEWHERE };
   }
   if (status.code === 0) return null;
-  if (status.code >= 2000 || status.code < 1000) return statusOutcome(status.code, words, retryAfterMs);
+  if (status.code >= 2000 || status.code < 1000) return statusOutcome(status.code, words, retryAfterMs, own);
   if (message.operation !== 'SubmitRsp') return null;
   if (message.transactionId !== null && message.transactionId !== submission.transactionId) {
     // Taking another message's id as ours would give us its reports.
     return { kind: 'unknown', error: { id: ERROR.general, words: bounded(`answer to another transaction: ${words}`) } };
   }
-  return accepted(message, status, words, submission);
+  return accepted(message, status, words, submission, own);
 }
 
-function accepted(message: SoapMessage, status: Mm7Status, words: string, submission: Submission): Outcome {
-  const refused = status.code === 1100 ? refusedIn(status, submission, words) : [];
+function accepted(
+  message: SoapMessage,
+  status: Mm7Status,
+  words: string,
+  submission: Submission,
+  own: CodeTables,
+): Outcome {
+  const refused = status.code === 1100 ? refusedIn(status, submission, words, own) : [];
   if (refused.length > 0 && refused.length === submission.recipients.length) {
     return { kind: 'refused', error: refused[0]!.error };
   }
@@ -145,20 +164,25 @@ function accepted(message: SoapMessage, status: Mm7Status, words: string, submis
  * code that stands in the same element where there is one (class 1 = not refused). A list that names everybody and gives no
  * codes tells nobody apart.
  */
-function refusedIn(status: Mm7Status, submission: Submission, words: string): { recipient: string; error: Failure }[] {
+function refusedIn(
+  status: Mm7Status,
+  submission: Submission,
+  words: string,
+  own: CodeTables,
+): { recipient: string; error: Failure }[] {
   if (!status.details || submission.recipients.length < 2) return [];
   const left = new Set(submission.recipients);
   const refused: { recipient: string; error: Failure }[] = [];
   let coded = false;
   const visit = (element: XmlElement, code: number): void => {
-    const own = element.children.find((child) => child.name === 'StatusCode')?.text.trim();
-    const within = own && /^\d{4,5}$/.test(own) ? Number(own) : code;
+    const told = element.children.find((child) => child.name === 'StatusCode')?.text.trim();
+    const within = told && /^\d{4,5}$/.test(told) ? Number(told) : code;
     for (const word of element.name === 'StatusCode' ? [] : element.text.split(/[\s,;]+/)) {
       const digits = addressDigits(word);
       if (!left.delete(digits)) continue;
       if (within > 0) coded = true;
       if (within > 0 && within < 2000) continue;
-      const error = within > 0 ? errorOf(within) : ERROR.invalidDestination;
+      const error = within > 0 ? errorOf(within, own) : ERROR.invalidDestination;
       refused.push({
         recipient: digits,
         error: { id: error, words: within > 0 ? bounded(`${within} in ${words}`) : words },
@@ -179,12 +203,27 @@ export function addressDigits(address: string): string {
     .replace(/^\+/, '');
 }
 
-function statusOutcome(code: number, words: string, retryAfterMs: number | undefined): Outcome {
-  const [kind, id] = verdict(code);
+function statusOutcome(code: number, words: string, retryAfterMs: number | undefined, own: CodeTables): Outcome {
+  const [kind, id] = verdict(code, own);
   const error = { id, words };
-  if (kind === 'refused') return { kind, error };
   if (kind === 'throttled') return { kind, retryAfterMs: retryAfterMs ?? SLOW_DOWN_MS, error };
-  return { kind, error, ...wish(retryAfterMs) };
+  // Class 4 is about the service, and 4007 about who may use it: another carrier may not share that.
+  const elsewhere = code >= 4000 && code < 5000 && (kind === 'deferred' || code === NOT_ALLOWED) ? ELSEWHERE : {};
+  if (kind === 'refused') return { kind, error, ...elsewhere };
+  return { kind, error, ...wish(retryAfterMs), ...elsewhere };
+}
+
+/** Another carrier may take it. */
+const ELSEWHERE = { elsewhere: true } as const;
+/** 4007: the service code or VASP is not allowed. */
+const NOT_ALLOWED = 4007;
+
+/** Whether the answer to a CancelReq says that the message will not be delivered. What cannot be read says nothing. */
+export function isCanceled(answer: HttpAnswer): boolean {
+  const soap = answer.body.byteLength > 0 ? readSoap(answer.contentType, answer.body) : null;
+  if (!soap?.ok || soap.message.operation === 'Fault') return false;
+  const { code } = statusOf(soap.message);
+  return code >= 1000 && code < 2000;
 }
 
 /**
@@ -200,7 +239,7 @@ function httpOutcome(status: number, why: string, retryAfterMs: number | undefin
   if (status === 415) return { kind: 'refused', error: { ...error, id: ERROR.contentBlocked } };
   if (status === 400 || status === 422) return { kind: 'refused', error: { ...error, id: ERROR.provider } };
   if (status < 300 || status === 502 || status === 504) return { kind: 'unknown', error };
-  return { kind: 'deferred', error, ...wish(retryAfterMs) };
+  return { kind: 'deferred', error, ...wish(retryAfterMs), ...ELSEWHERE };
 }
 
 function wish(retryAfterMs: number | undefined): { retryAfterMs?: number } {

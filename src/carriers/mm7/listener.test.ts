@@ -1,11 +1,22 @@
 /** The listener against real HTTP: what MMSCs send, what they get, and when. */
 import { once } from 'node:events';
+import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CarrierReport } from '../../domain/submission.ts';
+import {
+  CA,
+  CLIENT_CERT,
+  CLIENT_KEY,
+  OTHER_CA,
+  SERVER_CERT,
+  SERVER_KEY,
+  STRANGER_CERT,
+  STRANGER_KEY,
+} from '../../../test/certificates.ts';
+import type { CarrierInbound, CarrierReport } from '../../domain/submission.ts';
 import { type TestEnv, testEnv } from '../../env.ts';
 import { textOf } from '../../xml.ts';
-import { createMm7Listener, type Listener } from './listener.ts';
+import { createMm7Listener, type Inbound, type Listener } from './listener.ts';
 import { MM7_NAMESPACE, readSoap, SOAP_11, SOAP_12, statusOf } from './soap.ts';
 
 const SCHEMA = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/';
@@ -14,16 +25,21 @@ let env: TestEnv;
 let listener: Listener;
 let reports: CarrierReport[];
 let onReport: (report: CarrierReport) => Promise<void>;
+let inbound: CarrierInbound[];
+let onInbound: (message: CarrierInbound) => Promise<{ id: string }>;
 
 beforeEach(async () => {
   env = testEnv();
   reports = [];
+  inbound = [];
+  onInbound = async (message) => ({ id: String(inbound.push(message)) });
   onReport = async (report) => void reports.push(report);
   listener = await createMm7Listener({
     host: '127.0.0.1',
     port: 0,
-    carriers: [{ name: 'open' }, { name: 'locked', inboundSecret: 's3cret:ö' }],
+    carriers: [{ name: 'open' }, { name: 'locked', secret: 's3cret:ö' }],
     onReport: (report) => onReport(report),
+    onInbound: (message) => onInbound(message),
     env,
   });
 });
@@ -285,7 +301,7 @@ describe('a delivery report', () => {
     expect(answer).toMatchObject({ http: 503, operation: 'Fault', status: 4006, transactionId: 'peer-1' });
     expect(answer.headers.get('retry-after')).toBe('5');
     expect(answer.text).not.toContain('disk full');
-    expect(env.lines).toMatchObject([{ level: 'error', message: 'report could not be kept' }]);
+    expect(env.lines).toMatchObject([{ level: 'error', message: 'call could not be kept' }]);
     onReport = async (one) => void reports.push(one);
     expect((await post(soap(report(usual('Retrieved'))))).http).toBe(200);
   });
@@ -308,7 +324,7 @@ describe('a delivery report', () => {
 });
 
 describe('other operations', () => {
-  it('a read reply is acknowledged and logged', async () => {
+  it('a read reply is handed on as one, which moves no status', async () => {
     const body =
       '<r:ReadReplyReq xmlns:r="urn:r"><r:MM7Version>6.3.0</r:MM7Version><r:MessageID>mid-1</r:MessageID><r:MMStatus>Read</r:MMStatus></r:ReadReplyReq>';
     expect(await post(soap(body))).toMatchObject({
@@ -317,17 +333,17 @@ describe('other operations', () => {
       status: 1000,
       version: '6.3.0',
     });
-    expect(env.lines).toMatchObject([
-      { level: 'info', message: 'read reply', fields: { carrierMessageId: 'mid-1', words: 'Read' } },
+    expect(reports).toEqual([
+      { carrier: 'open', carrierMessageId: 'mid-1', addresses: [], kind: 'read', words: 'read reply: Read' },
     ]);
   });
 
-  it('a message from a handset and anything unknown get a fault that says so', async () => {
-    for (const name of ['DeliverReq', 'SubmitReq', 'QueryStatusReq', 'Fault']) {
+  it('anything unknown gets a fault that says so', async () => {
+    for (const name of ['SubmitReq', 'QueryStatusReq', 'Fault']) {
       const answer = await post(soap(`<${name}/>`));
       expect(answer).toMatchObject({ http: 500, operation: 'Fault', status: 4003, transactionId: 'peer-1' });
     }
-    const twelve = await post(soap('<DeliverReq/>', 't', `${SCHEMA}REL-5-MM7-1-0`, SOAP_12));
+    const twelve = await post(soap('<CancelReq/>', 't', `${SCHEMA}REL-5-MM7-1-0`, SOAP_12));
     expect(twelve).toMatchObject({ operation: 'Fault', soapNamespace: SOAP_12, status: 4003 });
     expect(twelve.text).toContain('<env:Value>env:Sender</env:Value>');
   });
@@ -408,13 +424,13 @@ describe('the door', () => {
   });
 
   it('takes bodies up to its limit, announced or chunked', async () => {
-    const long = Buffer.alloc(1024 * 1024 + 1, ' ');
+    const long = Buffer.alloc(12 * 1024 * 1024 + 1, ' ');
     expect((await post(long).catch(() => ({ http: 413 }))).http).toBe(413);
     const socket = connect(Number(new URL(listener.url).port), '127.0.0.1');
     socket.on('error', () => {});
     socket.write('POST /mm7/open HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
     const chunk = Buffer.alloc(65_536, ' ');
-    for (let i = 0; i < 17; i++) socket.write(Buffer.concat([Buffer.from('10000\r\n'), chunk, Buffer.from('\r\n')]));
+    for (let i = 0; i < 193; i++) socket.write(Buffer.concat([Buffer.from('10000\r\n'), chunk, Buffer.from('\r\n')]));
     const [answer] = (await once(socket, 'data')) as [Buffer];
     expect(answer.toString()).toMatch(/^HTTP\/1\.1 413 /);
     socket.destroy();
@@ -478,7 +494,7 @@ describe('the door', () => {
 
   it('rejects when its address is taken', async () => {
     const { port } = new URL(listener.url);
-    const second = createMm7Listener({ host: '127.0.0.1', port: Number(port), carriers: [], onReport, env });
+    const second = createMm7Listener({ host: '127.0.0.1', port: Number(port), carriers: [], onReport, onInbound, env });
     await expect(second).rejects.toThrow('EADDRINUSE');
   });
 
@@ -503,4 +519,193 @@ it('reads what it prints: the status of every answer is found again', async () =
   const { text } = await post(soap(report(usual('Retrieved'))));
   const read = readSoap('text/xml', Buffer.from(text));
   expect(read.ok && textOf(read.message.body, 'Status', 'StatusText')).toBe('Success');
+});
+
+describe('a message from a handset', () => {
+  const boundary = 'StoryParts 74526 8432 2002-77645';
+  const multipart = (xml: string, media: string): Buffer =>
+    Buffer.from(
+      `--${boundary}\r\nContent-Type: text/xml\r\nContent-ID: <env>\r\n\r\n${xml}\r\n--${boundary} \r\n${media}\r\n--${boundary}--\r\n`,
+    );
+  const type = `multipart/related; boundary="${boundary}"; type="text/xml"; start="<env>"`;
+  const deliver = (inner = ''): string =>
+    soap(
+      `<m:DeliverReq xmlns:m="${SCHEMA}REL-5-MM7-1-2"><m:MM7Version>5.3.0</m:MM7Version><m:LinkedID>link-1</m:LinkedID><m:Sender><m:Number>+385911234567/TYPE=PLMN</m:Number></m:Sender><m:Recipients><m:To><m:ShortCode>12345</m:ShortCode></m:To></m:Recipients>${inner}<m:Content href="cid:pic%40x"/></m:DeliverReq>`,
+      'tx-9',
+      `${SCHEMA}REL-5-MM7-1-2`,
+    );
+  const media =
+    'Content-Type: image/jpeg; Name="p 1.jpg"\r\nContent-ID: <pic@x>\r\nContent-Transfer-Encoding: BASE64\r\n\r\n/9j/4A==';
+
+  it('is handed on and answered in the peer’s own words once it is durable', async () => {
+    const answer = await post(multipart(deliver('<m:Subject>hi</m:Subject>'), media), { 'content-type': type });
+    expect(answer).toMatchObject({
+      http: 200,
+      operation: 'DeliverRsp',
+      status: 1000,
+      transactionId: 'tx-9',
+      namespace: `${SCHEMA}REL-5-MM7-1-2`,
+      version: '5.3.0',
+    });
+    expect(inbound).toMatchObject([
+      {
+        carrier: 'open',
+        channel: 'MMS',
+        from: '385911234567',
+        to: ['12345'],
+        cc: [],
+        subject: 'hi',
+        answers: 'link-1',
+        parts: [{ contentId: 'p_1.jpg', contentType: 'image/jpeg', bytes: Buffer.from([0xff, 0xd8, 0xff, 0xe0]) }],
+      },
+    ]);
+    expect(inbound[0]?.id).toMatch(/^tx-9~[0-9a-f]{32}$/);
+  });
+
+  it('that is repeated has the same id, another one under the same transaction has not', async () => {
+    for (const [inner, bytes] of [
+      ['', media],
+      ['', media],
+      ['', media.replace('/9j/', '/9k/')],
+      ['<m:Subject>x</m:Subject>', media],
+    ] as const) {
+      await post(multipart(deliver(inner), bytes), { 'content-type': type });
+    }
+    const ids = inbound.map(({ id }) => id);
+    expect(ids[1]).toBe(ids[0]);
+    expect(new Set(ids).size).toBe(3);
+  });
+
+  it('that cannot be kept gets a 503, so that the peer repeats it', async () => {
+    onInbound = () => Promise.reject(new Error('disk full'));
+    const answer = await post(multipart(deliver(), media), { 'content-type': type });
+    expect(answer).toMatchObject({ http: 503, operation: 'Fault', status: 4006 });
+    expect(listener.counters()).toMatchObject({ inbound: 1, failed: 1, open: 0 });
+  });
+
+  it('with content that cannot be taken apart is a client’s fault', async () => {
+    const broken = 'Content-Type: multipart/mixed; boundary=nowhere\r\nContent-ID: <pic@x>\r\n\r\nx';
+    const answer = await post(multipart(deliver(), broken), { 'content-type': type });
+    expect(answer).toMatchObject({ http: 400, operation: 'Fault', status: 4004 });
+    expect(inbound).toEqual([]);
+  });
+});
+
+describe('who may call', () => {
+  const good = soap(report(usual('Retrieved')));
+
+  it('is an address of the list, and no other', async () => {
+    listener.setCarriers([
+      { name: 'near', allow: ['10.0.0.0/8', '127.0.0.0/8'] },
+      { name: 'far', allow: ['10.0.0.0/8', '::1/128'] },
+      { name: 'nobody', allow: [] },
+    ]);
+    expect((await post(good, {}, '/mm7/near')).http).toBe(200);
+    expect((await post(good, {}, '/mm7/far')).http).toBe(403);
+    expect((await post(good, {}, '/mm7/nobody')).http).toBe(403);
+    expect(listener.counters()).toMatchObject({ reports: 1, refused: 2 });
+  });
+
+  it('may change while the listener runs', async () => {
+    expect((await post(good, {}, '/mm7/open')).http).toBe(200);
+    listener.setCarriers([{ name: 'new', secret: 's' }]);
+    expect((await post(good, {}, '/mm7/open')).http).toBe(404);
+    expect((await post(good, { 'x-postcard-secret': 's' }, '/mm7/new')).http).toBe(200);
+  });
+
+  it('finds the ids of its reports in the form of its answers', async () => {
+    listener.setCarriers([
+      { name: 'hex', reportIdForm: 'hex-to-dec' },
+      { name: 'dec', reportIdForm: 'dec-to-hex' },
+    ]);
+    const named = (id: string): string => soap(report(usual('Retrieved').replace('mid-1', id)));
+    for (const id of ['ff', '&lt;FF@mmsc&gt;', 'not-hex']) await post(named(id), {}, '/mm7/hex');
+    for (const id of ['255', '255@mmsc', 'ff']) await post(named(id), {}, '/mm7/dec');
+    expect(reports.map((one) => one.carrierMessageId)).toEqual(['255', '<255@mmsc>', 'not-hex', 'ff', 'ff@mmsc', 'ff']);
+  });
+
+  it('gets the error that its own table gives a code', async () => {
+    listener.setCarriers([{ name: 'own', errors: { 2003: 15003 } }]);
+    const body = soap(report(usual('Rejected', '<StatusCode>2003</StatusCode>')));
+    await post(body, {}, '/mm7/own');
+    expect(reports[0]?.error).toBe(15003);
+  });
+});
+
+describe('with a certificate of ours', () => {
+  let open: Listener;
+  const carriers: Inbound[] = [
+    { name: 'plain' },
+    { name: 'tls', tls: true },
+    { name: 'client', clientCa: CA, clientName: 'mmsc.example' },
+    { name: 'named', clientCa: CA, clientName: 'other.example' },
+    { name: 'other', clientCa: OTHER_CA },
+  ];
+  beforeEach(async () => {
+    open = await createMm7Listener({
+      host: '127.0.0.1',
+      port: 0,
+      tls: { cert: SERVER_CERT, key: SERVER_KEY },
+      carriers,
+      onReport: (one) => onReport(one),
+      onInbound: (one) => onInbound(one),
+      env,
+    });
+  });
+  afterEach(() => open.close());
+
+  const body = soap(report(usual('Retrieved')));
+  async function status(path: string, tls: null | { cert?: string; key?: string }): Promise<number> {
+    const { port } = new URL(open.url);
+    if (tls === null) {
+      const headers = { 'content-type': 'text/xml', connection: 'close' };
+      return (await fetch(`http://127.0.0.1:${port}/mm7/${path}`, { method: 'POST', body, headers })).status;
+    }
+    return new Promise((resolve, reject) => {
+      const request = httpsRequest(
+        { host: '127.0.0.1', port, path: `/mm7/${path}`, method: 'POST', ca: CA, agent: false, ...tls },
+        (response) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        },
+      );
+      request.on('error', reject);
+      request.end(body);
+    });
+  }
+
+  const client = { cert: CLIENT_CERT, key: CLIENT_KEY };
+  const stranger = { cert: STRANGER_CERT, key: STRANGER_KEY };
+
+  it.each<[string, null | { cert?: string; key?: string }, number]>([
+    ['plain', null, 200],
+    ['plain', {}, 200],
+    ['tls', null, 403],
+    ['tls', {}, 200],
+    ['client', null, 403],
+    ['client', {}, 403],
+    ['client', client, 200],
+    ['client', stranger, 403],
+    ['named', client, 403],
+    ['other', client, 403],
+    ['other', stranger, 200],
+  ])('%s called with %j is answered %i', async (path, tls, expected) => {
+    expect(await status(path, tls)).toBe(expected);
+    expect(reports).toHaveLength(expected === 200 ? 1 : 0);
+  });
+
+  it('takes others’ authorities from the moment they are set', async () => {
+    expect(await status('client', stranger)).toBe(403);
+    open.setCarriers([{ name: 'client', clientCa: OTHER_CA }]);
+    expect(await status('client', stranger)).toBe(200);
+    expect(await status('client', client)).toBe(403);
+  });
+
+  it('leaves who says nothing', async () => {
+    const socket = connect(Number(new URL(open.url).port), '127.0.0.1');
+    await once(socket, 'connect');
+    expect(await status('plain', null)).toBe(200);
+    await env.clock.advance(10_000);
+    await once(socket.resume(), 'close');
+  });
 });

@@ -1,6 +1,9 @@
 /** The carrier against real sockets: what a peer can do to a connection, and what must come of it. */
+import { createHash } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
+import { CA, CLIENT_CERT, CLIENT_KEY, OTHER_CA, SERVER_CERT, SERVER_KEY } from '../../../test/certificates.ts';
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import { testEnv } from '../../env.ts';
 import { readMultipart } from '../mime.ts';
@@ -34,10 +37,14 @@ interface Peer {
 }
 
 /** An HTTP server as raw as can be. */
-async function peer(behave: Behaviour, onConnect?: (socket: Socket) => void): Promise<Peer> {
+async function peer(
+  behave: Behaviour,
+  onConnect?: (socket: Socket) => void,
+  listening: (onSocket: (socket: Socket) => void) => Server = createServer,
+): Promise<Peer> {
   const sockets = new Set<Socket>();
   const seen: Peer = { url: '', requests: [], connections: 0 };
-  const server: Server = createServer((socket) => {
+  const server: Server = listening((socket) => {
     seen.connections++;
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
@@ -301,5 +308,149 @@ describe('an abort', () => {
     control.abort();
     expect((await carrier.submit(submission, never)).kind).toBe('accepted');
     expect(mmsc.connections).toBe(1);
+  });
+});
+
+describe('what is configured for the request', () => {
+  it('stands in its head: SOAPAction, headers of the carrier’s own, reseller code', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const config = {
+      soapAction: 'urn:submit',
+      extraHeaders: { 'X-Key': 'k 1' },
+      resellerCode: { header: 'X-Reseller' },
+    };
+    const carrier = carrierTo(mmsc.url, config);
+    await carrier.submit({ ...submission, resellerCode: 12 }, never);
+    await carrier.submit(submission, never);
+    const [first, second] = mmsc.requests as [Request, Request];
+    expect(first.head).toMatch(/^soapaction: "urn:submit"$/im);
+    expect(first.head).toMatch(/^x-key: k 1$/im);
+    expect(first.head).toMatch(/^x-reseller: 12$/im);
+    expect(second.head).not.toMatch(/^x-reseller/im);
+  });
+});
+
+describe('CancelReq', () => {
+  const cancelRsp = (code: number): string =>
+    http(
+      '200 OK',
+      `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Body><CancelRsp><Status><StatusCode>${code}</StatusCode></Status></CancelRsp></E:Body></E:Envelope>`,
+    );
+  const named = { transactionId: 'tx-1', sender: 'Postcard' };
+
+  it('is true where the carrier says so', async () => {
+    const mmsc = await peer((socket) => socket.write(cancelRsp(1000)));
+    expect(await carrierTo(mmsc.url).cancel?.('mid-1', named, never)).toBe(true);
+    const { head, body } = mmsc.requests[0]!;
+    expect(head).toMatch(/^content-type: text\/xml; charset=utf-8$/im);
+    const soap = readSoap('text/xml', body);
+    expect(soap).toMatchObject({ ok: true, message: { operation: 'CancelReq', transactionId: 'tx-1-cancel' } });
+  });
+
+  it('is false where it does not, or nobody answers', async () => {
+    const mmsc = await peer((socket, _, n) => (n === 1 ? socket.write(cancelRsp(3001)) : socket.destroy()));
+    const carrier = carrierTo(mmsc.url);
+    expect(await carrier.cancel?.('mid-1', named, never)).toBe(false);
+    expect(await carrier.cancel?.('mid-1', named, never)).toBe(false);
+    expect(await carrier.cancel?.('mid-1', named, AbortSignal.abort())).toBe(false);
+  });
+
+  it('is not offered where the carrier does not know it', async () => {
+    expect(carrierTo('http://127.0.0.1:1', { cancel: false }).cancel).toBeUndefined();
+  });
+});
+
+describe('Digest', () => {
+  const config = { username: 'user', password: 'pass', auth: 'digest' } as const;
+  const md5 = (text: string): string => createHash('md5').update(text).digest('hex');
+
+  /** A peer that gives each nonce `uses` requests, then calls it stale. */
+  const digestPeer = (uses: number, password = 'pass'): Promise<Peer> => {
+    let nonce = 0;
+    let used = 0;
+    return peer((socket, request) => {
+      const shown = /^authorization: Digest (.*)$/im.exec(request.head)?.[1] ?? '';
+      const field = (name: string): string => new RegExp(`(?:^|, )${name}="?([^",]*)`).exec(shown)?.[1] ?? '';
+      const right = md5(
+        `${md5(`user:r:${password}`)}:${field('nonce')}:${field('nc')}:${field('cnonce')}:auth:${md5('POST:/mm7?link=1')}`,
+      );
+      const stale = field('nonce') !== `n${nonce}` || used >= uses;
+      if (shown !== '' && field('response') === right && !stale && Number.parseInt(field('nc'), 16) === used + 1) {
+        used++;
+        socket.write(success(request));
+        return;
+      }
+      if (stale) {
+        nonce++;
+        used = 0;
+      }
+      const challenge = `WWW-Authenticate: Digest realm="r", nonce="n${nonce}", qop="auth", algorithm=MD5${stale ? ', stale=true' : ''}`;
+      socket.write(http('401 Unauthorized', 'no', `Content-Type: text/plain\r\n${challenge}\r\n`));
+    });
+  };
+
+  it('answers a challenge, then uses its nonce again', async () => {
+    const mmsc = await digestPeer(10);
+    const carrier = carrierTo(mmsc.url, config);
+    for (let n = 0; n < 3; n++) expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+    expect(mmsc.requests).toHaveLength(4);
+    expect(mmsc.requests[0]?.head).not.toMatch(/^authorization/im);
+  });
+
+  it('takes a new nonce where the old one is stale', async () => {
+    const mmsc = await digestPeer(1);
+    const carrier = carrierTo(mmsc.url, config);
+    for (let n = 0; n < 3; n++) expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+    expect(mmsc.requests).toHaveLength(6);
+  });
+
+  it('with a wrong password is asked twice and waits', async () => {
+    const mmsc = await digestPeer(10, 'other');
+    expect(await carrierTo(mmsc.url, config).submit(submission, never)).toMatchObject({
+      kind: 'deferred',
+      error: { words: expect.stringContaining('HTTP 401') },
+    });
+    expect(mmsc.requests).toHaveLength(2);
+  });
+
+  it('never shows the password', async () => {
+    const mmsc = await digestPeer(10);
+    await carrierTo(mmsc.url, config).submit(submission, never);
+    for (const { head } of mmsc.requests) expect(head).not.toMatch(/Basic|pass/);
+  });
+});
+
+describe('TLS', () => {
+  const tlsPeer = (): Promise<Peer> =>
+    peer(
+      (socket, request) =>
+        socket.write(success(request, (socket as TLSSocket).getPeerCertificate().subject?.CN as string)),
+      undefined,
+      (onSocket) => {
+        const options = { cert: SERVER_CERT, key: SERVER_KEY, ca: CA, requestCert: true, rejectUnauthorized: true };
+        const server = createTlsServer(options, onSocket);
+        server.on('tlsClientError', () => {});
+        return server;
+      },
+    );
+  const at = ({ url }: Peer): string => url.replace('http:', 'https:');
+  const ours = { cert: CLIENT_CERT, key: CLIENT_KEY };
+
+  it('shows our certificate, and believes the configured authority', async () => {
+    const mmsc = await tlsPeer();
+    expect(await submit(at(mmsc), { tls: { ca: CA, ...ours } })).toMatchObject({
+      kind: 'accepted',
+      carrierMessageId: 'mmsc.example',
+    });
+  });
+
+  it.each<[string, Mm7Config['tls']]>([
+    ['from an unknown authority', { ca: OTHER_CA, ...ours }],
+    ['without an authority to believe', ours],
+    ['of another name', { ca: CA, ...ours, servername: 'mmsc.example' }],
+  ])('to a peer with a certificate %s sends nothing: deferred', async (_, tls) => {
+    const mmsc = await tlsPeer();
+    expect((await submit(at(mmsc), { tls })).kind).toBe('deferred');
+    expect(mmsc.requests).toHaveLength(0);
   });
 });

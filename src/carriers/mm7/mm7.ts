@@ -1,8 +1,9 @@
 /**
- * The MM7 carrier, outbound: one SubmitReq over HTTP per submission, and what the MMSC's answer means.
+ * The MM7 carrier, outbound: one SubmitReq over HTTP per submission, what the MMSC's answer means, and CancelReq.
  *
  * Promises: the contract of `carrier.ts`. A pool of at most `concurrency` kept connections of its own; no redirects; an
- * answer is read up to `ANSWER_BYTES`; nothing is sent twice here. The instant the first byte may have left decides between
+ * answer is read up to `ANSWER_BYTES`; nothing is sent twice here, but for Digest: a 401 that brings a challenge has not taken
+ * the request, which goes once more with the answer to it. The instant the first byte may have left decides between
  * deferred (before) and unknown (after).
  *
  * Fails: as outcomes only. `createMm7Carrier` throws for a URL that is none (settings have checked it).
@@ -12,16 +13,25 @@ import { Pool } from 'undici';
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import type { Env } from '../../env.ts';
 import type { Carrier } from '../carrier.ts';
-import { bounded, type HttpAnswer, outcomeOf } from './answer.ts';
-import { createSubmitEncoder, type SubmitBody, type SubmitOptions } from './submit.ts';
+import { bounded, type CodeTables, type HttpAnswer, isCanceled, outcomeOf } from './answer.ts';
+import { createDigest, type Digest } from './digest.ts';
+import { createSubmitEncoder, printCancel, type SubmitBody, type SubmitOptions } from './submit.ts';
 
-/** What the carrier needs of its settings (`CarrierConfig` in settings.ts has them all). */
-export interface Mm7Config extends SubmitOptions {
+/** What the carrier needs of its settings (`Mm7CarrierConfig` in carrier-settings.ts has them all). */
+export interface Mm7Config extends SubmitOptions, CodeTables {
   name: string;
   url: string;
-  /** HTTP Basic, with `password`. */
+  /** HTTP Basic or Digest, with `password`. */
   username?: string;
   password?: string;
+  auth?: 'basic' | 'digest';
+  /** PEM texts: authorities to believe instead of the well-known ones, our certificate and its key. */
+  tls?: { ca?: string; cert?: string; key?: string; passphrase?: string; servername?: string };
+  /** Sent in quotes; default empty. */
+  soapAction?: string;
+  extraHeaders?: Readonly<Record<string, string>>;
+  /** Whether the carrier knows CancelReq; default true. */
+  cancel?: boolean;
   /** Submissions in flight, and so connections. */
   concurrency: number;
   /** Dispatch aborts after this long; our own time-outs stay below it. */
@@ -54,12 +64,31 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
     bodyTimeout: phaseMs,
     connectTimeout: Math.min(CONNECT_MS, phaseMs),
     maxHeaderSize: 16 * 1024,
+    ...(config.tls ? { connect: { ...config.tls, timeout: Math.min(CONNECT_MS, phaseMs) } } : {}),
   });
-  const encode = createSubmitEncoder(config, createBoundaries(env));
-  const fixed = ['soapaction', '""', 'user-agent', 'Postcard'];
-  if (config.username !== undefined) {
-    const basic = Buffer.from(`${config.username}:${config.password ?? ''}`, 'utf8').toString('base64');
-    fixed.push('authorization', `Basic ${basic}`);
+  const encode = createSubmitEncoder(config, createBoundaries(env), () => env.clock.now());
+  const fixed = ['soapaction', `"${config.soapAction ?? ''}"`, 'user-agent', 'Postcard'];
+  for (const [name, value] of Object.entries(config.extraHeaders ?? {})) fixed.push(name.toLowerCase(), value);
+  const { username, password = '' } = config;
+  let digest: Digest | null = null;
+  if (username !== undefined && config.auth === 'digest') {
+    digest = createDigest(username, password, (n) => env.random.bytes(n));
+  } else if (username !== undefined) {
+    fixed.push('authorization', `Basic ${Buffer.from(`${username}:${password}`, 'utf8').toString('base64')}`);
+  }
+  const resellerHeader = config.resellerCode?.header?.toLowerCase();
+
+  /** One exchange; with Digest a second one where the first was answered with a challenge. */
+  async function ask(body: SubmitBody, more: string[], signal: AbortSignal): Promise<HttpAnswer | Failed> {
+    for (let again = false; ; again = true) {
+      const proof = digest?.authorize('POST', path) ?? null;
+      const headers = [...fixed, ...more, ...(proof === null ? [] : ['authorization', proof.value])];
+      const result = await post(pool, path, headers, body, signal);
+      if (digest === null || !('status' in result)) return result;
+      digest.informed(result.authenticationInfo);
+      if (result.status !== 401 || again || !digest.challenged(result.challenges, proof?.nonce ?? null)) return result;
+      if (signal.aborted) return { sent: false, words: 'no time left to answer the challenge' };
+    }
   }
 
   return {
@@ -67,10 +96,31 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
     async submit(submission: Submission, signal: AbortSignal): Promise<Outcome> {
       if (signal.aborted) return deferred('aborted before it was sent');
       const body = encode(submission);
-      const result = await post(pool, path, fixed, body, signal);
-      if ('status' in result) return outcomeOf(result, submission, env.clock.now());
-      return result.sent ? { kind: 'unknown', error: { id: GENERAL, words: result.words } } : deferred(result.words);
+      const { resellerCode } = submission;
+      const more =
+        resellerHeader === undefined || resellerCode === undefined ? [] : [resellerHeader, String(resellerCode)];
+      const result = await ask(body, more, signal);
+      if ('status' in result) return outcomeOf(result, submission, env.clock.now(), config);
+      if (result.sent) return { kind: 'unknown', error: { id: GENERAL, words: result.words } };
+      // Nobody there: another carrier may be.
+      return signal.aborted ? deferred(result.words) : { ...deferred(result.words), elsewhere: true };
     },
+    ...(config.cancel === false
+      ? {}
+      : {
+          async cancel(
+            carrierMessageId: string,
+            { transactionId, sender }: { transactionId: string; sender: string },
+            signal: AbortSignal,
+          ): Promise<boolean> {
+            if (signal.aborted) return false;
+            const earlier = { transactionId: `${transactionId}-cancel`, carrierMessageId, sender };
+            const opening = Buffer.from(printCancel(config, earlier), 'utf8');
+            const body = { contentType: 'text/xml; charset=utf-8', opening, closing: new Uint8Array(0) };
+            const result = await ask(body, [], signal);
+            return 'status' in result && isCanceled(result);
+          },
+        }),
     close: () => pool.destroy(),
   };
 }
@@ -86,12 +136,18 @@ function createBoundaries(env: Env): () => string {
   };
 }
 
-function deferred(words: string): Outcome {
+function deferred(words: string): Extract<Outcome, { kind: 'deferred' }> {
   return { kind: 'deferred', error: { id: GENERAL, words } };
 }
 
 /** `sent`: a byte of the request may have left. */
 type Failed = { sent: boolean; words: string };
+
+/** With what Digest asks for. */
+interface Answered extends HttpAnswer {
+  challenges: string[];
+  authenticationInfo: string | undefined;
+}
 
 function post(
   pool: Pool,
@@ -99,7 +155,7 @@ function post(
   fixed: string[],
   { contentType, opening, closing }: SubmitBody,
   signal: AbortSignal,
-): Promise<HttpAnswer | Failed> {
+): Promise<Answered | Failed> {
   const length = opening.byteLength + closing.byteLength;
   const headers = [...fixed, 'content-type', contentType, 'content-length', String(length)];
   // undici takes any iterable of chunks; its types know streams only.
@@ -119,7 +175,7 @@ function post(
 
 /** One request and its answer; settles exactly once. */
 class Exchange implements Dispatcher.DispatchHandler {
-  private readonly resolve: (result: HttpAnswer | Failed) => void;
+  private readonly resolve: (result: Answered | Failed) => void;
   private readonly signal: AbortSignal;
   private readonly onAbort: () => void;
   private controller: Dispatcher.DispatchController | null = null;
@@ -130,7 +186,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   private chunks: Buffer[] = [];
   private size = 0;
 
-  constructor(resolve: (result: HttpAnswer | Failed) => void, signal: AbortSignal) {
+  constructor(resolve: (result: Answered | Failed) => void, signal: AbortSignal) {
     this.resolve = resolve;
     this.signal = signal;
     this.onAbort = () => {
@@ -172,6 +228,8 @@ class Exchange implements Dispatcher.DispatchHandler {
       status: this.status,
       contentType: first(this.headers['content-type']),
       retryAfter: first(this.headers['retry-after']),
+      challenges: [this.headers['www-authenticate'] ?? []].flat(),
+      authenticationInfo: first(this.headers['authentication-info']),
       body: this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks, this.size),
     });
   }
@@ -182,7 +240,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.settle({ sent: this.sent, words: words || 'connection failed' });
   }
 
-  private settle(result: HttpAnswer | Failed): void {
+  private settle(result: Answered | Failed): void {
     if (this.done) return;
     this.done = true;
     this.signal.removeEventListener('abort', this.onAbort);

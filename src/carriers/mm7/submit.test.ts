@@ -5,7 +5,7 @@ import type { Part, Submission } from '../../domain/submission.ts';
 import { childOf, readXml, textOf } from '../../xml.ts';
 import { headerValue, type MimePartIn, readMultipart } from '../mime.ts';
 import { readSoap, type SoapMessage } from './soap.ts';
-import { createSubmitEncoder, type SubmitBody, type SubmitOptions } from './submit.ts';
+import { createSubmitEncoder, printCancel, printReplace, type SubmitBody, type SubmitOptions } from './submit.ts';
 
 const REL6 = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 
@@ -51,8 +51,6 @@ function received(body: SubmitBody): { message: SoapMessage; smil: string; parts
   const [smil, ...parts] = inner.parts;
   return { message: soap.message, smil: Buffer.from(smil!.bytes).toString('utf8'), parts };
 }
-
-const srcs = (smil: string): string[] => [...smil.matchAll(/ src="([^"]*)"/g)].map((found) => found[1]!);
 
 describe('SubmitReq', () => {
   it('is these bytes', () => {
@@ -273,19 +271,163 @@ describe('the presentation', () => {
     expect(bytesOf(body).toString('latin1')).toContain('Content-ID: <presentation_2.smil>');
   });
 
-  it('that the customer gave points at the parts, by the name as written or as made safe', () => {
-    const smil =
-      '<?xml version="1.0" encoding="ISO-8859-1"?><smil><!-- mine --><body><par>' +
-      `<img src="my picture.jpg" alt="src=x"/><text src = 'CID:Text_1'/><ref src="http://x.example/a"/><audio src="none"/>` +
-      '</par></body></smil>';
-    const parts = [part('my_picture.jpg', 'image/jpeg'), part('text_1', 'text/plain')];
-    const { smil: sent } = received(encode({ smil, parts }));
-    expect(sent).toContain('<?xml version="1.0" encoding="UTF-8"?><smil><!-- mine -->');
-    expect(sent).toContain('<img src="cid:my_picture.jpg" alt="src=x"/><text src = "cid:text_1"/>');
-    expect(srcs(sent)).toEqual(['cid:my_picture.jpg', 'http://x.example/a', 'none']);
+  it('that was prepared goes out as it is', () => {
+    const smil = '<smil><body><par><img src="cid:i1"/></par></body></smil>';
+    expect(received(encode({ smil, parts: [image(1)] })).smil).toBe(smil);
   });
 
-  it('that the customer gave goes out as it is where it cannot be read', () => {
-    expect(received(encode({ smil: 'no <smil' })).smil).toBe('no <smil');
+  it('refers to parts by their ids, whatever files they are called', () => {
+    const parts = [part('photo', 'image/jpeg'), part('photo.jpg', 'image/jpeg'), part('card.txt', 'text/vcard')];
+    const sent = bytesOf(encode({ parts })).toString('latin1');
+    expect(sent).toContain('Content-Type: image/jpeg; name=photo.jpg\r\nContent-ID: <photo>\r\n');
+    expect(sent).toContain('Content-Type: image/jpeg; name=photo_2.jpg\r\nContent-ID: <photo.jpg>\r\n');
+    expect(sent).toContain('Content-Type: text/vcard; name=card.vcf\r\nContent-ID: <card.txt>\r\n');
+    expect(sent).toContain('<img src="cid:photo" region="Image"/>');
+  });
+});
+
+describe('a carrier’s own dialect', () => {
+  const body = (config: Partial<SubmitOptions>, change: Partial<Submission> = {}) =>
+    received(encode(change, config)).message.body;
+  const all: Partial<SubmitOptions> = {
+    messageClass: 'Informational',
+    priority: 'High',
+    readReply: true,
+    chargedParty: 'ThirdParty',
+    chargedPartyId: '4711',
+    distributionIndicator: false,
+    reports: false,
+    allowAdaptations: false,
+    extraElements: [
+      { name: 'ContentClass', value: 'image-rich' },
+      { name: 'DRMContent', value: 'false' },
+      { name: 'Tel', value: '{sender}', namespace: 'urn:kr', after: 'ServiceCode', attributes: { kind: 'a"b' } },
+      { name: 'Campaign', value: '{campaignReferenceId}', after: 'Content' },
+      { name: 'AuxApplicInfo', value: '{transactionId}/{recipient}/{other}' },
+    ],
+    resellerCode: { element: 'Reseller', after: 'Subject' },
+  };
+
+  it('keeps the order of the schema with all that can be configured', () => {
+    const request = body(all, { resellerCode: 7, campaignReferenceId: 'spring' });
+    expect(request.children.map((child) => child.name)).toEqual(
+      (
+        'MM7Version SenderIdentification Recipients ServiceCode Tel MessageClass ExpiryDate DeliveryReport ReadReply Priority ' +
+        'Subject Reseller ChargedParty ChargedPartyID DistributionIndicator AuxApplicInfo ContentClass DRMContent Content Campaign'
+      ).split(' '),
+    );
+    const value = (name: string): string | undefined => textOf(request, name);
+    expect(value('Tel')).toBe('+385911234567');
+    expect(childOf(request, 'Tel')).toMatchObject({ uri: 'urn:kr', attributes: { kind: 'a"b' } });
+    expect(value('Reseller')).toBe('7');
+    expect(childOf(request, 'Reseller')?.uri).toBe(REL6);
+    expect(value('Campaign')).toBe('spring');
+    expect(value('AuxApplicInfo')).toBe('i1-42/441134960001/{other}');
+    expect(value('DeliveryReport')).toBe('false');
+    expect(value('DistributionIndicator')).toBe('false');
+    expect(childOf(request, 'Content')?.attributes.allowAdaptations).toBe('false');
+  });
+
+  it('leaves out what a message does not have', () => {
+    const names = body(all).children.map((child) => child.name);
+    expect(names).not.toContain('Reseller');
+    expect(names).not.toContain('Campaign');
+  });
+
+  it('fills in each message’s own, though their content is encoded once', () => {
+    const encoder = createSubmitEncoder({ ...options, ...all }, () => 'pc-0');
+    for (const [resellerCode, to] of [
+      [1, '15550000001'],
+      [2, '15550000002'],
+    ] as const) {
+      const request = received(encoder({ ...submission, resellerCode, recipients: [to] })).message.body;
+      expect(textOf(request, 'Reseller')).toBe(String(resellerCode));
+      expect(textOf(request, 'AuxApplicInfo')).toContain(to);
+    }
+  });
+
+  it('may put an element of its own in the stead of ours', () => {
+    const request = body({ extraElements: [{ name: 'ServiceCode', value: 'own' }] });
+    expect(request.children.filter((child) => child.name === 'ServiceCode').map((child) => child.text)).toEqual([
+      'own',
+    ]);
+  });
+
+  it('writes the end of validity as an instant, as a duration or not at all', () => {
+    const now = submission.validUntil - 3_661_500;
+    const expiry = (config: Partial<SubmitOptions>): string | undefined => {
+      const encoded = createSubmitEncoder(
+        { ...options, ...config },
+        () => 'pc-0',
+        () => now,
+      )(submission);
+      return textOf(received(encoded).message.body, 'ExpiryDate');
+    };
+    expect(expiry({})).toBe('2026-01-03T04:05:06Z');
+    expect(expiry({ expiry: 'relative' })).toBe('PT3661S');
+    expect(expiry({ expiry: 'none' })).toBeUndefined();
+  });
+
+  it.each<[string, Partial<SubmitOptions>, string, string]>([
+    ['385911234567', { senderForm: 'number', numberSuffix: '/TYPE=PLMN' }, 'Number', '+385911234567/TYPE=PLMN'],
+    ['12345', { senderForm: 'number' }, 'Number', '12345'],
+    ['385911234567', { senderForm: 'shortCode' }, 'ShortCode', '385911234567'],
+    [
+      '385911234567',
+      { numberForm: 'rfc2822', plus: false, numberSuffix: '@mms.example' },
+      'RFC2822Address',
+      '385911234567@mms.example',
+    ],
+    ['News', { senderForm: 'rfc2822' }, 'RFC2822Address', 'News'],
+  ])('writes the sender %s under %j as %s %s', (sender, config, name, value) => {
+    const address = childOf(body(config, { sender }), 'SenderIdentification', 'SenderAddress')?.children[0];
+    expect([address?.name, address?.text]).toEqual([name, value]);
+  });
+
+  it('may name no sender at all', () => {
+    expect(childOf(body({ senderForm: 'omit' }), 'SenderIdentification', 'SenderAddress')).toBeUndefined();
+  });
+
+  it('without a presentation is a multipart/mixed of the media alone', () => {
+    const encoded = encode({}, { profile: { smil: 'none' } });
+    const soap = readSoap(encoded.contentType, bytesOf(encoded));
+    if (!soap.ok) throw new Error(soap.fault);
+    const content = soap.message.attachments[0]!;
+    expect(content.contentType).toMatch(/^multipart\/mixed; boundary=/);
+    const inner = readMultipart(content.contentType, content.bytes);
+    expect(inner.ok && inner.parts.map((part) => part.contentId)).toEqual(['text_1.txt', 'fish.jpg']);
+  });
+});
+
+describe('what was submitted before', () => {
+  const earlier = { transactionId: 'i1-42-cancel', carrierMessageId: '<a&b@mmsc>', sender: '385911234567' };
+
+  it('is called back by CancelReq, in the order of the schema', () => {
+    const read = readSoap('text/xml', Buffer.from(printCancel(options, earlier)));
+    if (!read.ok) throw new Error(read.fault);
+    expect(read.message).toMatchObject({ operation: 'CancelReq', transactionId: 'i1-42-cancel', namespace: REL6 });
+    expect(read.message.body.children.map((child) => child.name)).toEqual([
+      'MM7Version',
+      'SenderIdentification',
+      'MessageID',
+    ]);
+    expect(textOf(read.message.body, 'MessageID')).toBe('<a&b@mmsc>');
+    expect(textOf(read.message.body, 'SenderIdentification', 'VASPID')).toBe('acme');
+  });
+
+  it('is moved by ReplaceReq, in the order of the schema', () => {
+    const text = printReplace(
+      { ...options, readReply: false, distributionIndicator: true },
+      { ...earlier, earliestAt: Date.UTC(2026, 5, 1) },
+    );
+    const read = readSoap('text/xml', Buffer.from(text));
+    if (!read.ok) throw new Error(read.fault);
+    expect(read.message.operation).toBe('ReplaceReq');
+    expect(read.message.body.children.map((child) => child.name)).toEqual(
+      'MM7Version SenderIdentification MessageID ServiceCode ReadReply EarliestDeliveryTime DistributionIndicator'.split(
+        ' ',
+      ),
+    );
+    expect(textOf(read.message.body, 'EarliestDeliveryTime')).toBe('2026-06-01T00:00:00Z');
   });
 });

@@ -8,13 +8,14 @@
  *
  * Fails: nothing here fails.
  */
+import { fileNames } from '../../domain/content.ts';
+import { makeSmil } from '../../domain/smil.ts';
 import type { Part, Submission } from '../../domain/submission.ts';
 import { element, text, type XmlText } from '../../xml.ts';
 import { type Frame, frameMultipart, type MimePartOut, writeMultipart } from '../mime.ts';
-import { makeSmil, resolveSmil } from './smil.ts';
 import { envelope, mm7, mm7Text, operation } from './soap.ts';
 
-/** What of a carrier's settings shapes its SubmitReq. */
+/** What of a carrier's settings shapes its requests (`Mm7CarrierConfig` has them all; docs/MM7.md says what they are for). */
 export interface SubmitOptions {
   namespace: string;
   version: string;
@@ -26,6 +27,38 @@ export interface SubmitOptions {
   plus?: boolean;
   /** Added to every number. */
   numberSuffix?: string;
+  /** The element that numbers stand in; default number. */
+  numberForm?: 'number' | 'rfc2822';
+  /** The element of the sender; default auto: by what it is. */
+  senderForm?: 'auto' | 'number' | 'shortCode' | 'rfc2822' | 'omit';
+  chargedParty?: 'Sender' | 'Recipient' | 'Both' | 'Neither' | 'ThirdParty';
+  chargedPartyId?: string;
+  messageClass?: 'Personal' | 'Informational' | 'Advertisement' | 'Auto';
+  priority?: 'Normal' | 'High' | 'Low';
+  readReply?: boolean;
+  distributionIndicator?: boolean;
+  allowAdaptations?: boolean;
+  /** Whether delivery reports are asked for; default true. */
+  reports?: boolean;
+  /** ExpiryDate as an instant (default), as a duration, or not at all. */
+  expiry?: 'absolute' | 'relative' | 'none';
+  extraElements?: readonly ExtraElement[];
+  /** Where the reseller code goes, where it goes into the envelope. */
+  resellerCode?: { element?: string; namespace?: string; after?: string; header?: string };
+  /** What of the carrier's profile shapes the content. */
+  profile?: { smil: 'required' | 'optional' | 'none' };
+}
+
+/** An element of a carrier's own. */
+export interface ExtraElement {
+  name: string;
+  /** With {sender}, {recipient}, {transactionId}, {campaignReferenceId} and {resellerCode}; empty = left out. */
+  value?: string;
+  attributes?: Readonly<Record<string, string>>;
+  /** Where it is not MM7's. */
+  namespace?: string;
+  /** The child of SubmitReq that it follows; absent = its own place in the schema. */
+  after?: string;
 }
 
 /** One request's body, in pieces: `closing` is shared by all messages of a content. */
@@ -45,19 +78,57 @@ interface Shared {
   subject: string | undefined;
   smil: string | undefined;
   frame: Frame;
-  identification: XmlText | null;
-  /** What stands behind ExpiryDate. */
-  rest: XmlText[];
+  /** SubmitReq's children behind MM7Version, in order; a function prints what differs from message to message. */
+  children: readonly Child[];
 }
 
-/** Makes the encoder of one carrier. `boundary` gives a fresh one that nobody can guess. */
+type Child = XmlText | ((submission: Submission) => XmlText | null);
+
+/**
+ * Children of SubmitReq in the order of the schema (REL-6-MM7-1-4, TS 23.140; those that we or a carrier's own elements can
+ * give). Of older releases each is a part of this order.
+ */
+const ORDER = [
+  'MM7Version',
+  'SenderIdentification',
+  'Extension',
+  'Recipients',
+  'PreferredChannels',
+  'ServiceCode',
+  'LinkedID',
+  'MessageClass',
+  'TimeStamp',
+  'ReplyCharging',
+  'EarliestDeliveryTime',
+  'ExpiryDate',
+  'DeliveryReport',
+  'ReadReply',
+  'Priority',
+  'Subject',
+  'ChargedParty',
+  'ChargedPartyID',
+  'ThirdPartyPayer',
+  'DistributionIndicator',
+  'DeliveryCondition',
+  'ApplicID',
+  'ReplyApplicID',
+  'AuxApplicInfo',
+  'ContentClass',
+  'DRMContent',
+  'Content',
+  'AdditionalInformation',
+  'MessageExtraData',
+];
+
+/** Makes the encoder of one carrier. `boundary` gives a fresh one that nobody can guess; `now` (epoch ms) is for durations. */
 export function createSubmitEncoder(
   options: SubmitOptions,
   boundary: () => string,
+  now: () => number = () => 0,
 ): (submission: Submission) => SubmitBody {
   // By the identity of `parts`: the same array for all messages of one content, gone when dispatch lets go of it.
   const cache = new WeakMap<Part[], Shared>();
-  const serviceCode = mm7Text('ServiceCode', options.serviceCode);
+  const own = ownElements(options);
 
   function share(submission: Submission): Shared {
     const known = cache.get(submission.parts);
@@ -67,33 +138,53 @@ export function createSubmitEncoder(
       sender,
       subject,
       smil,
-      frame: frameContent(submission, options.transferEncoding, boundary()),
-      identification: mm7(
-        'SenderIdentification',
-        mm7Text('VASPID', options.vaspId),
-        mm7Text('VASID', options.vasId),
-        sender !== '' && mm7('SenderAddress', address(sender, options)),
-      ),
-      rest: [
-        element('mm7:DeliveryReport', null, text('true')),
-        mm7Text('Subject', oneLine(subject ?? '')),
-        element('mm7:Content', { href: `cid:${CONTENT_ID}` }),
-      ].filter((child) => child !== null),
+      frame: frameContent(submission, options, boundary()),
+      children: childrenOf(submission),
     };
     cache.set(submission.parts, made);
     return made;
   }
 
+  function childrenOf({ sender, subject }: Submission): Child[] {
+    const slots = new Map<string, Child | null>();
+    slots.set('SenderIdentification', identification(sender, options));
+    slots.set('Recipients', (one) =>
+      element('mm7:Recipients', null, mm7('To', ...one.recipients.map((to) => address(to, options)))),
+    );
+    slots.set('ServiceCode', mm7Text('ServiceCode', options.serviceCode));
+    slots.set('MessageClass', mm7Text('MessageClass', options.messageClass));
+    if (options.expiry !== 'none') {
+      const relative = options.expiry === 'relative';
+      slots.set('ExpiryDate', (one) =>
+        mm7Text('ExpiryDate', relative ? duration(one.validUntil - now()) : instant(one.validUntil)),
+      );
+    }
+    slots.set('DeliveryReport', element('mm7:DeliveryReport', null, text(String(options.reports !== false))));
+    slots.set('ReadReply', mm7Text('ReadReply', options.readReply?.toString()));
+    slots.set('Priority', mm7Text('Priority', options.priority));
+    slots.set('Subject', mm7Text('Subject', oneLine(subject ?? '')));
+    slots.set('ChargedParty', mm7Text('ChargedParty', options.chargedParty));
+    slots.set('ChargedPartyID', mm7Text('ChargedPartyID', options.chargedPartyId));
+    slots.set('DistributionIndicator', mm7Text('DistributionIndicator', options.distributionIndicator?.toString()));
+    const adapt = options.allowAdaptations?.toString();
+    slots.set('Content', element('mm7:Content', { href: `cid:${CONTENT_ID}`, allowAdaptations: adapt }));
+    const children: Child[] = [];
+    for (const name of ORDER) {
+      // An element of the carrier's own with the name of one of ours stands in its stead.
+      const child = own.has(name) ? null : slots.get(name);
+      if (child) children.push(child);
+      for (const extra of own.get(name) ?? []) children.push(extra);
+      for (const extra of own.get(`after ${name}`) ?? []) children.push(extra);
+    }
+    return children;
+  }
+
   return (submission) => {
-    const { frame, identification, rest } = share(submission);
+    const { frame, children } = share(submission);
     const body = operation(
       'SubmitReq',
       options,
-      identification,
-      element('mm7:Recipients', null, mm7('To', ...submission.recipients.map((to) => address(to, options)))),
-      serviceCode,
-      mm7Text('ExpiryDate', instant(submission.validUntil)),
-      ...rest,
+      ...children.map((child) => (typeof child === 'string' ? child : child(submission))),
     );
     const soap = envelope({ transactionId: oneLine(submission.transactionId), namespace: options.namespace, body });
     return {
@@ -104,10 +195,109 @@ export function createSubmitEncoder(
   };
 }
 
-function frameContent(submission: Submission, transferEncoding: 'binary' | 'base64', boundary: string): Frame {
+/** The carrier's own elements by their place: the name of the child in whose place they stand, or `after NAME`. */
+function ownElements(options: SubmitOptions): ReadonlyMap<string, Child[]> {
+  const found = new Map<string, Child[]>();
+  const add = (extra: ExtraElement): void => {
+    const place = extra.after === undefined ? extra.name : `after ${extra.after}`;
+    const child: Child = (submission) => printExtra(extra, submission);
+    found.set(place, [...(found.get(place) ?? []), child]);
+  };
+  for (const extra of options.extraElements ?? []) add(extra);
+  const { element: name, namespace, after } = options.resellerCode ?? {};
+  if (name !== undefined) {
+    add({
+      name,
+      value: '{resellerCode}',
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(after === undefined ? {} : { after }),
+    });
+  }
+  return found;
+}
+
+function printExtra(extra: ExtraElement, submission: Submission): XmlText | null {
+  const value = extra.value === undefined ? '' : filled(extra.value, submission);
+  // What was to carry something and has nothing is left out.
+  if (extra.value !== undefined && value === '') return null;
+  const attributes = { ...extra.attributes };
+  if (extra.namespace === undefined) return element(`mm7:${extra.name}`, attributes, text(value));
+  return element(`own:${extra.name}`, { 'xmlns:own': extra.namespace, ...attributes }, text(value));
+}
+
+function filled(template: string, submission: Submission): string {
+  const values: Record<string, string | undefined> = {
+    sender: submission.sender,
+    recipient: submission.recipients[0],
+    transactionId: submission.transactionId,
+    campaignReferenceId: submission.campaignReferenceId,
+    resellerCode: submission.resellerCode?.toString(),
+  };
+  return oneLine(
+    template.replace(/\{(\w+)\}/g, (whole, name: string) =>
+      Object.hasOwn(values, name) ? (values[name] ?? '') : whole,
+    ),
+  );
+}
+
+function identification(sender: string, options: SubmitOptions): XmlText | null {
+  return mm7(
+    'SenderIdentification',
+    mm7Text('VASPID', options.vaspId),
+    mm7Text('VASID', options.vasId),
+    sender !== '' && options.senderForm !== 'omit' && mm7('SenderAddress', senderAddress(sender, options)),
+  );
+}
+
+// ------------------------------------------------------------------------------------------------- what was submitted before
+
+/** What CancelReq and ReplaceReq name. */
+export interface Earlier {
+  /** Of this request, not of the submission. */
+  transactionId: string;
+  /** The carrier's, exactly as it wrote it. */
+  carrierMessageId: string;
+  sender: string;
+}
+
+/** CancelReq: the carrier shall not deliver what it took. A document without attachments. */
+export function printCancel(options: SubmitOptions, earlier: Earlier): string {
+  const body = operation(
+    'CancelReq',
+    options,
+    identification(earlier.sender, options),
+    mm7Text('MessageID', oneLine(earlier.carrierMessageId)),
+  );
+  return envelope({ transactionId: oneLine(earlier.transactionId), namespace: options.namespace, body });
+}
+
+/**
+ * ReplaceReq without content: what the carrier took is to be delivered from `earliestAt` (epoch ms) on. The house hands nothing
+ * over early, so the carrier does not use it; it stands here for peers that keep the time themselves.
+ */
+export function printReplace(options: SubmitOptions, earlier: Earlier & { earliestAt: number }): string {
+  const body = operation(
+    'ReplaceReq',
+    options,
+    identification(earlier.sender, options),
+    mm7Text('MessageID', oneLine(earlier.carrierMessageId)),
+    mm7Text('ServiceCode', options.serviceCode),
+    mm7Text('ReadReply', options.readReply?.toString()),
+    mm7Text('EarliestDeliveryTime', instant(earlier.earliestAt)),
+    mm7Text('DistributionIndicator', options.distributionIndicator?.toString()),
+  );
+  return envelope({ transactionId: oneLine(earlier.transactionId), namespace: options.namespace, body });
+}
+
+// -------------------------------------------------------------------------------------------------------------- content
+
+function frameContent(submission: Submission, options: SubmitOptions, boundary: string): Frame {
   const { parts } = submission;
-  const smil = submission.smil === undefined ? makeSmil(parts) : resolveSmil(submission.smil, parts);
-  const start = presentationId(parts);
+  const { transferEncoding } = options;
+  const bare = options.profile?.smil === 'none';
+  const smil = submission.smil ?? makeSmil(parts);
+  const names = fileNames(parts);
+  const start = presentationId([...names, ...parts.map((part) => part.contentId)]);
   const inner: MimePartOut[] = [
     {
       contentType: 'application/smil; charset=utf-8',
@@ -117,22 +307,20 @@ function frameContent(submission: Submission, transferEncoding: 'binary' | 'base
       bytes: Buffer.from(smil, 'utf8'),
     },
     ...parts.map(
-      (part): MimePartOut => ({
+      (part, i): MimePartOut => ({
         contentType: part.contentType,
         contentId: part.contentId,
-        name: part.contentId,
+        name: names[i] as string,
         encoding: transferEncoding,
         bytes: part.bytes,
       }),
     ),
   ];
-  const content = writeMultipart({
-    subtype: 'related',
-    type: 'application/smil',
-    start,
-    parts: inner,
-    boundary: CONTENT_BOUNDARY,
-  });
+  const content = writeMultipart(
+    bare
+      ? { subtype: 'mixed', parts: inner.slice(1), boundary: CONTENT_BOUNDARY }
+      : { subtype: 'related', type: 'application/smil', start, parts: inner, boundary: CONTENT_BOUNDARY },
+  );
   return frameMultipart({
     subtype: 'related',
     type: 'text/xml',
@@ -151,8 +339,8 @@ function frameContent(submission: Submission, transferEncoding: 'binary' | 'base
 }
 
 /** A name that no part has. */
-function presentationId(parts: readonly Part[]): string {
-  const used = new Set(parts.map((part) => part.contentId.toLowerCase()));
+function presentationId(names: readonly string[]): string {
+  const used = new Set(names.map((name) => name.toLowerCase()));
   let id = 'presentation.smil';
   for (let n = 2; used.has(id); n++) id = `presentation_${n}.smil`;
   return id;
@@ -162,8 +350,24 @@ function presentationId(parts: readonly Part[]): string {
 function address(value: string, options: SubmitOptions): XmlText {
   const digits = value.startsWith('+') ? value.slice(1) : value;
   if (!/^\d{7,15}$/.test(digits)) return element('mm7:ShortCode', null, text(oneLine(value)));
-  const plus = options.plus === false ? '' : '+';
-  return element('mm7:Number', null, text(`${plus}${digits}${options.numberSuffix ?? ''}`));
+  return element(
+    options.numberForm === 'rfc2822' ? 'mm7:RFC2822Address' : 'mm7:Number',
+    null,
+    numberText(digits, options),
+  );
+}
+
+function numberText(digits: string, options: SubmitOptions): XmlText {
+  return text(`${options.plus === false ? '' : '+'}${digits}${options.numberSuffix ?? ''}`);
+}
+
+function senderAddress(value: string, options: SubmitOptions): XmlText {
+  const form = options.senderForm ?? 'auto';
+  if (form === 'auto') return address(value, options);
+  const digits = value.startsWith('+') ? value.slice(1) : value;
+  if (form === 'shortCode') return element('mm7:ShortCode', null, text(oneLine(digits)));
+  const own = /^\d{7,15}$/.test(digits) ? numberText(digits, options) : text(oneLine(digits));
+  return element(form === 'rfc2822' ? 'mm7:RFC2822Address' : 'mm7:Number', null, own);
 }
 
 /** Control characters have no place in a one-line field; a blank keeps the words apart. */
@@ -174,4 +378,9 @@ function oneLine(value: string): string {
 /** xs:dateTime in whole seconds of UTC; null for what is no instant. */
 function instant(ms: number): string | null {
   return Math.abs(ms) <= 8.64e15 ? `${new Date(ms).toISOString().slice(0, 19)}Z` : null;
+}
+
+/** xs:duration in whole seconds, at least one. */
+function duration(ms: number): string | null {
+  return Number.isFinite(ms) ? `PT${Math.max(1, Math.floor(ms / 1000))}S` : null;
 }
