@@ -1,5 +1,5 @@
 /**
- * What is posted to a customer's URL: delivery reports as JSON or XML, and the Standard Webhooks signature. Pure.
+ * What is posted to a customer's URL: delivery reports as JSON or XML, and the Standard Webhooks signatures. Pure.
  *
  * Promises: JSON is exactly what GET /mms/2/reports answers; XML has the same members in the same order, lists as
  * `results/result`. Characters that XML cannot carry (controls in a customer's callbackData) become U+FFFD.
@@ -27,15 +27,17 @@ function members(value: object): XmlText[] {
 
 /**
  * The headers of Standard Webhooks for one try. The id stays the same over all tries, the timestamp is the try's.
- * @param secret `whsec_` and base64 as the specification has it; any other text counts as the key's own bytes
+ * @param secrets `whsec_` and base64 as the specification has it; any other text counts as the key's own bytes. Several, while
+ *   one takes the other's place: a signature with each, and the receiver needs to know only one. None = no headers
  * @param atMs epoch ms
  */
-export function signature(secret: string, id: string, atMs: number, body: string): Record<string, string> {
+export function signature(secrets: readonly string[], id: string, atMs: number, body: string): Record<string, string> {
+  if (secrets.length === 0) return {};
   const at = new Date(atMs);
   return {
     'webhook-id': id,
     'webhook-timestamp': String(Math.floor(atMs / 1000)),
-    'webhook-signature': signer(secret).sign(id, at, body),
+    'webhook-signature': secrets.map((secret) => signer(secret).sign(id, at, body)).join(' '),
   };
 }
 

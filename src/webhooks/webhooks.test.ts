@@ -7,6 +7,7 @@ import { Webhook as OfficialVerifier } from 'standardwebhooks';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ControlledStore, openEngineStore } from '../../test/conformance/engine-store.ts';
 import { createIds } from '../domain/ids.ts';
+import { createPartUrls } from '../domain/inbound.ts';
 import { deliveryReport } from '../domain/report.ts';
 import { webhookDelay } from '../domain/retry.ts';
 import type { EventRow, SpecRow } from '../domain/rows.ts';
@@ -18,7 +19,9 @@ import { readXml, textOf } from '../xml.ts';
 import { formBody, signature } from './payload.ts';
 import { createWebhooks } from './webhooks.ts';
 
-const ids = createIds('000102030405060708090a0b0c0d0e0f');
+const KEY = '000102030405060708090a0b0c0d0e0f';
+const ids = createIds(KEY);
+const partUrls = createPartUrls('https://mms.example', KEY);
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const OK: Posted = { ok: true, status: 200, headers: {}, excerpt: '' };
@@ -152,7 +155,7 @@ describe('the outbox, on the real engine', () => {
   it('posts the documented body, once, and settles it', async () => {
     const { env, store, accept, submit } = await world();
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     const [no] = await accept(['http://a.example/x']);
     await submit();
@@ -183,7 +186,7 @@ describe('the outbox, on the real engine', () => {
   it('repeats the same bytes by the published cycle, 20 times in 41 h 30 min, then leaves the report to be pulled', async () => {
     const { env, store, accept, submit } = await world();
     const to = receiver(env, () => answer(500));
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     await accept(['http://a.example/x']);
     await submit();
@@ -215,7 +218,7 @@ describe('the outbox, on the real engine', () => {
     ] as const) {
       const { env, store, accept, submit } = await world();
       const to = receiver(env, () => result);
-      const loop = createWebhooks({ store, outbound: to, env, ids });
+      const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
       loop.start();
       await accept(['http://a.example/x']);
       await submit();
@@ -229,7 +232,7 @@ describe('the outbox, on the real engine', () => {
     const { env, store, accept, submit, retrieve } = await world(true);
     let up = false;
     const to = receiver(env, () => (up ? OK : answer(503)));
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     const [no] = await accept(['http://a.example/x'], { intermediate: true });
     await submit();
@@ -252,7 +255,7 @@ describe('the outbox, on the real engine', () => {
   it('gathers what is ready into one POST, at most 100 reports', async () => {
     const { env, store, accept, submit } = await world();
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     await accept(Array.from({ length: 250 }, () => 'http://a.example/x'));
     await submit();
     loop.start();
@@ -265,7 +268,7 @@ describe('the outbox, on the real engine', () => {
   it('speaks XML where asked to', async () => {
     const { env, store, accept, submit } = await world();
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     await accept(['http://a.example/x', 'http://a.example/x'], { contentType: 'application/xml' });
     await submit();
@@ -289,7 +292,7 @@ describe('the outbox, on the real engine', () => {
       webhookNext: (...args) => (alive ? store.webhookNext(...args) : new Promise(() => undefined)),
       webhookSettle: (settle) => store.webhookSettle(settle),
     };
-    createWebhooks({ store: dying, outbound: dead, env, ids }).start();
+    createWebhooks({ store: dying, outbound: dead, env, ids, partUrls }).start();
     await accept(['http://a.example/x']);
     await submit();
     await env.clock.advance(1_000);
@@ -297,7 +300,7 @@ describe('the outbox, on the real engine', () => {
     alive = false;
     store.crash();
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     await env.clock.advance(45_000);
     expect(to.calls.map((call) => call.body)).toEqual([dead.calls[0]?.body]);
@@ -319,7 +322,7 @@ const specRow: SpecRow = {
 function event(no: number): EventRow {
   return {
     ...{ no, event: no, key: null, bulk: 1, bulkId: null, spec: 1, to: '41793026727', state: STATE.delivered },
-    ...{ status: 5, error: 0, acceptedAt: 0, sentAt: 0, doneAt: 0, at: 0, claimed: false },
+    ...{ status: 5, error: 0, acceptedAt: 0, sentAt: 0, doneAt: 0, at: 0, claimed: false, leg: 0 as const },
   };
 }
 
@@ -330,7 +333,7 @@ interface Row {
 }
 
 /** A store of hooks that are due at once: what it hands out it hands out again when the lease ends. Failed ones come after 60 s. */
-function rowStore(env: TestEnv, endpoints: { no: number; url: string; secret?: string }[]) {
+function rowStore(env: TestEnv, endpoints: { no: number; url: string; secrets?: string[] }[]) {
   const rows = new Map<number, Row>();
   const settled: (WebhookSettle & { endpoint: number; at: number })[] = [];
   const hints: (() => void)[] = [];
@@ -368,15 +371,18 @@ function rowStore(env: TestEnv, endpoints: { no: number; url: string; secret?: s
     asked: () => asked,
     add(endpoint: number) {
       no += 1;
-      const { url, secret = null } = endpoints.find((entry) => entry.no === endpoint) ?? { url: '' };
+      const { url, secrets = [] } = endpoints.find((entry) => entry.no === endpoint) ?? { url: '' };
       rows.set(no, {
         hook: {
           no,
           account: 1,
-          endpoint: { no: endpoint, url, contentType: 'application/json', secret },
+          kind: 'delivery',
+          endpoint: { no: endpoint, url, contentType: 'application/json', secrets, headers: {} },
           retry: 0,
           body: null,
           events: [event(no)],
+          inbound: [],
+          pending: 0,
         },
         dueAt: env.clock.now(),
         token: 0,
@@ -394,7 +400,7 @@ describe('a retry', () => {
     const env = testEnv();
     const { store, add, rows } = rowStore(env, sites(1));
     const to = receiver(env, () => (to.calls.length > 1 ? OK : answer(500)));
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     add(0);
     await env.clock.advance(1_000);
@@ -410,7 +416,7 @@ describe('a retry', () => {
     const env = testEnv();
     const { store, add, rows, settled } = rowStore(env, sites(1));
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     add(0);
     for (const row of rows.values()) row.hook.events = [];
     loop.start();
@@ -430,7 +436,7 @@ describe('room', () => {
         await env.clock.sleep(site < hanging ? 10_000 : 20);
         return site < hanging ? TIMEOUT : OK;
       });
-      const loop = createWebhooks({ store, outbound: to, env, ids });
+      const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
       loop.start();
       const added = new Map<number, number>();
       let no = 0;
@@ -469,7 +475,7 @@ describe('room', () => {
       now -= 1;
       return OK;
     });
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     for (let i = 0; i < 400; i += 1) add(0);
     await env.clock.advance(20_000);
@@ -482,7 +488,7 @@ describe('room', () => {
     const env = testEnv();
     const { store, add, asked } = rowStore(env, sites(1));
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     for (let i = 0; i < 1_000; i += 1) {
       add(0);
@@ -508,7 +514,7 @@ describe('the breaker', () => {
       now -= 1;
       return up ? OK : answer(500);
     });
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     for (let i = 0; i < 700; i += 1) add(0);
     await env.clock.advance(30_000);
@@ -537,7 +543,7 @@ describe('a store that is away', () => {
         return store.webhookNext(limit, leaseMs);
       },
     };
-    const loop = createWebhooks({ store: flaky, outbound: receiver(env, () => OK), env, ids });
+    const loop = createWebhooks({ store: flaky, outbound: receiver(env, () => OK), env, ids, partUrls });
     loop.start();
     add(0);
     await env.clock.advance(10_000);
@@ -562,7 +568,7 @@ describe('a store that is away', () => {
       },
     };
     const to = receiver(env, () => OK);
-    const loop = createWebhooks({ store: flaky, outbound: to, env, ids });
+    const loop = createWebhooks({ store: flaky, outbound: to, env, ids, partUrls });
     loop.start();
     add(0);
     await env.clock.advance(5_000);
@@ -579,7 +585,7 @@ describe('a stop', () => {
       await env.clock.sleep(call.url.includes('e0') ? 5_000 : HOUR);
       return OK;
     });
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     add(0);
     await env.clock.advance(100);
@@ -594,7 +600,7 @@ describe('a stop', () => {
     await stopping;
     expect([to.calls.length, settled.length]).toEqual([1, 1]);
 
-    const second = createWebhooks({ store, outbound: to, env, ids });
+    const second = createWebhooks({ store, outbound: to, env, ids, partUrls });
     second.start();
     add(1);
     await env.clock.advance(100);
@@ -605,18 +611,22 @@ describe('a stop', () => {
 });
 
 describe('a signature', () => {
-  it('is verified by the official library, on the first try and on retries, under one id', async () => {
+  it('is verified by the official library with the new secret and the old, on the first try and on retries, under one id', async () => {
     const env = testEnv({ now: Date.now() });
     const secret = `whsec_${Buffer.from('0123456789abcdef01234567').toString('base64')}`;
-    const { store, add } = rowStore(env, [{ no: 0, url: 'http://s.example/', secret }]);
+    const { store, add } = rowStore(env, [{ no: 0, url: 'http://s.example/', secrets: [secret, 'an old one'] }]);
     const to = receiver(env, () => (to.calls.length > 1 ? OK : answer(500)));
-    const loop = createWebhooks({ store, outbound: to, env, ids });
+    const loop = createWebhooks({ store, outbound: to, env, ids, partUrls });
     loop.start();
     add(0);
     await env.clock.advance(2 * MINUTE);
     expect(to.calls).toHaveLength(2);
     const verifier = new OfficialVerifier(secret);
-    for (const call of to.calls) expect(verifier.verify(call.body, call.headers)).toEqual(JSON.parse(call.body));
+    const old = new OfficialVerifier(new TextEncoder().encode('an old one'), { format: 'raw' });
+    for (const call of to.calls) {
+      expect(verifier.verify(call.body, call.headers)).toEqual(JSON.parse(call.body));
+      expect(old.verify(call.body, call.headers)).toEqual(JSON.parse(call.body));
+    }
     const [first, second] = to.calls as [Call, Call];
     expect(second.headers['webhook-id']).toBe(first.headers['webhook-id']);
     expect(ids.parse('webhook', first.headers['webhook-id'] as string)).toBe(1);
@@ -627,7 +637,7 @@ describe('a signature', () => {
 
   it('takes a secret that is not base64 as bytes', () => {
     for (const secret of ['my secret', 'whsec_my secret!']) {
-      const headers = signature(secret, 'id', Date.now(), '{}');
+      const headers = signature([secret], 'id', Date.now(), '{}');
       const key = new TextEncoder().encode(secret);
       expect(new OfficialVerifier(key, { format: 'raw' }).verify('{}', headers)).toEqual({});
     }
@@ -692,7 +702,7 @@ describe('over real sockets', () => {
       paths.map((path, no) => ({ no, url: base + path })),
     );
     const outbound = createOutbound({ allow: ['127.0.0.0/8'], env: real });
-    const loop = createWebhooks({ store, outbound, env: real, ids });
+    const loop = createWebhooks({ store, outbound, env: real, ids, partUrls });
     loop.start();
     for (let round = 0; round < 5; round += 1) paths.forEach((_, no) => void add(no));
     const enough = () => settled.filter((settle) => settle.endpoint === 0).length === 5 && settled.length >= 21;

@@ -13,7 +13,9 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Ids } from '../domain/ids.ts';
+import { inboundBody, type PartUrls } from '../domain/inbound.ts';
 import type { Spec } from '../domain/message.ts';
+import type { Networks } from '../domain/networks.ts';
 import { deliveryReport, messageIdOf } from '../domain/report.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import type { Env, Timer } from '../env.ts';
@@ -27,6 +29,10 @@ export interface WebhooksOptions {
   outbound: Pick<Outbound, 'post'>;
   env: Env;
   ids: Ids;
+  /** Where the parts of inbound messages can be fetched. */
+  partUrls: PartUrls;
+  /** The operator's number table, where there is one. */
+  networks?: Networks;
 }
 
 /** The outbox as main sees it. */
@@ -95,7 +101,7 @@ interface Held {
 
 /** Makes the loop; nothing happens before `start`. */
 export function createWebhooks(options: WebhooksOptions): WebhookLoop {
-  const { store, outbound, env, ids } = options;
+  const { store, outbound, env, ids, partUrls } = options;
   const { clock, log } = env;
   const endpoints = new Map<number, Endpoint>();
   const waiting = new Set<Endpoint>();
@@ -284,13 +290,15 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
       await settle({ no, token, ok: true, status: 0, tookMs: 0, excerpt: 'its messages are gone', body: null });
       return;
     }
-    const { url, contentType, secret } = webhook.endpoint;
+    const { url, contentType, secrets, headers } = webhook.endpoint;
     const startedAt = clock.monotonic();
     const result = await outbound.post(url, {
       headers: {
+        // The account's own first: none of them can take the place of ours.
+        ...lowered(headers),
         'content-type': contentType,
         'user-agent': USER_AGENT,
-        ...(secret === null ? {} : signature(secret, id, clock.now(), body)),
+        ...signature(secrets, id, clock.now(), body),
       },
       body,
       timeoutMs: TIMEOUT_MS,
@@ -308,17 +316,22 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
     total.tries += 1;
     if (ok) total.delivered += 1;
     else total.failed += 1;
-    if (ok) total.events += webhook.events.length;
+    const { kind, events, inbound } = webhook;
+    const count = kind === 'delivery' ? events.length : Math.max(1, inbound.length);
+    if (ok) total.events += count;
 
-    await settle({ no, token, ok, status, tookMs, excerpt, body: ok ? null : body });
+    // A report that was taken is formed again from its rows, should it be made again; other kinds tell what changes.
+    await settle({ no, token, ok, status, tookMs, excerpt, body: ok && kind === 'delivery' ? null : body });
+    const told = inbound.length > 0 ? inbound.map((row) => ids.print('message', row.no)) : events.map(idOf);
     log.info(
       {
         webhook: id,
         account: webhook.account,
         endpoint: endpoint.no,
         origin: URL.parse(url)?.origin,
-        events: webhook.events.length,
-        messageIds: webhook.events.slice(0, LOGGED_IDS).map((event) => messageIdOf(event, ids)),
+        kind,
+        events: count,
+        messageIds: told.slice(0, LOGGED_IDS),
         retry: webhook.retry,
         status,
         tookMs,
@@ -328,11 +341,17 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
     );
   }
 
+  const idOf = (event: Webhook['events'][number]): string => messageIdOf(event, ids);
+
   /** The body of a first try; null = none of its messages is left. */
   function form(webhook: Webhook, rows: Map<number, SpecRow>): string | null {
+    if (webhook.kind === 'inbound') {
+      const { inbound, pending } = webhook;
+      return inbound.length === 0 ? null : inboundBody(inbound, pending, ids, partUrls);
+    }
     const reports = webhook.events.flatMap((event) => {
       const row = rows.get(event.spec);
-      return row === undefined ? [] : [deliveryReport(event, specOf(row), row, ids)];
+      return row === undefined ? [] : [deliveryReport(event, specOf(row), row, ids, options.networks)];
     });
     return reports.length === 0 ? null : formBody(reports, webhook.endpoint.contentType);
   }
@@ -394,4 +413,9 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
       return { ...total, inFlight: quick + slow, held, slowEndpoints };
     },
   };
+}
+
+/** One spelling of each name. */
+function lowered(headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 }
