@@ -7,7 +7,10 @@
  * A bare fdatasync runs between the bursts: its longest is what the disk alone adds to a stall. Rows are checked
  * after each burst; ends with code 1 when one is wrong, never because a machine is slow.
  *
- *   node bench/churn.ts [--waiting 1000000] [--rounds 7] [--seconds 3] [--idle 20] [--postgres URL [--only]] [--quick]
+ * --flat MINUTES: instead of all that, the same churn beside a sweep that removes what is older than half a minute, and how large the store
+ * is each half minute: what comes and goes must not leave anything behind. The dead rows of PostgreSQL are left to its autovacuum.
+ *
+ *   node bench/churn.ts [--waiting 1000000] [--rounds 7] [--seconds 3] [--idle 20] [--postgres URL [--only]] [--quick] [--flat MINUTES]
  *
  * --postgres: on that server too (--only: there alone), in databases of their own that are dropped at the end. --quick: a few thousand rows, for CI.
  */
@@ -47,6 +50,7 @@ const { values: given } = parseArgs({
     postgres: { type: 'string' },
     only: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
+    flat: { type: 'string' },
   },
 });
 const QUICK = given.quick;
@@ -81,10 +85,12 @@ const line = (name: string, value: string): void => console.log(`  ${name.padEnd
 
 /** A store that can be closed and opened again, and served by a server. */
 interface Place {
-  open(): Promise<{ store: Store; close(): Promise<void> }>;
+  open(retentionMs?: number): Promise<{ store: Store; close(): Promise<void> }>;
   /** After it was filled. */
   settleDown(): Promise<void>;
   settings: Record<string, string>;
+  /** Bytes on disk. */
+  size(): Promise<number>;
 }
 
 function sqlitePlace(name: string): Place {
@@ -93,11 +99,12 @@ function sqlitePlace(name: string): Place {
   return {
     settings: { POSTCARD_DATA_DIR: dataDir },
     settleDown: async () => {},
-    async open() {
+    size: async () => statSync(join(dataDir, 'postcard.db')).size,
+    async open(retentionMs = 3650 * DAY) {
       const onCrash = (words: string): never => {
         throw new Error(words);
       };
-      const host = await openSqlite({ dataDir, retentionMs: 3650 * DAY, onCrash });
+      const host = await openSqlite({ dataDir, retentionMs, onCrash });
       const store = connectSqlite(host.connect());
       return {
         store,
@@ -115,19 +122,20 @@ function postgresPlace(name: string, url: string): Place {
   mkdirSync(dataDir, { recursive: true });
   return {
     settings: { POSTCARD_DATA_DIR: dataDir, POSTCARD_STORE: url },
-    settleDown: () => admin(url, 'VACUUM ANALYZE'),
-    async open() {
-      const store = await openPostgres({ url, node: 'bench', retentionMs: 3650 * DAY, log: env.log, clock: env.clock });
+    settleDown: async () => void (await admin(url, 'VACUUM ANALYZE')),
+    size: async () => Number((await admin(url, 'SELECT pg_database_size(current_database()) AS n'))[0]?.n),
+    async open(retentionMs = 3650 * DAY) {
+      const store = await openPostgres({ url, node: 'bench', retentionMs, log: env.log, clock: env.clock });
       return { store, close: () => store.close() };
     },
   };
 }
 
-async function admin(url: string, sql: string): Promise<void> {
+async function admin(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    await client.query(sql);
+    return (await client.query(sql)).rows;
   } finally {
     await client.end();
   }
@@ -309,6 +317,39 @@ async function finish(desk: Desk, claim: Claim): Promise<void> {
     kind: 'retrieved',
     words: 'retrieved',
   });
+}
+
+/** Ms after which a finished message may go in the flat run. */
+const SOON_MS = 30_000;
+/** Messages of each half minute in the flat run: a rate that a busy machine holds, so that sizes can be compared. */
+const HALF_MINUTE = 6_000;
+
+async function flat(name: string, place: Place, minutes: number): Promise<void> {
+  console.log(`${name}: churn and retention for ${minutes} minutes; messages so far, MiB`);
+  const { store, close } = await place.open(SOON_MS);
+  const desk = new Desk(store);
+  await desk.open();
+  let ended = false;
+  const sweeping = (async () => {
+    while (!ended) if (!(await store.sweep())) await env.clock.sleep(200);
+  })();
+  const sizes: number[] = [];
+  let done = 0;
+  for (let at = 0; at < minutes * 2; at++) {
+    const until = performance.now() + 30_000;
+    for (const goal = (at + 1) * HALF_MINUTE; done < goal && performance.now() < until; )
+      done += (await burst(desk, 1_000)).done;
+    await env.clock.sleep(Math.max(0, until - performance.now()));
+    sizes.push((await place.size()) / 1024 ** 2);
+    line(String(done), (sizes.at(-1) ?? 0).toFixed(1));
+  }
+  ended = true;
+  await sweeping;
+  await close();
+  const half = sizes.slice(Math.floor(sizes.length / 2));
+  const growth =
+    Math.max(...half.slice(Math.floor(half.length / 2))) / Math.max(...half.slice(0, Math.ceil(half.length / 2)));
+  line('largest of the last quarter / of the quarter before it (aim <= 1.1)', growth.toFixed(2));
 }
 
 /** The store counts at most once a second. */
@@ -526,6 +567,7 @@ async function waitingCost(places: [name: string, Place][]): Promise<void> {
 // ------------------------------------------------------------------------------------------------------------------ run
 
 async function measure(name: string, empty: Place, full: Place): Promise<void> {
+  if (given.flat !== undefined) return flat(name, empty, Number(given.flat));
   console.log(`${name}: ${ROUNDS} rounds of ${BURST_MS / 1000} s each, in turns; median [min..max]`);
   await churn(empty, full);
   await waitingCost([
@@ -538,7 +580,8 @@ try {
   console.log(`${process.version}, ${new Date(env.clock.now()).toISOString()}`);
   if (!given.only || !given.postgres) {
     await measure('SQLite', sqlitePlace('empty'), sqlitePlace('full'));
-    line('full: size of the message log, MiB', (statSync(join(dir, 'full/postcard.db')).size / 1024 ** 2).toFixed(0));
+    if (given.flat === undefined)
+      line('full: size of the message log, MiB', (statSync(join(dir, 'full/postcard.db')).size / 1024 ** 2).toFixed(0));
   }
   if (given.postgres) {
     const names = ['empty', 'full'].map((name) => `postcard_churn_${name}_${process.pid}`);

@@ -7,7 +7,7 @@
  * in run.ts). The control is hashing, about as long as a claim: its p99 is what the machine adds, whoever else uses it.
  * Checkpoints run between the rounds, as the reader thread's do.
  * PostgreSQL: through the store, so with round trips and synced commits, in a database of its own that is dropped at the end.
- * The control is the smallest transaction (a number reserved): what a commit costs by itself. A transaction of somebody
+ * The control is the smallest transaction (a KB of content): what a commit costs by itself. A transaction of somebody
  * else's is held open over all of the churn (not with --free), so that no dead row can be cleared.
  *
  *   node bench/model.ts [minutes of churn, default 0.2] [directory] [--postgres URL [--free]]
@@ -137,9 +137,10 @@ async function postgres(server: string): Promise<Subject> {
       check(fresh.every(Boolean) && told.every((one) => one.known), 'a settle or report was not taken');
     },
     async control() {
-      await store.reserve(1);
+      const bytes = randomBytes(1024);
+      await store.putContent(createHash('sha256').update(bytes).digest('hex'), bytes);
     },
-    controlName: 'control: one number reserved',
+    controlName: 'control: 1 KB stored',
     count: async (sql) => Number((await side.query(sql)).rows[0].n),
     async churns() {
       await side.query('VACUUM (ANALYZE)');
@@ -150,7 +151,7 @@ async function postgres(server: string): Promise<Subject> {
     async growth() {
       const { rows } =
         await side.query(`SELECT relname AS name, pg_total_relation_size(relid) AS bytes, n_dead_tup AS dead
-        FROM pg_stat_user_tables WHERE relname IN ('bulk', 'line', 'turn', 'run', 'flight', 'wake', 'mark', 'retry') ORDER BY relname`);
+        FROM pg_stat_user_tables WHERE relname IN ('bulk', 'line', 'turn', 'run', 'flight', 'wake', 'mark', 'tally') ORDER BY relname`);
       return rows
         .map(({ name, bytes, dead }) => `${name} ${(Number(bytes) / 1024 / 1024).toFixed(1)} MiB (${dead} dead)`)
         .join(', ');
@@ -179,9 +180,12 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 function summary(name: string, costs: number[], aim?: number): void {
   const sorted = [...costs].sort((a, b) => a - b);
   const at = (q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
+  const fifth = Math.max(1, Math.floor(costs.length / 5));
+  const median = (some: number[]): number => [...some].sort((a, b) => a - b)[Math.floor(some.length / 2)] ?? 0;
+  const growth = (median(costs.slice(-fifth)) / median(costs.slice(0, fifth))).toFixed(2);
   const figures = [0.5, 0.9, 0.99, 1].map((q) => at(q).toFixed(2).padStart(6)).join(' ');
   const verdict = aim === undefined ? '' : `   aim p99 <= ${aim}: ${at(0.99) <= aim ? 'held' : 'missed'}`;
-  console.log(`${name.padEnd(28)} n ${String(costs.length).padStart(6)}   ${figures}${verdict}`);
+  console.log(`${name.padEnd(28)} n ${String(costs.length).padStart(6)}   ${figures}   ${growth}${verdict}`);
 }
 
 function request(lane: number, first: number, account: number, count: number, bulkId: string | null): Accept {
@@ -264,6 +268,7 @@ async function prove(subject: Subject): Promise<void> {
   const accepts: number[] = [];
   const steers: number[] = [];
   const sweeps: number[] = [];
+  const finishes: number[] = [];
   const controls: number[] = [];
   const deadline = Date.now() + minutes * 60_000;
   let rounds = 0;
@@ -284,16 +289,17 @@ async function prove(subject: Subject): Promise<void> {
     );
     check(taken.length === BATCH, `a claim took ${taken.length} of ${BATCH}`);
     controls.push(await timed(() => subject.control()));
-    await subject.finish(
-      taken.map(({ token, leader }) => ({
+    const settles = taken.map(
+      ({ token, leader }): Settle => ({
         lane,
         token,
         leader,
         outcome: { kind: 'accepted', carrierMessageId: `m${leader}` },
         startedAt: Date.now(),
         tookMs: 1,
-      })),
+      }),
     );
+    finishes.push(await timed(() => subject.finish(settles)));
     submitted += taken.length;
     if (rounds % 20 === 0) {
       // The line wakes for an instant only: nothing is claimed in between.
@@ -311,13 +317,15 @@ async function prove(subject: Subject): Promise<void> {
   check((await subject.count('SELECT count(*) AS n FROM flight')) === 0, 'claims are left open');
 
   console.log(`after the churn: ${await subject.growth()}`);
-  console.log('ms: p50, p90, p99, max');
+  console.log('ms: p50, p90, p99, max; medians of the last fifth / the first fifth');
   const half = Math.floor(claims.length / 2);
   summary(`claim of ${BATCH}, first half`, claims.slice(0, half), AIM_CLAIM_MS);
   summary(`claim of ${BATCH}, second half`, claims.slice(half), AIM_CLAIM_MS);
+  summary(`claim of ${BATCH}`, claims);
   summary(subject.controlName, controls);
-  summary(`pause or resume of ${BIG}`, steers, AIM_STEER_MS);
+  summary(`settle and report of ${BATCH}`, finishes);
   summary(`accept of ${BATCH / 2}`, accepts);
+  summary(`pause or resume of ${BIG}`, steers, AIM_STEER_MS);
   summary('a step of the sweep', sweeps);
   console.log(`${rounds} rounds, ${submitted} submitted and delivered`);
 }

@@ -289,7 +289,7 @@ const mm7Shape = {
   reports: yes.default(true),
   statusCodes: statusCodes.optional(),
   errors: errors.optional(),
-  /** How the ids of its reports differ from those of its answers; as-is unless given. */
+  /** How the ids of its reports differ from those of its answers (hex-to-dec: the reports' are hexadecimal); as-is unless given. */
   reportIdForm: choice(['as-is', 'hex-to-dec', 'dec-to-hex']).optional(),
   /** Submissions in flight at a time. */
   concurrency: count(1, 1000).default(10),
@@ -384,11 +384,6 @@ export type CarrierConfig = Mm7CarrierConfig | SmppCarrierConfig;
 /** Whether it is an MMSC. */
 export function isMm7(carrier: CarrierConfig): carrier is Mm7CarrierConfig {
   return carrier.type === 'mm7';
-}
-
-/** Whether it is an SMSC. */
-export function isSmpp(carrier: CarrierConfig): carrier is SmppCarrierConfig {
-  return carrier.type === 'smpp';
 }
 
 const kindOf = (item: unknown): typeof mm7 | typeof smpp =>

@@ -39,6 +39,13 @@ describe('without any configuration', () => {
       roles: ['api', 'dispatch', 'webhooks', 'sandbox'],
       node: null,
       apiKey: null,
+      adminKey: null,
+      adminAllow: ['127.0.0.0/8', '::1/128'],
+      trustedProxies: [],
+      maxWaiting: 10_000_000,
+      contentStore: null,
+      s3AccessKey: null,
+      s3Secret: null,
       sandbox: true,
       sandboxPort: 8081,
       sandboxSmppPort: 2775,
@@ -56,8 +63,20 @@ describe('without any configuration', () => {
       logsHours: 48,
       retentionDays: 7,
       retentionMessages: 10_000_000,
+      stopWords: ['stop', 'stopall', 'stop all', 'unsubscribe', 'cancel', 'end', 'quit'],
+      startWords: ['start', 'yes', 'unstop'],
       linkDays: 90,
+      geoDatabase: null,
+      tlsCert: null,
+      tlsKey: null,
+      secretKey: null,
+      carrierTlsCert: null,
+      carrierTlsKey: null,
       carriers: [],
+      routes: [],
+      networks: {},
+      resellerCodeRequired: [],
+      failoverAfterUnknown: false,
     });
   });
 
@@ -67,10 +86,10 @@ describe('without any configuration', () => {
     }
   });
 
-  it('every setting has a name of its own in the environment, except the carriers', () => {
-    const names = SETTINGS.map((s) => s.env);
+  it('every setting has a name of its own in the environment, except lists of many keys', () => {
+    const names = SETTINGS.map((s) => s.env).filter((name) => name !== null);
     expect(new Set(names).size).toBe(names.length);
-    expect(SETTINGS.filter((s) => s.env === null).map((s) => s.key)).toEqual(['carriers']);
+    expect(SETTINGS.filter((s) => s.env === null).map((s) => s.key)).toEqual(['carriers', 'routes', 'networks']);
     expect(names).toEqual(
       expect.arrayContaining([
         'POSTCARD_CONFIG',
@@ -242,9 +261,9 @@ describe('a carrier', () => {
     ],
     [
       CARRIER.replace('north', 'sandbox'),
-      'postcard.yaml: carriers[0].name is "sandbox": must not be sandbox: that is the built-in carrier',
+      'postcard.yaml: carriers[0].name is "sandbox": must not be sandbox or sandbox-sms: those are built in',
     ],
-    [CARRIER.replace('mm7', 'mm4'), 'postcard.yaml: carriers[0].type is "mm4": must be mm7'],
+    [CARRIER.replace('mm7', 'mm4'), 'postcard.yaml: carriers[0].type is "mm4": must be mm7 or smpp'],
     [
       'carriers: [{name: a, type: mm7}]',
       'postcard.yaml: carriers[0].url is missing: must be an http or https URL; user name and password have keys of their own',
@@ -283,6 +302,234 @@ describe('a carrier', () => {
     ],
   ])('that is wrong is told so: %j', (text, mistake) => {
     expect(mistakes({}, yaml(text))).toEqual([mistake]);
+  });
+});
+
+const CERT = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----';
+const KEY = '-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----';
+
+describe('an MMSC with a dialect of its own', () => {
+  const text = `${CARRIER}    username: me
+    password: hunter2
+    auth: digest
+    tls: {caFile: ca.pem, certFile: our.pem, keyFile: our.key, passphrase: hunter3, servername: mmsc.example}
+    soapAction: urn:submit
+    numberForm: rfc2822
+    senderForm: shortCode
+    chargedParty: Neither
+    chargedPartyId: "4711"
+    messageClass: Informational
+    priority: High
+    readReply: true
+    distributionIndicator: false
+    allowAdaptations: false
+    expiry: relative
+    extraHeaders: {x-api-key: hunter4}
+    extraElements:
+      - {name: ContentClass, value: image-rich}
+      - {name: Tel, value: "{sender}", namespace: "urn:kr", after: ServiceCode, attributes: {kind: callback}}
+    resellerCode: {element: ResellerCode, after: Subject}
+    maxRecipients: 20
+    cancel: false
+    profile: 300k
+    statusCodes: {2001: retry, 3510: throttle, 4006: refuse}
+    errors: {2003: 15003}
+    inbound: {secretFile: in.secret, allow: [10.0.0.0/8, "fd00::1"], clientCaFile: ca.pem, clientName: mmsc.example, tls: true}
+carrierTlsCert: our.pem
+carrierTlsKey: our.key
+`;
+  const files = {
+    ...yaml(text),
+    '/srv/ca.pem': CERT,
+    '/srv/our.pem': CERT,
+    '/srv/our.key': `${KEY}\n`,
+    '/srv/in.secret': 'hunter5',
+  };
+
+  it('is described by data, files read', () => {
+    const config = good({}, files);
+    expect(config).toMatchObject({ carrierTlsCert: '/srv/our.pem', carrierTlsKey: '/srv/our.key' });
+    expect(config.carriers[0]).toMatchObject({
+      auth: 'digest',
+      tls: { ca: CERT, cert: CERT, key: KEY, passphrase: 'hunter3', servername: 'mmsc.example' },
+      extraElements: [
+        { name: 'ContentClass' },
+        { name: 'Tel', attributes: { kind: 'callback' }, after: 'ServiceCode' },
+      ],
+      statusCodes: { 2001: 'retry', 3510: 'throttle', 4006: 'refuse' },
+      errors: { 2003: 15_003 },
+      inbound: { secret: 'hunter5', allow: ['10.0.0.0/8', 'fd00::1/128'], clientCa: CERT, clientName: 'mmsc.example' },
+    });
+  });
+
+  it('shows no secret, no header and no certificate', () => {
+    const loaded = load({}, files);
+    if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
+    const shown = JSON.stringify(describeConfig(loaded.config, loaded.origins));
+    expect(shown).not.toMatch(/hunter|BEGIN/);
+    expect(shown).toContain('x-api-key');
+  });
+
+  it.each<[string, string]>([
+    ['tls: {certFile: our.pem}', 'carriers[0].tls: cert and key go together; give both or neither'],
+    [
+      'tls: {caFile: gone}',
+      'carriers[0].tls.caFile: cannot read gone (ENOENT); name a readable file that holds the certificate',
+    ],
+    ['tls: {ca: hunter2}', 'carriers[0].tls.ca: must be a certificate in PEM form (-----BEGIN ...)'],
+    ['tls: {certfile: x}', 'carriers[0].tls.certfile: no such setting of a carrier; did you mean certFile?'],
+    [
+      'auth: digest',
+      'carriers[0].auth: there is nobody to show without username and password; give them, or leave auth out',
+    ],
+    ['auth: ntlm', 'carriers[0].auth is "ntlm": must be basic or digest'],
+    [
+      'chargedParty: Nobody',
+      'carriers[0].chargedParty is "Nobody": must be Sender, Recipient, Both, Neither or ThirdParty',
+    ],
+    [
+      'extraHeaders: {Content-Type: x}',
+      'carriers[0].extraHeaders.Content-Type: must be the name of a header that is not ours to set (not Content-*, Host, Authorization, SOAPAction ...)',
+    ],
+    [
+      'extraHeaders: {X-Key: "hunter2\\n"}',
+      'carriers[0].extraHeaders.X-Key: must be text of 1 to 1000 visible ASCII characters and blanks',
+    ],
+    [
+      'extraElements: [{name: "a b"}]',
+      'carriers[0].extraElements[0].name is "a b": must be the name of an XML element, without prefix',
+    ],
+    [
+      'extraElements: [{name: Tel}]',
+      'carriers[0]: SubmitReq has no Tel in its schema; say after which child it stands, with after',
+    ],
+    ['resellerCode: {}', 'carriers[0].resellerCode: it goes into a header or an element; give one of the two'],
+    ['statusCodes: {2001: wait}', 'carriers[0].statusCodes.2001 is "wait": must be refuse, retry or throttle'],
+    ['statusCodes: {20: retry}', 'carriers[0].statusCodes.20: must be a status code of four digits, 2000 or more'],
+    ['errors: {2003: 1234}', 'carriers[0].errors.2003 is 1234: must be an id of the error table, like 15009'],
+    ['inbound: {allow: [x]}', 'carriers[0].inbound.allow[0]: must be a network like 10.0.0.0/8 or an address'],
+    [
+      'inbound: {tls: true}',
+      'carriers[0].inbound: TLS needs a certificate of ours; give carrierTlsCert and carrierTlsKey',
+    ],
+    [
+      'inboundSecret: a\n    inbound: {secret: b}',
+      'carriers[0].inboundSecret: inbound.secret is given too; leave one of the two out',
+    ],
+    ['profile: {text: {charset: x}}', 'carriers[0].profile.text.charset is "x": must be utf-8 or us-ascii'],
+  ])('that is wrong is told so: %j', (line, mistake) => {
+    expect(mistakes({}, { ...files, ...yaml(`${CARRIER}    ${line}\n`) })).toEqual([`postcard.yaml: ${mistake}`]);
+  });
+
+  it('that is called without TLS has no use for a certificate', () => {
+    const plain = `${CARRIER.replace('https', 'http')}    tls: {caFile: ca.pem}`;
+    expect(mistakes({}, { ...files, ...yaml(plain) })).toEqual([
+      'postcard.yaml: carriers[0].tls: north is called by plain http; give an https url, or leave tls out',
+    ]);
+  });
+});
+
+const SMSC = `
+carriers:
+  - {name: south, type: smpp, host: smsc.example, systemId: me, password: hunter2}
+`;
+
+describe('an SMSC', () => {
+  it('needs a host, a system id and a password, and has defaults for the rest', () => {
+    expect(good({}, yaml(SMSC)).carriers).toEqual([
+      {
+        name: 'south',
+        type: 'smpp',
+        host: 'smsc.example',
+        port: 2775,
+        systemId: 'me',
+        password: 'hunter2',
+        systemType: '',
+        bind: 'transceiver',
+        binds: 1,
+        window: 10,
+        enquireLinkMs: 30_000,
+        timeoutMs: 30_000,
+        connectTimeoutMs: 10_000,
+        plus: false,
+        serviceType: '',
+        encoding: { default: 'gsm', packed: false },
+        concatenation: 'udh',
+        registeredDelivery: 'last',
+        receiptIdForm: 'auto',
+        validity: 'absolute',
+        onUnknown: 'hold',
+        reports: true,
+      },
+    ]);
+  });
+
+  it.each<[string, string]>([
+    ['bind: x', 'carriers[0].bind is "x": must be transceiver or pair'],
+    ['url: "http://a"', 'carriers[0].url: no such setting of a carrier; did you mean tls?'],
+    ['systemId: sixteen-letters-', 'carriers[0].systemId is "sixteen-letters-": must be text of 1 to 15 characters'],
+    ['statusTable: {0x58: later}', 'carriers[0].statusTable.88 is "later": must be refuse, retry or throttle'],
+  ])('that is wrong is told so: %j', (part, mistake) => {
+    const text = part.startsWith('systemId')
+      ? SMSC.replace('systemId: me', part)
+      : SMSC.replace('password', `${part}, password`);
+    const told = mistakes({}, yaml(text));
+    expect(told).toHaveLength(1);
+    expect(told[0]).toContain(mistake.split(';')[0]);
+  });
+});
+
+describe('routes', () => {
+  it('are rules in order, one or many of each, numbers as YAML has them', () => {
+    const text = `${CARRIER}
+routes:
+  - {name: de, to: 49, network: [26201], carriers: [north]}
+  - {to: ["+1", 385], account: 2, sender: [4711, "News*"], channel: MMS, carriers: [{name: north, weight: 3}, sandbox]}
+  - {shortCodes: 12345, carriers: []}
+networks: {4917: 26201, "+385": "21901"}
+resellerCodeRequired: [82]
+`;
+    expect(good({}, yaml(text))).toMatchObject({
+      routes: [
+        { name: 'de', to: ['49'], network: ['26201'], carriers: [{ carrier: 'north' }] },
+        {
+          to: ['1', '385'],
+          account: [2],
+          sender: ['4711', 'News*'],
+          channel: 'MMS',
+          carriers: [{ carrier: 'north', weight: 3 }, { carrier: 'sandbox' }],
+        },
+        { shortCodes: ['12345'], carriers: [] },
+      ],
+      networks: { 4917: '26201', '+385': '21901' },
+      resellerCodeRequired: ['82'],
+    });
+    expect(good({ POSTCARD_RESELLER_CODE_REQUIRED: '82,850' }).resellerCodeRequired).toEqual(['82', '850']);
+  });
+
+  it('take the number table from a file', () => {
+    const files = { ...yaml('networks: net.csv'), '/srv/net.csv': 'prefix,mccmnc\n4917,26201\n\n# x\n"385";21901\r\n' };
+    expect(good({}, files).networks).toEqual({ 4917: '26201', 385: '21901' });
+  });
+
+  it.each<[string, string]>([
+    ['routes: [{to: 49}]', 'routes[0].carriers is missing: must be a list of carriers'],
+    ['routes: [{to: abc, carriers: []}]', 'routes[0].to[0]: must be digits, how numbers begin, like "49"'],
+    [
+      'routes: [{prefix: 49, carriers: []}]',
+      'routes[0].prefix: no such setting of a route; `postcard config` lists all',
+    ],
+    ['routes: [{carriers: [nowhere]}]', 'routes[0].carriers[0] is "nowhere": no such carrier; choose of sandbox'],
+    [
+      'routes: [{carriers: [{name: sandbox}]}]',
+      'routes[0].carriers[0]: must be the name of a carrier, or {name: NAME, weight: NUMBER}',
+    ],
+    ['networks: {49: x}', 'networks.49 is "x": must be a network like "26201" (MCC and MNC)'],
+    ['networks: {x: 26201}', 'networks.x: must be digits, how numbers begin, like "49"'],
+    ['networks: gone.csv', 'networks: cannot read gone.csv (ENOENT); name a readable file with lines like 4917,26201'],
+    ['networks: bad.csv', 'networks: bad.csv: line 2: must be the beginning of numbers and a network, like 4917,26201'],
+  ])('that are wrong are told so: %j', (text, mistake) => {
+    expect(mistakes({}, { ...yaml(text), '/srv/bad.csv': '49,26201\nfoo\n' })).toEqual([`postcard.yaml: ${mistake}`]);
   });
 });
 

@@ -14,15 +14,19 @@ import { resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import {
+  CARRIER_FILES,
+  CARRIER_GROUPS,
   CARRIER_KEYS,
   CARRIER_SECRETS,
   type CarrierConfig,
-  type Config,
-  type Key,
-  ROLES,
-  SETTINGS,
-  type Setting,
-} from './settings.ts';
+  carrierTogether,
+  ROUTE_KEYS,
+  routesTogether,
+  SANDBOX,
+  shownCarrier,
+} from './carrier-settings.ts';
+import { readNetworks } from './domain/networks.ts';
+import { type Config, type Key, ROLES, SETTINGS, type Setting } from './settings.ts';
 
 export { type Config, ROLES, type Role, SETTINGS } from './settings.ts';
 
@@ -77,12 +81,21 @@ export function loadConfig(
     origins[s.key] = from?.origin ?? 'default';
     values[s.key] = s.default;
     if (!from) continue;
-    const input = s.key === 'carriers' ? withSecretFiles(from.value, sources, from.where, mistakes) : from.value;
+    const input =
+      s.key === 'carriers'
+        ? withSecretFiles(from.value, sources, from.where, mistakes)
+        : s.key === 'networks'
+          ? withTable(from.value, sources, from.where, mistakes)
+          : from.value;
+    if (input === undefined) {
+      bad.add(s.key);
+      continue;
+    }
     const parsed = s.kind.schema.safeParse(input);
     if (parsed.success) values[s.key] = parsed.data;
     else {
       bad.add(s.key);
-      if (s.key === 'carriers') mistakes.push(...carrierMistakes(parsed.error, input, from.where));
+      if (LISTS.has(s.key)) mistakes.push(...listMistakes(parsed.error, input, from.where, s.key));
       else mistakes.push(valueMistake(s, from.where, Array.isArray(from.value) ? from.typed : from.value));
     }
   }
@@ -104,8 +117,16 @@ function finished(config: Config, origins: Origins, cwd: string, file: string | 
     ...config,
     config: file === null ? null : resolve(cwd, file),
     dataDir,
+    tlsCert: config.tlsCert === null ? null : resolve(cwd, config.tlsCert),
+    tlsKey: config.tlsKey === null ? null : resolve(cwd, config.tlsKey),
+    carrierTlsCert: config.carrierTlsCert === null ? null : resolve(cwd, config.carrierTlsCert),
+    carrierTlsKey: config.carrierTlsKey === null ? null : resolve(cwd, config.carrierTlsKey),
     store: isSqlite(config.store) ? `sqlite:${sqliteFile(config.store, dataDir, cwd)}` : config.store,
-    publicUrl: noSlash(origins.publicUrl === 'default' ? publicUrlOf(config.host, config.port) : config.publicUrl),
+    publicUrl: noSlash(
+      origins.publicUrl === 'default'
+        ? publicUrlOf(config.host, config.port, config.tlsCert !== null)
+        : config.publicUrl,
+    ),
     sandboxUrl: config.sandboxUrl === '' ? publicUrlOf(config.host, config.sandboxPort) : noSlash(config.sandboxUrl),
     carrierUrl: config.carrierUrl === '' ? publicUrlOf(config.host, config.carrierPort) : noSlash(config.carrierUrl),
     outboundAllow: origins.outboundAllow === 'default' ? (local ? [...LOOPBACK] : []) : config.outboundAllow,
@@ -125,10 +146,10 @@ function sqliteFile(store: string, dataDir: string, cwd: string): string {
 const noSlash = (url: string): string => url.replace(/\/$/, '');
 
 /** The default of `publicUrl`: also for the port that was really taken where 0 was asked for. */
-export function publicUrlOf(host: string, port: number): string {
+export function publicUrlOf(host: string, port: number, tls = false): string {
   // Nobody can call "every address": say the one that works on this machine.
   const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  return `http://${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
+  return `http${tls ? 's' : ''}://${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
 }
 
 /** Whether only this machine reaches what listens on `host`. */
@@ -242,28 +263,47 @@ function read(readFile: Sources['readFile'], file: string): { text: string } | {
   }
 }
 
-/** Replaces `passwordFile` and `inboundSecretFile` of each carrier by what those files hold. */
-function withSecretFiles(list: unknown, { cwd, readFile }: Sources, where: string, mistakes: string[]): unknown {
+/** Replaces `passwordFile` and its like, also in `tls` and `inbound` of each carrier, by what those files hold. */
+function withSecretFiles(list: unknown, sources: Sources, where: string, mistakes: string[]): unknown {
   if (!Array.isArray(list)) return list;
-  return list.map((item: unknown, index) => {
-    if (typeof item !== 'object' || item === null || Array.isArray(item)) return item;
-    const copy: Record<string, unknown> = { ...item };
-    for (const name of CARRIER_SECRETS) {
-      const file = copy[`${name}File`];
-      if (file === undefined) continue;
-      delete copy[`${name}File`];
-      const at = `${where}[${index}].${name}File`;
-      if (typeof file !== 'string' || file === '')
-        mistakes.push(`${at}: must be the path of a file that holds the secret`);
-      else if (copy[name] !== undefined) mistakes.push(`${at}: ${name} is given too; leave one of the two out`);
-      else {
-        const text = read(readFile, resolve(cwd, file));
-        if ('text' in text) copy[name] = text.text.replace(/\r?\n$/, '');
-        else mistakes.push(`${at}: cannot read ${file} (${text.error}); name a readable file that holds the secret`);
-      }
+  return list.map((item: unknown, index) => withFiles(item, sources, `${where}[${index}]`, mistakes));
+}
+
+function withFiles(item: unknown, sources: Sources, where: string, mistakes: string[]): unknown {
+  if (typeof item !== 'object' || item === null || Array.isArray(item)) return item;
+  const copy: Record<string, unknown> = { ...item };
+  for (const name of CARRIER_GROUPS) {
+    if (Object.hasOwn(copy, name)) copy[name] = withFiles(copy[name], sources, `${where}.${name}`, mistakes);
+  }
+  for (const name of CARRIER_FILES) {
+    const file = copy[`${name}File`];
+    if (file === undefined) continue;
+    delete copy[`${name}File`];
+    const at = `${where}.${name}File`;
+    const what = CARRIER_SECRETS.includes(name) ? 'holds the secret' : 'holds the certificate';
+    if (typeof file !== 'string' || file === '') mistakes.push(`${at}: must be the path of a file that ${what}`);
+    else if (copy[name] !== undefined) mistakes.push(`${at}: ${name} is given too; leave one of the two out`);
+    else {
+      const text = read(sources.readFile, resolve(sources.cwd, file));
+      if ('text' in text) copy[name] = text.text.replace(/\r?\n$/, '');
+      else mistakes.push(`${at}: cannot read ${file} (${text.error}); name a readable file that ${what}`);
     }
-    return copy;
-  });
+  }
+  return copy;
+}
+
+/** The number table, where it is a file. Undefined = the mistakes say why there is none. */
+function withTable(value: unknown, { cwd, readFile }: Sources, where: string, mistakes: string[]): unknown {
+  if (typeof value !== 'string') return value;
+  const text = read(readFile, resolve(cwd, value));
+  if ('error' in text) {
+    mistakes.push(`${where}: cannot read ${value} (${text.error}); name a readable file with lines like 4917,26201`);
+    return undefined;
+  }
+  const table = readNetworks(text.text);
+  if (table.ok) return table.table;
+  mistakes.push(...table.mistakes.map((mistake) => `${where}: ${value}: ${mistake}`));
+  return undefined;
 }
 
 // --- Mistakes --------------------------------------------------------------------------------------------------------
@@ -280,24 +320,33 @@ function quoted(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-function carrierMistakes(error: z.ZodError, input: unknown, where: string): string[] {
-  return error.issues.flatMap((issue) => {
+/** Settings of many values, each of which has a place of its own in a mistake. */
+const LISTS: ReadonlySet<string> = new Set(['carriers', 'routes', 'networks']);
+/** At most so many mistakes of one such setting: a table may have thousands. */
+const LIST_MISTAKES = 50;
+
+function listMistakes(error: z.ZodError, input: unknown, where: string, setting: string): string[] {
+  const what = setting === 'carriers' ? 'a carrier' : 'a route';
+  const names = setting === 'carriers' ? CARRIER_KEYS : ROUTE_KEYS;
+  return error.issues.slice(0, LIST_MISTAKES).flatMap((issue) => {
     const at = `${where}${issue.path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('')}`;
     if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((name) => `${at}.${name}: no such setting of a carrier${suggestion(name, CARRIER_KEYS)}`);
+      return issue.keys.map((name) => `${at}.${name}: no such setting of ${what}${suggestion(name, names)}`);
     }
     let value = input;
     for (const step of issue.path) value = (value as Record<PropertyKey, unknown> | undefined)?.[step];
-    const last = issue.path.at(-1);
-    const hidden = last === undefined || typeof last === 'number' || last === 'url' || isSecretKey(last);
-    const must = issue.message.startsWith('must') ? issue.message : 'must be of the right type';
+    // What a header or a file holds may be a secret, and so may a whole group or a URL.
+    const hidden =
+      typeof value === 'object' ||
+      issue.path.length === 0 ||
+      typeof issue.path.at(-1) === 'number' ||
+      issue.path.some((step) => step === 'url' || step === 'extraHeaders' || CARRIER_FILES.includes(String(step)));
+    // A bad name of a table's row says so itself, in the issues beneath.
+    const own = issue.code === 'invalid_key' ? issue.issues[0]?.message : issue.message;
+    const must = own?.startsWith('must') ? own : 'must be of the right type';
     if (value === undefined) return [`${at} is missing: ${must}`];
-    return [hidden ? `${at}: ${must}` : `${at} is ${quoted(value)}: ${must}`];
+    return [hidden || issue.code === 'invalid_key' ? `${at}: ${must}` : `${at} is ${quoted(value)}: ${must}`];
   });
-}
-
-function isSecretKey(name: PropertyKey): boolean {
-  return (CARRIER_SECRETS as readonly PropertyKey[]).includes(name);
 }
 
 /** What only shows when good values are seen side by side. */
@@ -334,9 +383,24 @@ function together(
     if (names.has(c.name))
       mistakes.push(`${at}.name is ${quoted(c.name)}: another carrier has that name; give each its own`);
     names.add(c.name);
-    if ((c.username === undefined) !== (c.password === undefined)) {
-      mistakes.push(`${at}: username and password go together; give both or neither`);
+    mistakes.push(...carrierTogether(c, at, config.carrierTlsCert !== null));
+  }
+  for (const [cert, key] of [
+    ['tlsCert', 'tlsKey'],
+    ['carrierTlsCert', 'carrierTlsKey'],
+  ] as const) {
+    if ((config[cert] === null) === (config[key] === null)) continue;
+    const [given, missing]: [Key, Key] = config[cert] === null ? [key, cert] : [cert, key];
+    mistakes.push(`${name(given)}: ${envOf(missing)} is needed too; give both or neither`);
+  }
+  for (const k of ['s3AccessKey', 's3Secret'] as const) {
+    if (config.contentStore !== null && config[k] === null && !bad.has(k)) {
+      mistakes.push(`${name('contentStore')}: ${envOf(k)} is needed too, or the file that ${envOf(k)}_FILE names`);
     }
+  }
+  if (!bad.has('carriers')) {
+    if (config.sandbox) names.add(SANDBOX);
+    mistakes.push(...routesTogether(config.routes, names, name('routes')));
   }
   return mistakes;
 }
@@ -402,10 +466,13 @@ export function withoutPassword(store: string): string {
 
 function shown(s: Setting, value: unknown): string {
   if (s.key === 'carriers') {
-    const masked = (value as CarrierConfig[]).map((c) =>
-      Object.fromEntries(Object.entries(c).map(([name, v]) => [name, isSecretKey(name) ? '***' : v])),
-    );
+    const masked = (value as CarrierConfig[]).map(shownCarrier);
     return masked.length === 0 ? 'none' : JSON.stringify(masked);
+  }
+  if (s.key === 'routes') return (value as object[]).length === 0 ? 'none' : JSON.stringify(value);
+  if (s.key === 'networks') {
+    const count = Object.keys(value as object).length;
+    return count === 0 ? 'none' : `${count} beginnings`;
   }
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
   if (s.key === 'store') return withoutPassword(String(value));

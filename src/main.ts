@@ -8,26 +8,45 @@
  * thread that dies later ends the process: its supervisor starts it again, and G1-G12 hold over a crash.
  */
 import { createHash } from 'node:crypto';
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { createSecureContext } from 'node:tls';
 import { isatty } from 'node:tty';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
+import { createGeo } from './api/geo.ts';
 import { createApi } from './api/server.ts';
-import type { Carrier } from './carriers/carrier.ts';
+import { inboundOf, isMm7, SANDBOX } from './carrier-settings.ts';
 import { createMm7Listener } from './carriers/mm7/listener.ts';
-import { createMm7Carrier, type Mm7Config } from './carriers/mm7/mm7.ts';
 import { startSandbox } from './carriers/sandbox/sandbox.ts';
-import { type Config, isSqlite, type Role, withoutPassword } from './config.ts';
-import { createDispatch, type LaneOptions } from './dispatch/dispatch.ts';
+import { type Config, isLoopback, isSqlite, type Role, type Sources, withoutPassword } from './config.ts';
+import { createDispatch } from './dispatch/dispatch.ts';
 import { createIds, type Ids } from './domain/ids.ts';
-import { createRouting } from './domain/routing.ts';
+import { createPartUrls } from './domain/inbound.ts';
+import { createShortener } from './domain/links.ts';
+import { createNetworks } from './domain/networks.ts';
+import { createRouteSwitch, type Router } from './domain/routing.ts';
+import type { CarrierInbound, CarrierReport } from './domain/submission.ts';
 import { type Env, realEnv } from './env.ts';
+import {
+  type CarrierNeeds,
+  carrierLanes,
+  closeCarrier,
+  type MadeCarrier,
+  routerFor,
+  type SandboxPlace,
+  servedLanes,
+} from './lanes.ts';
+import { createFitter } from './media/fit.ts';
+import { createFitting } from './media/fitting.ts';
 import { createMedia } from './media/media.ts';
 import { checkCallout, createOutbound } from './net/outbound.ts';
+import { createReloader, fileState } from './reload.ts';
+import { type Blobs, openS3, probeBlobs, readS3, withBlobs } from './store/blobs.ts';
 import type { Store } from './store/contract.ts';
 import { inspectPostgres, type ServerFacts } from './store/postgres/inspect.ts';
 import { openPostgres } from './store/postgres/postgres.ts';
+import { createSealer, withSealed } from './store/seal.ts';
 import {
   type BackupResult,
   backupSqlite,
@@ -36,6 +55,7 @@ import {
   restoreSqlite,
 } from './store/sqlite/backup.ts';
 import { connectSqlite, openSqlite, type SqlitePorts, sqliteFiles } from './store/sqlite/sqlite.ts';
+import { createInboundIntake } from './webhooks/inbound.ts';
 import { createWebhooks } from './webhooks/webhooks.ts';
 
 /** The server could not start; each line names one thing that is wrong and what would be right. */
@@ -60,6 +80,8 @@ export interface Running {
   carrierUrl: string | null;
   /** The first account's key in clear, only when it was made by this start. */
   firstKey: string | null;
+  /** Takes a changed configuration over, as far as that goes without a restart; the log says what came of it. Never rejects. */
+  reload(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -68,9 +90,14 @@ const ACCOUNT = 1;
 /** How long a stop waits for what is in flight; with the rest of the stop it stays under 35 s (G14). */
 const STOP_MS = 30_000;
 const DAY_MS = 86_400_000;
+/** The default of POSTCARD_SANDBOX_SMPP_PORT. Up here: threads run from within this file's body. */
+const USUAL_SMPP_PORT = 2775;
 
-/** Starts everything that the configuration asks for and resolves when it is ready to take messages. */
-export async function startServer(config: Config, options: { env: Env }): Promise<Running> {
+/**
+ * Starts everything that the configuration asks for and resolves when it is ready to take messages. With `sources`, where the
+ * configuration came from, it is watched and taken over again when it changes.
+ */
+export async function startServer(config: Config, options: { env: Env; sources?: Sources }): Promise<Running> {
   const { env } = options;
   const has = (role: Role): boolean => config.roles.includes(role);
   const node = config.node ?? `${hostname()}-${process.pid}`;
@@ -83,7 +110,7 @@ export async function startServer(config: Config, options: { env: Env }): Promis
   try {
     const host = await openStore(config, node, env, crash);
     undo.push(() => host.close());
-    const store = await connectStore(host.link(), env);
+    const store = await connectStore(host.link(), config, env);
     undo.push(() => store.close());
 
     const works = has('dispatch') || has('webhooks');
@@ -91,16 +118,18 @@ export async function startServer(config: Config, options: { env: Env }): Promis
     const stopCarriers = async (): Promise<void> => carriers?.stop();
     undo.push(stopCarriers);
     const carrierUrl = has('dispatch') ? (carriers?.ready.url ?? null) : null;
+    let sandbox: SandboxPlace | null = config.sandbox ? sandboxElsewhere(config) : null;
     let sandboxUrl: string | null = null;
     if (config.sandbox && has('sandbox')) {
       const reportUrl = `${carrierUrl ?? config.carrierUrl}/mm7/${SANDBOX}`;
-      const sandbox = await startThread('sandbox', config, null, crash, reportUrl);
+      const thread = await startThread('sandbox', config, null, crash, reportUrl);
       // The peer outlives its callers: what is in flight at a stop still gets its answer.
-      undo.splice(undo.indexOf(stopCarriers), 0, () => sandbox.stop());
-      sandboxUrl = sandbox.ready.url;
+      undo.splice(undo.indexOf(stopCarriers), 0, () => thread.stop());
+      sandboxUrl = thread.ready.url;
+      sandbox = { url: sandboxUrl, smppHost: new URL(sandboxUrl).hostname, smppPort: thread.ready.smppPort };
     }
-    await carriers?.go(sandboxUrl ?? (config.sandbox ? config.sandboxUrl : null));
-    const lanes = await carrierLanes(config, store);
+    await carriers?.go(sandbox);
+    const routes = createRouteSwitch(await routesOf(config, store));
     // Before the door opens: nobody with the right key may be refused.
     if (has('api')) await putConfiguredKey(store, config);
     const api = await createApi({
@@ -108,13 +137,12 @@ export async function startServer(config: Config, options: { env: Env }): Promis
       env,
       config,
       customers: has('api'),
+      ...given('tls', apiTls(config)),
       ids: createIds((await store.identity()).idKey),
-      // Configured carriers route; the sandbox only while there is none.
-      routing: createRouting(
-        (config.carriers.length > 0 ? lanes.slice(0, config.carriers.length) : lanes).map(numbers),
-      ),
+      routing: routes.routing,
       carrierCounters: async () => (await carriers?.counters()) ?? {},
       checkCallout: checkCallout(config.outboundAllow),
+      ...(config.geoDatabase === null ? {} : { geo: readGeo(config.geoDatabase) }),
     });
     undo.push(() => api.close());
     const url = await listen(api, config);
@@ -125,13 +153,51 @@ export async function startServer(config: Config, options: { env: Env }): Promis
       { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: where },
       'ready',
     );
-    return { url, sandboxUrl, carrierUrl, firstKey, stop: () => unwind(undo, env) };
+    if (!isLoopback(config.host) && config.tlsCert === null) {
+      env.log.warn(
+        { host: config.host },
+        'others reach us without TLS, keys travel in clear: give POSTCARD_TLS_CERT, or put a proxy with TLS in front',
+      );
+    }
+    let reload: Running['reload'] = async () => undefined;
+    if (options.sources) {
+      const reloader = createReloader({
+        env,
+        config,
+        sources: options.sources,
+        stateOf: fileState,
+        async apply(next) {
+          const renewed = apiTls(next);
+          if (renewed !== null) api.renew(renewed);
+          routes.turn(await routesOf(next, store));
+          await carriers?.reconfigure(next);
+        },
+      });
+      undo.push(() => reloader.stop());
+      reload = async () => void (await reloader.reload());
+    }
+    return { url, sandboxUrl, carrierUrl, firstKey, reload, stop: () => unwind(undo, env) };
   } catch (error) {
     await unwind(undo, env);
     throw error instanceof StartError
       ? error
       : new StartError([error instanceof Error ? error.message : String(error)]);
   }
+}
+
+/** The operator's database of places. */
+function readGeo(file: string): ReturnType<typeof createGeo> {
+  try {
+    return createGeo(readFileSync(file));
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new StartError([`POSTCARD_GEO_DATABASE: ${file} cannot be used (${why}); name a MaxMind database (.mmdb)`]);
+  }
+}
+
+/** The ways of the messages that come in. */
+async function routesOf(config: Config, store: Store): Promise<Router> {
+  return routerFor(config, await carrierLanes(config, store));
 }
 
 /** Last started, first stopped: the door, then the carriers, then the store. */
@@ -209,7 +275,7 @@ async function openStore(config: Config, node: string, env: Env, onCrash: (why: 
     if (!isSqlite(config.store)) {
       const link: StoreLink = { postgres: { url: config.store, node, retentionMs, retentionMessages } };
       // Brought up to date and judged once, before any thread starts.
-      await (await connectStore(link, env)).close();
+      await (await connectStore(link, config, env)).close();
       return { link: () => link, close: async () => undefined };
     }
     const file = config.store.slice('sqlite:'.length);
@@ -220,9 +286,28 @@ async function openStore(config: Config, node: string, env: Env, onCrash: (why: 
   }
 }
 
-async function connectStore(link: StoreLink, env: Env): Promise<Store> {
-  if ('sqlite' in link) return connectSqlite(link.sqlite);
-  return openPostgres({ ...link.postgres, log: env.log, clock: env.clock });
+async function connectStore(link: StoreLink, config: Config, env: Env): Promise<Store> {
+  const blobs = blobsOf(config, env);
+  const engine =
+    'sqlite' in link
+      ? connectSqlite(link.sqlite)
+      : await openPostgres({ ...link.postgres, log: env.log, clock: env.clock });
+  // Also without a key: what was sealed once must never be taken for the secret itself.
+  const sealed = withSealed(engine, createSealer(config.secretKey?.split(',') ?? []), env);
+  return blobs === null ? sealed : withBlobs(sealed, blobs, env);
+}
+
+/** Where the bytes of content are kept; null = in the store. */
+function blobsOf(config: Config, env: Env): Blobs | null {
+  const read = readS3(config);
+  if (typeof read === 'string') throw new StartError([`POSTCARD_CONTENT_STORE: ${read}`]);
+  return read === null ? null : openS3(read, env);
+}
+
+/** What is wrong with the configured content store, '' = nothing. */
+export async function probeContentStore(config: Config, env: Env): Promise<string> {
+  const read = readS3(config);
+  return typeof read === 'string' ? read : read === null ? '' : probeBlobs(openS3(read, env), env);
 }
 
 async function listen(api: Awaited<ReturnType<typeof createApi>>, config: Config): Promise<string> {
@@ -263,7 +348,10 @@ async function ensureFirstKey(store: Store, config: Config, env: Env): Promise<s
 
 // ------------------------------------------------------------------------------------------------------------- threads
 
-const SANDBOX = 'sandbox';
+/** The sandbox of another process. */
+function sandboxElsewhere({ sandboxUrl, sandboxSmppPort }: Config): SandboxPlace {
+  return { url: sandboxUrl, smppHost: new URL(sandboxUrl).hostname, smppPort: sandboxSmppPort };
+}
 
 interface ThreadStart {
   role: 'carriers' | 'sandbox';
@@ -273,19 +361,28 @@ interface ThreadStart {
   reportUrl: string | null;
 }
 
-type ToThread = { go: { sandboxUrl: string | null } } | { stop: true } | { counters: number };
+type ToThread =
+  | { go: { sandbox: SandboxPlace | null } }
+  | { stop: true }
+  | { counters: number }
+  | { reconfigure: Config };
 type FromThread =
-  | { ready: { url: string } }
+  /** `smppPort`: the sandbox's, else 0. */
+  | { ready: { url: string; smppPort: number } }
   | { failed: string[] }
   | { going: true }
   | { counters: number; value: Record<string, unknown> }
+  /** Null = done, else why not. */
+  | { reconfigured: string | null }
   | { stopped: true };
 
 interface Thread {
-  ready: { url: string };
-  /** Starts the work; `sandboxUrl` null = there is no sandbox. */
-  go(sandboxUrl: string | null): Promise<void>;
+  ready: { url: string; smppPort: number };
+  /** Starts the work; `sandbox` null = there is none. */
+  go(sandbox: SandboxPlace | null): Promise<void>;
   counters(): Promise<Record<string, unknown>>;
+  /** Works by this configuration from now on. Rejects = it does not. One at a time. */
+  reconfigure(config: Config): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -301,6 +398,7 @@ function startThread(
   const worker = new Worker(new URL('./main.ts', import.meta.url), { workerData: start, transferList: transfer });
   let going: (() => void) | null = null;
   let stopped: (() => void) | null = null;
+  let reconfigured: ((why: string | null) => void) | null = null;
   const asked = new Map<number, (value: Record<string, unknown>) => void>();
   let question = 0;
   const tell = (message: ToThread): void => worker.postMessage(message);
@@ -312,20 +410,26 @@ function startThread(
       else if ('counters' in message) {
         asked.get(message.counters)?.(message.value);
         asked.delete(message.counters);
-      } else if ('stopped' in message) stopped?.();
+      } else if ('reconfigured' in message) reconfigured?.(message.reconfigured);
+      else if ('stopped' in message) stopped?.();
       else {
         ready = true;
         resolve({
           ready: message.ready,
-          go: (sandboxUrl) =>
+          go: (sandbox) =>
             new Promise((done) => {
               going = done;
-              tell({ go: { sandboxUrl } });
+              tell({ go: { sandbox } });
             }),
           counters: () =>
             new Promise((done) => {
               asked.set(++question, done);
               tell({ counters: question });
+            }),
+          reconfigure: (next) =>
+            new Promise((done, fail) => {
+              reconfigured = (why) => (why === null ? done() : fail(new Error(why)));
+              tell({ reconfigure: next });
             }),
           stop: () =>
             new Promise((done) => {
@@ -360,22 +464,43 @@ async function runThread(start: ThreadStart): Promise<void> {
   }
 }
 
-async function runSandbox(start: ThreadStart, env: Env, say: (message: FromThread) => void): Promise<void> {
-  const { host, sandboxPort, dataDir } = start.config;
-  const sandbox = await startSandbox({
-    host,
-    port: sandboxPort,
-    file: sandboxFile(dataDir),
-    reportUrl: start.reportUrl as string,
-    env,
-  }).catch((error: unknown) => {
-    throw new StartError([
-      isPortError(error)
-        ? portTaken('POSTCARD_SANDBOX_PORT', host, sandboxPort, error)
-        : `the sandbox's file in ${dataDir} cannot be opened: ${(error as Error).message}`,
-    ]);
-  });
-  say({ ready: { url: sandbox.url } });
+async function runSandbox(
+  { config, reportUrl }: ThreadStart,
+  env: Env,
+  say: (message: FromThread) => void,
+): Promise<void> {
+  const { host, sandboxPort, sandboxSmppPort, dataDir } = config;
+  const start = (smppPort: number): ReturnType<typeof startSandbox> =>
+    startSandbox({
+      host,
+      port: sandboxPort,
+      smppPort,
+      file: sandboxFile(dataDir),
+      reportUrl: reportUrl as string,
+      env,
+    });
+  const sandbox = await start(sandboxSmppPort)
+    .catch((error: unknown) => {
+      const { code, port } = error as { code?: string; port?: number };
+      // Nobody asked for the usual port: a second server beside the first need not name another.
+      if (code !== 'EADDRINUSE' || port !== sandboxSmppPort || port !== USUAL_SMPP_PORT) throw error;
+      env.log.warn({ port }, 'POSTCARD_SANDBOX_SMPP_PORT is taken; the sandbox takes SMPP on another port');
+      return start(0);
+    })
+    .catch((error: unknown) => {
+      const smpp = (error as { port?: number }).port === sandboxSmppPort;
+      throw new StartError([
+        isPortError(error)
+          ? portTaken(
+              smpp ? 'POSTCARD_SANDBOX_SMPP_PORT' : 'POSTCARD_SANDBOX_PORT',
+              host,
+              smpp ? sandboxSmppPort : sandboxPort,
+              error,
+            )
+          : `the sandbox's file in ${dataDir} cannot be opened: ${(error as Error).message}`,
+      ]);
+    });
+  say({ ready: { url: sandbox.url, smppPort: sandbox.smppPort ?? 0 } });
   parentPort?.on('message', async (message: ToThread) => {
     if (!('stop' in message)) return;
     await sandbox.close();
@@ -388,21 +513,50 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
   const { config } = start;
   const has = (role: Role): boolean => config.roles.includes(role);
   const link = start.store as StoreLink;
-  const store = await connectStore(link, env);
+  const store = await connectStore(link, config, env);
   const { install, idKey } = await store.identity();
   const ids = createIds(idKey);
   const outbound = createOutbound({ allow: config.outboundAllow, env });
-  const webhooks = has('webhooks') ? createWebhooks({ store, outbound, env, ids }) : null;
+  const webhooks = has('webhooks')
+    ? createWebhooks({
+        store,
+        outbound,
+        env,
+        ids,
+        partUrls: createPartUrls(config.publicUrl, idKey),
+        networks: createNetworks(config.networks),
+      })
+    : null;
   const media = has('dispatch') ? createMedia({ store, outbound, env }) : null;
-  const listener = has('dispatch') ? await listenToCarriers(config, store, ids, env) : null;
+  const fitting = createFitting(env);
+  const hooks = carrierHooks(config, store, ids, env);
+  const listener = has('dispatch') ? await listenToCarriers(config, hooks, env) : null;
   let dispatch: ReturnType<typeof createDispatch> | null = null;
+  let closeCarriers = async (): Promise<void> => undefined;
+  /** One at a time: main waits for each. */
+  let reconfigure: ((next: Config) => Promise<void>) | null = null;
   parentPort?.on('message', async (message: ToThread) => {
     if ('go' in message) {
       if (has('dispatch')) {
-        const lanes = dispatchLanes(await carrierLanes(config, store), message.go.sandboxUrl, env);
+        const fitter = createFitter({ env, store, fitting });
+        const smsHooks = { ...hooks, onInbound: async (mo: CarrierInbound) => void (await hooks.onInbound(mo)) };
+        const needs: CarrierNeeds = { sandbox: message.go.sandbox, fitter, hooks: smsHooks, env };
+        let made: ReadonlyMap<string, MadeCarrier> = new Map();
+        let lanes: ReturnType<typeof servedLanes>['lanes'];
+        ({ lanes, made } = servedLanes(await carrierLanes(config, store), needs, made));
         const node = 'postgres' in link ? link.postgres.node : 'one';
-        dispatch = createDispatch({ store, env, install, ids, node, lanes });
+        const shortener = createShortener(config.publicUrl, idKey);
+        const running = createDispatch({ store, env, install, shortener, ids, node, lanes });
+        dispatch = running;
         dispatch.start();
+        reconfigure = async (next) => {
+          listener?.setCarriers(callers(next), listenerTls(next) ?? undefined);
+          const before = made;
+          ({ lanes, made } = servedLanes(await carrierLanes(next, store), needs, before));
+          await running.relane(lanes, STOP_MS);
+          for (const [id, old] of before) if (made.get(id) !== old) await closeCarrier(old);
+        };
+        closeCarriers = async () => void (await Promise.all([...made.values()].map(closeCarrier)));
       }
       webhooks?.start();
       media?.start();
@@ -412,122 +566,100 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
       const value = { lanes: dispatch?.counters() ?? [], webhooks: webhooks?.counters() ?? {} };
       say({ counters: message.counters, value });
     }
+    if ('reconfigure' in message) {
+      const why = await (reconfigure?.(message.reconfigure) ?? Promise.resolve()).then(
+        () => null,
+        (error: unknown) => (error instanceof Error ? error.message : String(error)),
+      );
+      say({ reconfigured: why });
+    }
     if ('stop' in message) {
       // First no new submissions; reports of what was in flight may still come until the last one is settled.
       await Promise.all([dispatch?.stop(STOP_MS), webhooks?.stop(), media?.stop()]);
-      await listener?.close();
+      await Promise.all([listener?.close(), closeCarriers()]);
+      await fitting.close();
       await outbound.close();
       await store.close();
       say({ stopped: true });
       process.exit(0);
     }
   });
-  say({ ready: { url: listener?.url ?? '' } });
+  say({ ready: { url: listener?.url ?? '', smppPort: 0 } });
 }
 
-function listenToCarriers(config: Config, store: Store, ids: Ids, env: Env): ReturnType<typeof createMm7Listener> {
-  const { host, carrierPort: port } = config;
-  return createMm7Listener({
-    host,
-    port,
-    carriers: [
-      ...config.carriers.map(({ name, inboundSecret }) => ({ name, ...(inboundSecret ? { inboundSecret } : {}) })),
-      ...(config.sandbox ? [{ name: SANDBOX }] : []),
-    ],
-    onReport: async (report) => {
+/** Where all that carriers tell goes. Both resolve after the commit. */
+function carrierHooks(config: Config, store: Store, ids: Ids, env: Env) {
+  const words = { stop: config.stopWords, start: config.startWords };
+  return {
+    onInbound: createInboundIntake({ store, ids, words, log: env.log }),
+    async onReport(report: CarrierReport): Promise<void> {
       const { known, messages } = await store.report(report);
       const { carrier, carrierMessageId, kind } = report;
       const messageIds = messages.map(({ no, key }) => key ?? ids.print('message', no));
       env.log.info({ carrier, carrierMessageId, report: kind, messageIds, parked: !known }, 'report');
     },
+  };
+}
+
+function listenToCarriers(
+  config: Config,
+  hooks: ReturnType<typeof carrierHooks>,
+  env: Env,
+): ReturnType<typeof createMm7Listener> {
+  const { host, carrierPort: port } = config;
+  const tls = listenerTls(config);
+  return createMm7Listener({
+    host,
+    port,
+    ...(tls ? { tls } : {}),
+    carriers: callers(config),
+    ...hooks,
     env,
   }).catch((error: unknown) => {
     throw new StartError([portTaken('POSTCARD_CARRIER_PORT', host, port, error)]);
   });
 }
 
-// --------------------------------------------------------------------------------------------------------------- lanes
-
-/** Lanes of one carrier on a store of many nodes, so that several can share its work. */
-const SHARDS = 4;
-/** Enough that 5 s answers of 9909 do not starve the rest. */
-const SANDBOX_SLOTS = 64;
-
-interface CarrierLanes {
-  numbers: number[];
-  /** Lanes that a configuration with more slots or a higher rate may have left work on: served, but nothing new goes there. */
-  spare: number[];
-  concurrency: number;
-  /** 0 = no limit. */
-  ratePerSecond: number;
-  timeoutMs: number;
-  /** Null = the sandbox. */
-  config: Config['carriers'][number] | null;
+/** Who may call the listener. */
+function callers(config: Config): Parameters<Awaited<ReturnType<typeof createMm7Listener>>['setCarriers']>[0] {
+  return [...config.carriers.filter(isMm7).map(inboundOf), ...(config.sandbox ? [{ name: SANDBOX }] : [])];
 }
 
-const numbers = (lanes: CarrierLanes): number[] => lanes.numbers;
+interface Certificate {
+  cert: string;
+  key: string;
+}
 
-/** The lanes of each carrier, configured ones first, in their order; the same for every process with this configuration. */
-async function carrierLanes(config: Config, store: Store): Promise<CarrierLanes[]> {
-  const all: CarrierLanes[] = [];
-  const add = async (
-    name: string,
-    policy: Parameters<Store['lane']>[1],
-    pace: Omit<CarrierLanes, 'numbers' | 'spare'>,
-  ): Promise<void> => {
-    const { concurrency, ratePerSecond } = pace;
-    const most = Math.min(SHARDS, concurrency, ratePerSecond > 0 ? Math.max(1, Math.floor(ratePerSecond)) : SHARDS);
-    const [shards, count] = isSqlite(config.store) ? [1, 1] : [SHARDS, most];
-    const lanes: number[] = [];
-    for (let shard = 0; shard < shards; shard++) lanes.push(await store.lane(name, policy, shard));
-    all.push({ ...pace, numbers: lanes.slice(0, count), spare: lanes.slice(count) });
+/** Our certificate for carriers that call by https; null = there is none. */
+function listenerTls({ carrierTlsCert: cert, carrierTlsKey: key }: Config): Certificate | null {
+  return certificate('POSTCARD_CARRIER_TLS', cert, key);
+}
+
+/** Our certificate for customers; null = there is none. */
+function apiTls({ tlsCert, tlsKey }: Config): Certificate | null {
+  return certificate('POSTCARD_TLS', tlsCert, tlsKey);
+}
+
+function given<const Name extends string, Value>(name: Name, value: Value | null): { [N in Name]?: Value } {
+  return (value === null ? {} : { [name]: value }) as { [N in Name]?: Value };
+}
+
+function certificate(settings: string, certFile: string | null, keyFile: string | null): Certificate | null {
+  if (certFile === null || keyFile === null) return null;
+  const read = (name: string, file: string): string => {
+    try {
+      return readFileSync(file, 'utf8');
+    } catch (error) {
+      const why = (error as NodeJS.ErrnoException).code ?? String(error);
+      throw new StartError([`${name}: cannot read ${file} (${why}); name a readable PEM file`]);
+    }
   };
-  for (const carrier of config.carriers) {
-    const { concurrency, timeoutMs, onUnknown, reports } = carrier;
-    const ratePerSecond = carrier.ratePerSecond ?? 0;
-    await add(carrier.name, { onUnknown, reports }, { concurrency, ratePerSecond, timeoutMs, config: carrier });
+  const pair = { cert: read(`${settings}_CERT`, certFile), key: read(`${settings}_KEY`, keyFile) };
+  try {
+    createSecureContext(pair);
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new StartError([`${settings}_CERT: ${certFile} and ${keyFile} are no certificate with its key (${why})`]);
   }
-  if (config.sandbox) {
-    const pace = { concurrency: SANDBOX_SLOTS, ratePerSecond: 0, timeoutMs: 30_000, config: null };
-    await add(SANDBOX, { onUnknown: 'retry', reports: true }, pace);
-  }
-  return all;
-}
-
-/** What dispatch serves. The lanes of a carrier divide its slots and its rate, and share its connections. */
-function dispatchLanes(all: CarrierLanes[], sandboxUrl: string | null, env: Env): LaneOptions[] {
-  return all.flatMap((lanes) => {
-    const { numbers, spare, concurrency, ratePerSecond, timeoutMs, config } = lanes;
-    const carrier: Carrier = createMm7Carrier(config ?? sandboxCarrier(sandboxUrl as string), env);
-    const serving = numbers.map((no, shard) => ({
-      no,
-      carrier,
-      concurrency: share(concurrency, shard, numbers.length),
-      ratePerSecond: share(ratePerSecond, shard, numbers.length),
-      timeoutMs,
-    }));
-    const slow = Math.min(1, ratePerSecond / SHARDS);
-    return [...serving, ...spare.map((no) => ({ no, carrier, concurrency: 1, ratePerSecond: slow, timeoutMs }))];
-  });
-}
-
-/** Whole parts, so that a rate that each lane holds in every second is held by all together; the first takes the fraction. */
-function share(total: number, shard: number, count: number): number {
-  const whole = Math.floor(total);
-  const rest = shard === 0 ? total - whole : 0;
-  return Math.floor(whole / count) + (shard < whole % count ? 1 : 0) + rest;
-}
-
-function sandboxCarrier(url: string): Mm7Config {
-  return {
-    name: SANDBOX,
-    url: `${url}/mm7`,
-    namespace: 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4',
-    version: '6.8.0',
-    vaspId: 'postcard',
-    vasId: 'postcard',
-    transferEncoding: 'binary',
-    concurrency: SANDBOX_SLOTS,
-    timeoutMs: 30_000,
-  };
+  return pair;
 }

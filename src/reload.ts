@@ -64,12 +64,18 @@ export function createReloader(options: ReloaderOptions): Reloader {
   }
 
   function states(): string {
-    const own = [config.carrierTlsCert, config.carrierTlsKey].filter((path) => path !== null);
+    const own = certificates(config).filter((path) => path !== null);
     return [...files, ...own].map((path) => `${path} ${stateOf(path)}`).join('\n');
   }
 
-  function stateOfCertificate({ carrierTlsCert, carrierTlsKey }: Config): string {
-    return [carrierTlsCert, carrierTlsKey].map((path) => (path === null ? '' : stateOf(path))).join(' ');
+  function certificates({ tlsCert, tlsKey, carrierTlsCert, carrierTlsKey }: Config): (string | null)[] {
+    return [tlsCert, tlsKey, carrierTlsCert, carrierTlsKey];
+  }
+
+  function stateOfCertificate(config: Config): string {
+    return certificates(config)
+      .map((path) => (path === null ? '' : stateOf(path)))
+      .join(' ');
   }
 
   async function now(): Promise<Reloaded> {

@@ -4,8 +4,9 @@
  *
  * Promises: data and small pure functions; a Config is plain data, since it crosses to worker threads.
  */
-import { isIP } from 'node:net';
 import { z } from 'zod';
+import { carriers, isCidr, isHost, isWebUrl, networkTable, prefixes, routes, withPrefix } from './carrier-settings.ts';
+import { OPT_OUT_WORDS } from './domain/optout.ts';
 import type { LogLevel } from './env.ts';
 
 // --- Kinds of value --------------------------------------------------------------------------------------------------
@@ -51,29 +52,9 @@ const flag = kind(z.boolean(), 'true or false', (text) => (text === 'true' ? tru
 
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const satisfies readonly LogLevel[];
 
-function isHost(text: string): boolean {
-  return isIP(text) !== 0 || (/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text) && !/^[\d.]+$/.test(text));
-}
-
-function isWebUrl(text: string): boolean {
-  if (/\s/.test(text) || !URL.canParse(text)) return false;
-  const url = new URL(text);
-  return (url.protocol === 'http:' || url.protocol === 'https:') && url.username === '' && url.password === '';
-}
-
 function isBaseUrl(text: string): boolean {
   return isWebUrl(text) && !text.includes('?') && !text.includes('#');
 }
-
-/** An address with or without a prefix length. */
-function isCidr(text: string): boolean {
-  const [address, prefix, ...more] = text.split('/');
-  const family = isIP(address ?? '');
-  if (family === 0 || more.length > 0 || address?.includes('%')) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
-}
-
-const withPrefix = (text: string): string => (text.includes('/') ? text : `${text}/${isIP(text) === 4 ? 32 : 128}`);
 
 const baseUrl = kind(z.string().refine(isBaseUrl), 'an http or https URL without query');
 
@@ -103,85 +84,20 @@ const networks = kind(
 // What an HTTP header can carry and a shell does not spoil.
 const key = kind(z.string().regex(/^[\x21-\x7e]{1,256}$/), '1 to 256 visible ASCII characters without spaces');
 const path = kind(z.string().regex(/^[^\u0000]{1,4096}$/), 'a path of at most 4096 characters');
+// As `askOf` compares them: lower case, one space between words.
+const askWords = kind(
+  z
+    .array(
+      z
+        .string()
+        .regex(/^[\p{L}\p{N}][\p{L}\p{N} ]{0,30}$/u)
+        .transform((word) => word.toLowerCase().trim().replace(/ +/g, ' ')),
+    )
+    .max(100),
+  'a list of at most 100 words of letters and digits, or none',
+  (text) => (text === 'none' ? [] : text.split(',').map((part) => part.trim())),
+);
 const word64 = kind(z.string().regex(/^[\w.:-]{1,64}$/), '1 to 64 of letters, digits and . _ : -');
-
-// --- Carriers --------------------------------------------------------------------------------------------------------
-
-const word = (max: number) => {
-  const error = `must be text of 1 to ${max} characters`;
-  return z.string(error).min(1, error).max(max, error);
-};
-const count = (min: number, max: number) => {
-  const error = `must be a whole number from ${min} to ${max}`;
-  return z.number(error).int(error).min(min, error).max(max, error);
-};
-const choice = <const T extends readonly string[]>(values: T) =>
-  z.enum(values, `must be ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}`);
-const yes = z.boolean('must be true or false');
-const secret = word(1024);
-const VERSION = 'must be an MM7 version like 6.8.0';
-const NAME = 'must be 1 to 40 of a-z, 0-9 and -';
-const WEB = 'must be an http or https URL; user name and password have keys of their own';
-
-/** One MMSC. What each key is for stands in `docs/`; defaults are the most common in the field. */
-const carrier = z.strictObject(
-  {
-    /** Part of the path that this carrier calls: /mm7/{name}. */
-    name: z
-      .string(NAME)
-      .regex(/^[a-z0-9-]{1,40}$/, NAME)
-      .refine((name) => name !== 'sandbox', 'must not be sandbox: that is the built-in carrier'),
-    type: choice(['mm7']),
-    url: z.string(WEB).refine(isWebUrl, WEB),
-    /** HTTP Basic, both or neither. */
-    username: word(256)
-      .refine((name) => !name.includes(':'), 'must not contain a colon (HTTP Basic has no way to send it)')
-      .optional(),
-    password: secret.optional(),
-    namespace: word(256).default('http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4'),
-    version: z
-      .string(VERSION)
-      .regex(/^\d{1,3}(\.\d{1,3}){2}$/, VERSION)
-      .default('6.8.0'),
-    vaspId: word(256).optional(),
-    vasId: word(256).optional(),
-    serviceCode: word(256).optional(),
-    transferEncoding: choice(['binary', 'base64']).default('binary'),
-    /** What to do when we sent and do not know: hold for a report and then repeat once, repeat at once, give up. */
-    onUnknown: choice(['hold', 'retry', 'fail']).default('hold'),
-    /** Whether this carrier sends delivery reports; without them, taken is the final status. */
-    reports: yes.default(true),
-    /** Submissions in flight at a time. */
-    concurrency: count(1, 1000).default(10),
-    /** Submissions a second; no limit when absent. */
-    ratePerSecond: z
-      .number('must be a number above 0, at most 100000')
-      .gt(0, 'must be above 0')
-      .max(100_000, 'must be at most 100000')
-      .optional(),
-    /** At most 60 s, because a claim is leased for longer than that and no message may be submitted twice at a time. */
-    timeoutMs: count(100, 60_000).default(30_000),
-    /** What the carrier must show when it calls us. */
-    inboundSecret: secret.optional(),
-    /** Whether numbers carry a leading +. */
-    plus: yes.default(true),
-    /** Added to every number, for carriers that want /TYPE=PLMN. */
-    numberSuffix: word(64).optional(),
-  },
-  'must be a carrier: name, type, url and more',
-);
-
-export const CARRIER_KEYS = Object.keys(carrier.shape);
-/** Each may also be given as a file: `passwordFile`. */
-export const CARRIER_SECRETS = ['password', 'inboundSecret'] as const;
-
-/** One configured carrier, defaults filled in. */
-export type CarrierConfig = z.output<typeof carrier>;
-
-const carriers = kind(
-  z.array(carrier, 'must be a list, one item a carrier').max(100, 'must be at most 100 carriers'),
-  'a list of carriers',
-);
 
 // --- The list --------------------------------------------------------------------------------------------------------
 
@@ -220,6 +136,9 @@ const MIB = 1024 ** 2;
 const port = whole(0, 65_535);
 const optional = <S extends z.ZodType>(of: Kind<S>) => kind(of.schema.nullable(), of.right, of.read);
 
+// What stands behind the question mark is judged where it is used.
+const BUCKET = /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[A-Za-z0-9/._-]{0,200})?(\?[^\s#]{0,500})?$/;
+
 export const SETTINGS = [
   setting('config', optional(path), null, 'YAML file with settings', {
     envOnly: true,
@@ -227,6 +146,10 @@ export const SETTINGS = [
   }),
   setting('host', kind(z.string().refine(isHost), 'an IP address or a host name'), '127.0.0.1', 'where we listen'),
   setting('port', port, 8080, 'API for customers; 0 = any free port'),
+  setting('tlsCert', optional(path), null, 'our certificate (PEM file) for customers; with it the API is https only', {
+    defaultText: 'none: plain HTTP',
+  }),
+  setting('tlsKey', optional(path), null, 'the key of tlsCert (PEM file)', { defaultText: 'none' }),
   setting('publicUrl', baseUrl, '', 'how others reach us, for links', { defaultText: 'http://HOST:PORT' }),
   setting('dataDir', path, './data', 'directory for everything that is kept'),
   setting(
@@ -239,6 +162,15 @@ export const SETTINGS = [
       discreet: true,
     },
   ),
+  setting(
+    'contentStore',
+    optional(kind(z.string().regex(BUCKET), 's3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME')),
+    null,
+    'where the bytes of content are kept, if not in the store',
+    { defaultText: 'none: in the store' },
+  ),
+  setting('s3AccessKey', optional(key), null, 'who we are to the content store', { secret: true, defaultText: 'none' }),
+  setting('s3Secret', optional(key), null, 'the secret of s3AccessKey', { secret: true, defaultText: 'none' }),
   setting('roles', roles, [...ROLES], 'what this process does; all but on PostgreSQL'),
   setting('node', optional(word64), null, "this process's name among those on one store", {
     defaultText: 'host name and process id',
@@ -247,9 +179,30 @@ export const SETTINGS = [
     secret: true,
     defaultText: 'made at the first start, printed once, kept hashed',
   }),
+  setting('adminKey', optional(key), null, "the operator's key for /admin and `postcard account`", {
+    secret: true,
+    defaultText: 'none: there is no /admin',
+  }),
+  setting('adminAllow', networks, ['127.0.0.0/8', '::1/128'], 'networks that /admin answers to, or none'),
+  setting('trustedProxies', networks, [], 'networks of proxies whose X-Forwarded-For is believed, or none'),
+  setting('maxWaiting', whole(1000, 1_000_000_000), 10_000_000, 'messages that may wait before senders are told 429', {
+    unit: 'messages',
+  }),
+  setting(
+    'secretKey',
+    optional(
+      kind(
+        z.string().regex(/^[\x21-\x2b\x2d-\x7e]{32,256}(,[\x21-\x2b\x2d-\x7e]{32,256}){0,3}$/),
+        '32 to 256 visible ASCII characters without spaces and commas; behind a comma older ones that still open',
+      ),
+    ),
+    null,
+    "what customers' secrets for their endpoints are sealed with in the store",
+    { secret: true, defaultText: 'none: they are kept in clear' },
+  ),
   setting('sandbox', flag, true, 'built-in carrier with virtual handsets'),
   setting('sandboxPort', port, 8081, 'the sandbox: handsets and its MM7 server'),
-  setting('sandboxSmppPort', port, 2775, 'the sandbox: its SMPP server (not yet in this version)'),
+  setting('sandboxSmppPort', port, 2775, 'the sandbox: its SMPP server'),
   setting('sandboxUrl', baseUrl, '', 'where the sandbox runs, when another process has that role', {
     defaultText: 'http://HOST:SANDBOX_PORT',
   }),
@@ -285,8 +238,49 @@ export const SETTINGS = [
     'finished messages kept at most; the oldest leave earlier',
     { unit: 'messages' },
   ),
+  setting(
+    'stopWords',
+    askWords,
+    [...OPT_OUT_WORDS.stop],
+    'what a handset writes to hear no more from a number, or none',
+  ),
+  setting('startWords', askWords, [...OPT_OUT_WORDS.start], 'what a handset writes to hear from it again, or none'),
   setting('linkDays', whole(1, 3650), 90, 'how long a shortened link works', { unit: 'days' }),
-  { ...setting('carriers', carriers, [], 'the MMSCs that messages go to'), env: null },
+  setting('geoDatabase', optional(path), null, 'MaxMind database (.mmdb file) for where clicks come from', {
+    defaultText: 'none: clicks tell no place',
+  }),
+  setting('carrierTlsCert', optional(path), null, 'our certificate (PEM file) for carriers that call by https', {
+    defaultText: 'none: plain HTTP',
+  }),
+  setting('carrierTlsKey', optional(path), null, 'the key of carrierTlsCert (PEM file)', { defaultText: 'none' }),
+  { ...setting('carriers', kind(carriers, 'a list of carriers'), [], 'the MMSCs and SMSCs messages go to'), env: null },
+  {
+    ...setting('routes', kind(routes, 'a list of routes'), [], 'which carriers take what; without any, all in order'),
+    env: null,
+  },
+  {
+    ...setting(
+      'networks',
+      kind(networkTable, 'beginnings of numbers with their networks, or a file with lines like 4917,26201'),
+      {},
+      'number table for routes by network (MCC and MNC), or a file with it',
+    ),
+    env: null,
+  },
+  setting(
+    'resellerCodeRequired',
+    kind(prefixes, 'a list of beginnings of numbers like 82, or none', (text) =>
+      text === 'none' ? [] : text.split(',').map((part) => part.trim()),
+    ),
+    [],
+    'destinations that must come with a reseller code, by how they begin',
+  ),
+  setting(
+    'failoverAfterUnknown',
+    flag,
+    false,
+    'the SMS failover also follows an MMS of which nobody knows if it arrived',
+  ),
 ] as const satisfies readonly Setting[];
 
 type Listed = (typeof SETTINGS)[number];

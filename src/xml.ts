@@ -36,11 +36,13 @@ export interface XmlLimits {
 
 const LIMITS: XmlLimits = { size: 1024 * 1024, depth: 64, elements: 20_000, attributes: 64 };
 
-/** `fault` = the first thing that is wrong, in words, at most 200 characters. */
-export type XmlResult = { ok: true; root: XmlElement } | { ok: false; fault: string };
+/** `fault` = the first thing that is wrong, in words, at most 200 characters; `at` = behind which UTF-16 unit, where it has a place. */
+export type XmlResult = { ok: true; root: XmlElement } | { ok: false; fault: string; at?: number };
 
 /** What a handler throws to stop the parser. */
-class Fault extends Error {}
+class Fault extends Error {
+  at: number | undefined;
+}
 
 function stop(message: string): never {
   throw new Fault(message);
@@ -67,7 +69,9 @@ export function readXml(input: string | Uint8Array, limits: Partial<XmlLimits> =
     const text = typeof input === 'string' ? input.replace(/^\uFEFF/, '') : decode(input);
     return { ok: true, root: parse(text, all) };
   } catch (error) {
-    return { ok: false, fault: (error instanceof Error ? error.message : String(error)).slice(0, 200) };
+    const fault = (error instanceof Error ? error.message : String(error)).slice(0, 200);
+    const at = error instanceof Fault ? error.at : undefined;
+    return at === undefined ? { ok: false, fault } : { ok: false, fault, at };
   }
 }
 
@@ -87,7 +91,11 @@ class Reader {
 
   constructor() {
     const { parser } = this;
-    parser.on('error', (error) => stop(`${error.message} (at character ${parser.position})`));
+    parser.on('error', (error) => {
+      const fault = new Fault(`${error.message} (at character ${parser.position})`);
+      fault.at = parser.position;
+      throw fault;
+    });
     parser.on('doctype', () => stop('DOCTYPE is not allowed'));
     parser.on('opentagstart', () => {
       this.attributes = 0;

@@ -61,6 +61,7 @@ export const reportView = z
     sentAt: instant,
     doneAt: instant,
     messageCount: int32,
+    channel: z.literal('SMS').optional().meta({ description: 'Only where the message went as its SMS failover.' }),
     mccMnc: z.string().optional(),
     callbackData: z.string().optional(),
     platform: platform.optional(),
@@ -95,6 +96,7 @@ export const logView = z
     platform: platform.optional(),
     content: z.strictObject({ title: z.string().optional(), messageSegments: z.array(logSegment) }),
     campaignReferenceId: z.string().optional(),
+    channel: z.literal('SMS').optional().meta({ description: 'Only where the message went as its SMS failover.' }),
   })
   .meta({ id: 'MessageLog' });
 
@@ -112,20 +114,32 @@ export const storyAnswer = z
     bulkId: z.string(),
     to: z.string(),
     sender: z.string(),
+    channel: z.enum(['MMS', 'SMS']).meta({ description: 'The one that it is on, or ended on.' }),
+    mccMnc: z.string().optional(),
     acceptedAt: instant,
     sentAt: instant.nullable(),
     doneAt: instant.nullable(),
     status: statusView,
     error: errorView,
     waiting: z
-      .strictObject({ until: instant.nullable(), why: z.string() })
+      .strictObject({ until: instant.nullable(), why: z.string(), carrier: z.string().optional() })
       .nullable()
       .meta({ description: 'What an open message waits for; null when it is final.' }),
+    ended: z
+      .strictObject({ at: instant, why: z.string() })
+      .nullable()
+      .meta({ description: 'Why a final message is what it is; null while it is open.' }),
     validUntil: instant.nullable(),
+    messageCount: int32,
+    price,
+    platform: platform.optional(),
+    campaignReferenceId: z.string().optional(),
+    callbackData: z.string().optional(),
     content: z.strictObject({ title: z.string().optional(), messageSegments: z.array(logSegment) }),
     attempts: z.array(
       z.strictObject({
-        attempt: int32,
+        attempt: int32.meta({ description: 'Counted by channel.' }),
+        channel: z.enum(['MMS', 'SMS']),
         at: instant,
         tookMs: int32,
         carrier: z.string(),
@@ -137,18 +151,51 @@ export const storyAnswer = z
       }),
     ),
     events: z.array(
-      z.strictObject({ at: instant, status: statusView, error: errorView.nullable(), words: z.string() }),
+      z.strictObject({
+        at: instant,
+        kind: z
+          .enum(['STATUS', 'NOTED'])
+          .meta({ description: 'NOTED: told by the carrier too late to change anything, or only to be known.' }),
+        status: statusView,
+        error: errorView.nullable(),
+        words: z.string(),
+      }),
     ),
     webhooks: z.array(
       z.strictObject({
         at: instant,
         retry: int32,
         url: z.string(),
+        reported: z.string().optional().meta({ description: 'The status that it told.' }),
         httpStatus: int32.meta({ description: '0 = no answer.' }),
         tookMs: int32,
         excerpt: z.string(),
       }),
     ),
+    answers: z
+      .array(
+        z.strictObject({
+          at: instant,
+          messageId: z.string(),
+          channel: z.enum(['MMS', 'SMS']),
+          from: z.string(),
+          text: z.string().meta({ description: 'Its first words.' }),
+        }),
+      )
+      .meta({ description: 'What handsets sent in answer; the first 100.' }),
+    clicks: z
+      .array(
+        z.strictObject({
+          at: instant,
+          url: z.string(),
+          flag: z
+            .enum(['HEAD', 'PREFETCH', 'BOT', 'PREVIEW', 'EARLY'])
+            .nullable()
+            .meta({ description: "Why it is not counted as a human's; null = it is." }),
+          device: z.string(),
+        }),
+      )
+      .meta({ description: 'Of its short links; the first 1000.' }),
   })
   .meta({ id: 'MessageStory' });
 
@@ -185,6 +232,103 @@ export const bulksAnswer = z
   })
   .meta({ id: 'Bulks' });
 
+const cursor = z.strictObject({ limit: int32, nextCursor: z.string().optional() });
+
+/** A message from a handset, as it is pulled; `message` is a text that holds JSON. */
+export const inboxAnswer = z
+  .strictObject({
+    results: z.array(
+      z
+        .strictObject({
+          messageId: z.string(),
+          to: z.string(),
+          from: z.string(),
+          message: z.string(),
+          group: z.array(z.union([z.strictObject({ to: z.string() }), z.strictObject({ cc: z.string() })])).optional(),
+          receivedAt: instant,
+          mmsCount: int32,
+          pairedMessageId: z.string().optional(),
+          callbackData: z.string().optional(),
+          price,
+          channel: z.literal('SMS').optional(),
+          applicationId: z.string().optional(),
+          entityId: z.string().optional(),
+        })
+        .meta({ id: 'InboundMessage' }),
+    ),
+  })
+  .meta({ id: 'InboundMessages' });
+
+export const optOutsAnswer = z
+  .strictObject({
+    results: z.array(
+      z
+        .strictObject({
+          sender: z.string().meta({ description: '* = any of the account.' }),
+          destination: z.string(),
+          createdAt: instant,
+          source: z.enum(['HANDSET', 'LIST']),
+        })
+        .meta({ id: 'OptOut' }),
+    ),
+    cursor,
+  })
+  .meta({ id: 'OptOuts' });
+export const addedAnswer = z.strictObject({ added: int32 }).meta({ id: 'Added' });
+export const removedAnswer = z.strictObject({ removed: int32 }).meta({ id: 'Removed' });
+
+const hookKind = z.enum(['DELIVERY', 'INBOUND', 'CLICK']).meta({ id: 'WebhookKind' });
+
+/** A webhook with its attempts. */
+export const deliveriesAnswer = z
+  .strictObject({
+    results: z.array(
+      z
+        .strictObject({
+          id: z.string().meta({ description: 'As in the webhook-id header.' }),
+          kind: hookKind,
+          endpoint: z.string(),
+          contentType: z.string(),
+          state: z.enum(['OPEN', 'DELIVERED', 'EXHAUSTED']),
+          formedAt: instant,
+          nextTryAt: instant.nullable(),
+          endedAt: instant.nullable(),
+          messageIds: z.array(z.string()),
+          attempts: z.array(
+            z.strictObject({
+              attempt: int32,
+              at: instant,
+              httpStatus: int32.meta({ description: '0 = no answer.' }),
+              tookMs: int32,
+              excerpt: z.string(),
+            }),
+          ),
+        })
+        .meta({ id: 'WebhookDelivery' }),
+    ),
+    cursor,
+  })
+  .meta({ id: 'WebhookDeliveries' });
+
+export const replayAnswer = z
+  .strictObject({ replayed: int32, cursor: z.strictObject({ nextCursor: z.string() }).optional() })
+  .meta({ id: 'Replayed' });
+export const rearmAnswer = z.strictObject({ rearmed: int32, more: z.boolean() }).meta({ id: 'Rearmed' });
+
+const endpoint = z.strictObject({
+  kind: hookKind,
+  url: z.string(),
+  contentType: z.string(),
+  default: z.boolean(),
+  headers: z.record(z.string(), z.string()),
+  secrets: z.array(z.strictObject({ ending: z.string(), validUntil: instant.nullable() })),
+});
+export const endpointsAnswer = z
+  .strictObject({ results: z.array(endpoint.meta({ id: 'Endpoint' })) })
+  .meta({ id: 'Endpoints' });
+export const endpointAnswer = endpoint.extend({ secret: z.string().optional() }).meta({ id: 'EndpointSet' });
+export const deletedAnswer = z.strictObject({ deleted: int32 }).meta({ id: 'Deleted' });
+
 export const uploadAnswer = z.strictObject({ uploadedContentId: z.string() }).meta({ id: 'UploadedContent' });
 
 export const uploadErrorAnswer = z
@@ -205,7 +349,45 @@ export const apiErrorAnswer = z
 export const olderErrorAnswer = z
   .strictObject({
     requestError: z.strictObject({
-      serviceException: z.strictObject({ messageId: z.string(), text: z.string() }),
+      serviceException: z.strictObject({
+        messageId: z.string(),
+        text: z.string(),
+        validationErrors: z.record(z.string(), z.array(z.string())).optional(),
+      }),
     }),
   })
   .meta({ id: 'ApiException' });
+
+/** POST /mms/1/advanced. */
+export const olderSendAnswer = z
+  .strictObject({
+    bulkId: z.string(),
+    messages: z.array(z.strictObject({ to: z.string(), status: statusView, messageId: z.string() })),
+  })
+  .meta({ id: 'OlderSendAnswer' });
+
+/** One item of GET /mms/1/reports and GET /mms/1/logs; title and messageSegments are the logs'. */
+export const olderAnswer = z
+  .strictObject({
+    results: z.array(
+      z.strictObject({
+        bulkId: z.string(),
+        messageId: z.string(),
+        to: z.string(),
+        from: z.string(),
+        title: z.string().optional(),
+        messageSegments: z.array(z.looseObject({})).optional(),
+        sentAt: instant,
+        doneAt: instant,
+        mmsCount: int32,
+        mccMnc: z.string().optional(),
+        callbackData: z.string().optional(),
+        price,
+        status: statusView,
+        error: errorView.omit({ permanent: true }),
+        entityId: z.string().optional(),
+        applicationId: z.string().optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'OlderResults' });

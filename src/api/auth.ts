@@ -1,57 +1,209 @@
 /**
- * Who asks: `Authorization: App <key>` to an account.
+ * Who asks: the four forms of Authorization (App key, Basic, IBSSO session, Bearer token) to a caller with an account and scopes;
+ * and what the operator decided of that account, held in memory.
  *
- * Promises: keys are compared by their SHA-256, so neither the time nor the path of a look-up tells how much of a guess was
- * right; a key of any length costs at most `KEY_MAX` bytes of hashing; a new or withdrawn key counts at once when the store
- * says so, and within `REFRESH_MS` in any case (hints are no promise).
+ * Promises: keys and tokens are compared by their SHA-256, so neither the time nor the path of a look-up tells how much of a
+ * guess was right; passwords by scrypt, with the same work for users that do not exist; a credential of any length costs at most
+ * `CREDENTIAL_MAX` bytes of hashing. A change counts at once where the store says so, and within `REFRESH_MS` in any case (hints
+ * are no promise), for keys, logins, sessions and accounts alike. Passwords are looked at `SCRYPTS` at a time; who guesses is
+ * made to wait.
  *
- * Fails: a wrong credential is null. While the store cannot be read, the keys known last go on to count.
+ * Fails: a wrong credential is null. While the store cannot be read, what is known goes on to count; a session that is not known
+ * then rejects with StoreUnavailable.
  */
-import { hash } from 'node:crypto';
+import { hash, scrypt, timingSafeEqual } from 'node:crypto';
+import {
+  type Account,
+  type ApiKey,
+  Blocklist,
+  DEFAULT_SETTINGS,
+  type Directory,
+  holds,
+  keyCounts,
+  type Login,
+  networksOf,
+  type Scope,
+  type Session,
+} from '../domain/accounts.ts';
+import { type PriceBook, priceBook } from '../domain/prices.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 
 /** Longer ones are nobody's. */
-const KEY_MAX = 1024;
+const CREDENTIAL_MAX = 1024;
 const REFRESH_MS = 5_000;
+/** Sessions and passwords remembered; the oldest make room. */
+const REMEMBERED = 10_000;
+/** Passwords that are looked at at a time: each takes 16 MiB and some 0.2 s of one of the four threads that files use too. */
+const SCRYPTS = 2;
+/** Those that wait for it. */
+const SCRYPTS_WAITING = 32;
+/** Wrong passwords of one user from one address in `GUESS_MS`. */
+const GUESSES = 10;
+const GUESS_MS = 60_000;
+/** Parameters of new passwords (OWASP's least for scrypt with 16 MiB). */
+const SCRYPT: PasswordWork = { N: 16_384, r: 8, p: 5 };
+const IDLE_MS = 3_600_000;
+const TOKEN_MS = 3_600_000;
+
+/** Who asks. */
+export interface Caller {
+  account: number;
+  /** Of the credential: what its own limit is counted under, and what the log shows. */
+  name: string;
+  scopes: readonly Scope[] | null;
+  requestsPerMinute: number | null;
+}
+
+/** `busy`: too many passwords to look at, or too many wrong ones. */
+export type Asked = Caller | 'busy' | null;
+
+/** What the door asks of an account. */
+export interface Policy extends Account {
+  senders: ReadonlySet<string>;
+  prices: PriceBook;
+  /** Of the account and of all. */
+  blockedSenders: readonly Blocklist[];
+  blockedDestinations: readonly Blocklist[];
+}
 
 export interface Auth {
-  /** The account behind an Authorization header, or null. */
-  account(authorization: string | undefined): number | null;
+  /** The caller behind an Authorization header that comes from `address`; a promise where the store or a password must be asked. */
+  caller(authorization: string | undefined, address: string): Asked | Promise<Asked>;
+  policy(account: number): Policy;
+  /** The account that has this domain for links, null = none. */
+  domain(name: string): number | null;
+  directory(): Directory;
+  /** Reads again, now: what was changed through this process counts before it is answered. */
+  refresh(): Promise<void>;
+  /** A session for a user with that password. */
+  open(
+    user: string,
+    password: string,
+    kind: Session['kind'],
+    address: string,
+  ): Promise<{ token: string } | 'busy' | null>;
+  /** Ends the session of an IBSSO header; false = there is none. */
+  end(authorization: string | undefined): Promise<boolean>;
+  /** A password as a login keeps it: its scrypt under a salt of its own. */
+  passwordHash(password: string): Promise<string>;
   close(): void;
 }
 
-/** Rejects when the keys cannot be read at all. */
-export async function createAuth(store: Store, env: Env): Promise<Auth> {
-  let accounts = await read();
-  let reading = false;
+/** How much work a password is; less only in tests. */
+export interface PasswordWork {
+  N: number;
+  r: number;
+  p: number;
+}
+
+const printed = ({ N, r, p }: PasswordWork, salt: Buffer, derived: Buffer): string =>
+  `scrypt$${N}$${r}$${p}$${salt.toString('base64')}$${derived.toString('base64')}`;
+
+function derive(password: string, salt: Buffer, { N, r, p }: PasswordWork): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    scrypt(password, salt, 32, { N, r, p, maxmem: 256 * N * r }, (error, key) =>
+      error ? reject(error) : resolve(key),
+    );
+  });
+}
+
+/** Whether a password is the one that was kept. */
+export async function passwordIs(password: string, kept: string): Promise<boolean> {
+  const [, N, r, p, salt = '', derived = ''] = kept.split('$');
+  const asked = await derive(password, Buffer.from(salt, 'base64'), { N: Number(N), r: Number(r), p: Number(p) });
+  const wanted = Buffer.from(derived, 'base64');
+  return wanted.length === asked.length && timingSafeEqual(wanted, asked);
+}
+
+const sha256 = (text: string): string => hash('sha256', text);
+
+/** Remembers at most `REMEMBERED`; the oldest make room. */
+function remember<Value>(map: Map<string, Value>, name: string, value: Value): void {
+  map.delete(name);
+  map.set(name, value);
+  if (map.size > REMEMBERED) map.delete(map.keys().next().value as string);
+}
+
+interface Known {
+  directory: Directory;
+  keys: Map<string, { key: ApiKey; from: ((address: string) => boolean) | null }>;
+  logins: Map<string, Login>;
+  policies: Map<number, Policy>;
+  domains: Map<string, number>;
+}
+
+function known(directory: Directory): Known {
+  const of = <Row extends { account: number }>(rows: readonly Row[]): Map<number, Row[]> =>
+    Map.groupBy(rows, (row) => row.account);
+  const senders = of(directory.senders);
+  const prices = of(directory.prices);
+  const blocks = of(directory.blocks);
+  const lists = (account: number, kind: 'SENDER' | 'DESTINATION'): Blocklist[] => {
+    const rows = (blocks.get(account) ?? []).filter((row) => row.kind === kind);
+    if (rows.length === 0) return [];
+    const list = new Blocklist();
+    for (const { value } of rows) list.add(value);
+    return [list];
+  };
+  const common = { senders: lists(0, 'SENDER'), destinations: lists(0, 'DESTINATION') };
+  const policyOf = (account: Account): Policy => ({
+    ...account,
+    senders: new Set((senders.get(account.no) ?? []).map(({ sender }) => sender)),
+    prices: priceBook((prices.get(account.no) ?? []).flatMap((list) => list.prices)),
+    blockedSenders: [...common.senders, ...lists(account.no, 'SENDER')],
+    blockedDestinations: [...common.destinations, ...lists(account.no, 'DESTINATION')],
+  });
+  return {
+    directory,
+    keys: new Map(
+      directory.keys.map((key) => [key.hash, { key, from: key.allow.length === 0 ? null : networksOf(key.allow) }]),
+    ),
+    logins: new Map(directory.logins.map((login) => [login.user, login])),
+    policies: new Map(directory.accounts.map((account) => [account.no, policyOf(account)])),
+    domains: new Map(directory.domains.map(({ domain, account }) => [domain, account])),
+  };
+}
+
+/** Rejects when the directory cannot be read at all. */
+export async function createAuth(store: Store, env: Env, work: PasswordWork = SCRYPT): Promise<Auth> {
+  // Nobody's: its work is what an unknown user costs.
+  const nobody = printed(work, Buffer.alloc(16), Buffer.alloc(32));
+  const first = await store.directory(-1);
+  if (first === null) throw new Error('no directory');
+  let now = known(first);
+  let reading: Promise<void> | null = null;
   let again = false;
   let closed = false;
   let timer: Timer | null = null;
+  /** By the token's hash: what the store said, and when. */
+  const sessions = new Map<string, { session: Session; at: number }>();
+  /** By the header's hash: users whose password was right while it was `password`. */
+  const passwords = new Map<string, { user: string; password: string }>();
+  const guesses = new Map<string, { count: number; until: number }>();
+  const turns = createTurns();
 
-  async function read(): Promise<Map<string, number>> {
-    return new Map((await store.keys()).map((key) => [key.hash, key.account]));
-  }
-
-  async function refresh(): Promise<void> {
-    if (closed) return;
-    if (reading) {
-      again = true;
-      return;
-    }
-    reading = true;
+  async function read(): Promise<void> {
     timer?.cancel();
     try {
       do {
         again = false;
-        accounts = await read();
+        const changed = await store.directory(now.directory.revision);
+        if (changed !== null) now = known(changed);
       } while (again);
     } catch (error) {
-      env.log.warn({ err: error }, 'keys could not be read; the known ones go on to count');
+      env.log.warn({ err: error }, 'accounts could not be read; the known ones go on to count');
     } finally {
-      reading = false;
+      reading = null;
       if (!closed) timer = env.clock.setTimeout(() => void refresh(), REFRESH_MS);
     }
+  }
+
+  function refresh(): Promise<void> {
+    if (closed) return Promise.resolve();
+    again = true;
+    reading ??= read();
+    return reading;
   }
 
   store.onHint((hint) => {
@@ -59,11 +211,116 @@ export async function createAuth(store: Store, env: Env): Promise<Auth> {
   });
   timer = env.clock.setTimeout(() => void refresh(), REFRESH_MS);
 
+  const active = (account: number): boolean => now.policies.get(account)?.state !== 'SUSPENDED';
+
+  function byKey(secret: string, address: string): Caller | null {
+    const found = now.keys.get(sha256(secret));
+    if (found === undefined || !keyCounts(found.key, env.clock.now()) || !active(found.key.account)) return null;
+    if (found.from !== null && !found.from(address)) return null;
+    const { account, id, scopes, requestsPerMinute } = found.key;
+    return { account, name: `key ${id}`, scopes, requestsPerMinute };
+  }
+
+  function byUser(user: string): Caller | null {
+    const login = now.logins.get(user);
+    if (login === undefined || !active(login.account)) return null;
+    return { account: login.account, name: `user ${user}`, scopes: login.scopes, requestsPerMinute: null };
+  }
+
+  /** Null = wrong, or no such user: the same work for both. */
+  async function check(user: string, password: string, address: string): Promise<Login | 'busy' | null> {
+    const from = `${user} ${address}`;
+    const at = env.clock.monotonic();
+    const tried = guesses.get(from);
+    if (tried && tried.until > at && tried.count >= GUESSES) return 'busy';
+    const turn = turns.take();
+    if (turn === null) return 'busy';
+    await turn;
+    try {
+      const login = now.logins.get(user);
+      if ((await passwordIs(password, login?.password ?? nobody)) && login !== undefined) return login;
+    } finally {
+      turns.give();
+    }
+    const before = guesses.get(from);
+    const fresh = !before || before.until <= at;
+    remember(guesses, from, { count: fresh ? 1 : before.count + 1, until: fresh ? at + GUESS_MS : before.until });
+    return null;
+  }
+
+  function basic(encoded: string, address: string): Asked | Promise<Asked> {
+    const name = sha256(encoded);
+    const right = passwords.get(name);
+    if (right && now.logins.get(right.user)?.password === right.password) return byUser(right.user);
+    const text = Buffer.from(encoded, 'base64').toString('utf8');
+    const colon = text.indexOf(':');
+    if (colon <= 0) return null;
+    return check(text.slice(0, colon), text.slice(colon + 1), address).then((login) => {
+      if (login === null || login === 'busy') return login;
+      remember(passwords, name, { user: login.user, password: login.password });
+      return byUser(login.user);
+    });
+  }
+
+  function byToken(token: string, kind: Session['kind']): Asked | Promise<Asked> {
+    const name = sha256(token);
+    const found = sessions.get(name);
+    const at = env.clock.monotonic();
+    if (found && at - found.at < REFRESH_MS) return found.session.kind === kind ? byUser(found.session.user) : null;
+    return store.sessionUse(name).then((session) => {
+      if (session === null) {
+        sessions.delete(name);
+        return null;
+      }
+      remember(sessions, name, { session, at });
+      return session.kind === kind ? byUser(session.user) : null;
+    });
+  }
+
   return {
-    account(authorization) {
-      if (authorization === undefined || authorization.length < 5 || authorization.length > KEY_MAX) return null;
-      if (authorization.charCodeAt(3) !== 32 || !isApp(authorization)) return null;
-      return accounts.get(hash('sha256', authorization.slice(4).trim())) ?? null;
+    caller(authorization, address) {
+      if (authorization === undefined || authorization.length > CREDENTIAL_MAX) return null;
+      const blank = authorization.indexOf(' ');
+      if (blank < 0) return null;
+      const secret = authorization.slice(blank + 1).trim();
+      if (secret === '') return null;
+      // Schemes are case-insensitive (RFC 9110, 11.1).
+      switch (authorization.slice(0, blank).toLowerCase()) {
+        case 'app':
+          return byKey(secret, address);
+        case 'basic':
+          return basic(secret, address);
+        case 'ibsso':
+          return byToken(secret, 'IBSSO');
+        case 'bearer':
+          return byToken(secret, 'OAUTH');
+        default:
+          return null;
+      }
+    },
+    policy: (account) => now.policies.get(account) ?? plainPolicy(account),
+    domain: (name) => now.domains.get(name.toLowerCase()) ?? null,
+    directory: () => now.directory,
+    refresh,
+    async passwordHash(password) {
+      const salt = Buffer.from(env.random.bytes(16));
+      return printed(work, salt, await derive(password, salt, work));
+    },
+    async open(user, password, kind, address) {
+      const login = await check(user, password, address);
+      if (login === null || login === 'busy') return login;
+      if (!active(login.account)) return null;
+      const token = Buffer.from(env.random.bytes(32)).toString('base64url');
+      const life = kind === 'IBSSO' ? { ttlMs: IDLE_MS, idle: true } : { ttlMs: TOKEN_MS, idle: false };
+      await store.sessionPut({ hash: sha256(token), user: login.user, kind, ...life });
+      return { token };
+    },
+    async end(authorization) {
+      const found = /^ibsso +(\S{1,1000}) *$/i.exec(authorization ?? '');
+      if (!found) return false;
+      const name = sha256(found[1] as string);
+      sessions.delete(name);
+      return store.sessionDelete(name);
     },
     close() {
       closed = true;
@@ -72,7 +329,45 @@ export async function createAuth(store: Store, env: Env): Promise<Auth> {
   };
 }
 
-/** Schemes are case-insensitive (RFC 9110, 11.1). */
-function isApp(authorization: string): boolean {
-  return authorization.startsWith('App') || authorization.slice(0, 3).toLowerCase() === 'app';
+/** What the door asks of an account that nobody said anything about. */
+export function plainPolicy(account: number): Policy {
+  return {
+    ...DEFAULT_SETTINGS,
+    no: account,
+    name: `account ${account}`,
+    senders: new Set(),
+    prices: priceBook([]),
+    blockedSenders: [],
+    blockedDestinations: [],
+  };
+}
+
+/** Seconds that a Bearer token counts. */
+export const TOKEN_SECONDS = TOKEN_MS / 1000;
+
+/** Whether any of an endpoint's scopes is the caller's. */
+export function mayUse(caller: Caller, scopes: readonly Scope[]): boolean {
+  return holds(caller.scopes, scopes);
+}
+
+/** `SCRYPTS` places, and a bounded queue for them. */
+function createTurns() {
+  let busy = 0;
+  const waiting: (() => void)[] = [];
+  return {
+    /** Null = too many wait. */
+    take(): Promise<void> | null {
+      if (busy < SCRYPTS) {
+        busy++;
+        return Promise.resolve();
+      }
+      if (waiting.length >= SCRYPTS_WAITING) return null;
+      return new Promise((resolve) => waiting.push(resolve));
+    },
+    give(): void {
+      const next = waiting.shift();
+      if (next) next();
+      else busy--;
+    },
+  };
 }

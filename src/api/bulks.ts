@@ -13,8 +13,7 @@ import type { Ids } from '../domain/ids.ts';
 import { formatInstant, parseInstant } from '../domain/schedule.ts';
 import type { Env } from '../env.ts';
 import type { Bulk, BulkChange, BulkName, BulkStatus, Steered, Store } from '../store/contract.ts';
-import type { Auth } from './auth.ts';
-import { type Answer, apiError, JSON_HEADERS, malformed, unauthorized } from './errors.ts';
+import { type Answer, apiError, JSON_HEADERS, malformed } from './errors.ts';
 import { parseJson } from './json.ts';
 import { type Intake, isEncoded, isJson } from './messages.ts';
 import { limit, readParameters, word } from './queries.ts';
@@ -59,8 +58,8 @@ export interface Bulks {
 }
 
 /** The verbs of bulks, each for one account. */
-export function createBulks(options: { store: Store; env: Env; ids: Ids; auth: Auth }): Bulks {
-  const { store, env, ids, auth } = options;
+export function createBulks(options: { store: Store; env: Env; ids: Ids }): Bulks {
+  const { store, env, ids } = options;
   const clock = { now: 0 };
   const body = bulkBody(clock);
 
@@ -103,9 +102,11 @@ export function createBulks(options: { store: Store; env: Env; ids: Ids; auth: A
   });
 
   /** What the headers of a PUT tell; the query has its turn when the key is known. */
-  function head(headers: IncomingHttpHeaders, query: unknown): Answer | { account: number; bulkId: string } {
-    const account = auth.account(headers.authorization);
-    if (account === null) return unauthorized('/mms/2/bulks');
+  function head(
+    headers: IncomingHttpHeaders,
+    account: number,
+    query: unknown,
+  ): Answer | { account: number; bulkId: string } {
     const read = readParameters(bulkQuery, query);
     if (!read.ok) return apiError('E400', { violations: read.violations });
     if (!isJson(headers['content-type'])) return apiError('E415');
@@ -120,7 +121,7 @@ export function createBulks(options: { store: Store; env: Env; ids: Ids; auth: A
     return {
       limit: BODY_MAX,
       tooLarge: apiError('E413', { action: `Send at most ${BODY_MAX} bytes in one request.` }),
-      head: (headers) => head(headers, query),
+      head: (headers, account) => head(headers, account, query),
       async body({ account, bulkId }, bytes) {
         const parsed = parseJson(bytes);
         return parsed.ok ? answer(account, bulkId, parsed.value) : malformed(parsed.fault);

@@ -13,19 +13,16 @@ import { hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Env } from '../env.ts';
 import type { Store } from '../store/contract.ts';
-import type { Auth } from './auth.ts';
-import { JSON_HEADERS, olderError, unauthorized, uploadError } from './errors.ts';
+import { JSON_HEADERS, olderError, uploadError } from './errors.ts';
 import { type Intake, isEncoded } from './messages.ts';
 
 /** Characters of X-Content-Id and of X-Media-Type. */
 const NAME_MAX = 255;
 /** The longest that an upload can be asked to live: a year. */
 const VALIDITY_MAX_MINUTES = 525_600;
-/** `type/subtype` and parameters (RFC 9110, 8.3.1). No class overlaps the next, so this cannot backtrack. */
-const MEDIA_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+ ?(?:;[\x20-\x7e]*)?$/;
+/** `type/subtype` and parameters (RFC 9110, 8.3.1), but nothing with parts of its own. No class overlaps the next, so this cannot backtrack. */
+const MEDIA_TYPE = /^(?!multipart\/|message\/)[\w!#$&^.+-]+\/[\w!#$&^.+-]+ ?(?:;[\x20-\x7e]*)?$/i;
 
-const PATH = '/mms/1/content';
-const NOT_AUTHENTICATED = unauthorized(PATH);
 const ENCODED = olderError('E415', { text: 'Send the body as it is, without Content-Encoding' });
 
 interface UploadHead {
@@ -41,18 +38,15 @@ export interface ContentOptions {
   validityMinutes: number;
   store: Store;
   env: Env;
-  auth: Auth;
 }
 
 /** The door for uploads: POST /mms/1/content. */
 export function createContent(options: ContentOptions): Intake<UploadHead> {
-  const { store, env, auth } = options;
+  const { store, env } = options;
   return {
     limit: options.maxUploadBytes,
     tooLarge: uploadError('Maximum upload size exceeded'),
-    head(headers) {
-      const account = auth.account(headers.authorization);
-      if (account === null) return NOT_AUTHENTICATED;
+    head(headers, account) {
       if (isEncoded(headers)) return ENCODED;
       const name = text(headers, 'x-content-id');
       if (name === '') return missing('X-Content-Id');

@@ -5,6 +5,7 @@
  * Promises: bodies are complete answers with status, headers and text; nothing of the request is quoted. Words of E400, E401,
  * E403, E404, E409, E429 and E500 are Infobip's; the documents lack E405, E413, E415 and E503, which are ours.
  */
+import { element, text, XML_DECLARATION, type XmlText } from '../xml.ts';
 import type { Violation } from './violations.ts';
 
 /** A whole answer, ready for one writeHead and one end. */
@@ -187,7 +188,7 @@ export function uploadError(errorMessage: string): Answer {
 
 /** The error in the form that the path's family has. */
 export function errorFor(path: string, code: ErrorCode, details: ErrorDetails = {}): Answer {
-  if (path !== '/mms/1' && !path.startsWith('/mms/1/')) return apiError(code, details);
+  if (path !== '/mms/1' && !path.startsWith('/mms/1/') && !path.startsWith('/auth/1/')) return apiError(code, details);
   return olderError(code, details.headers === undefined ? {} : { headers: details.headers });
 }
 
@@ -199,6 +200,48 @@ export function unavailable(path: string, retryAfterSeconds: number): Answer {
 /** 401 with the scheme that would be right (RFC 9110, 11.6.1). */
 export function unauthorized(path: string): Answer {
   return errorFor(path, 'E401', { headers: { 'www-authenticate': 'App' } });
+}
+
+/** 429 with Retry-After in seconds. */
+export function tooMany(path: string, retryAfterSeconds: number): Answer {
+  return errorFor(path, 'E429', { headers: { 'retry-after': String(retryAfterSeconds) } });
+}
+
+const XML_TYPE = 'application/xml; charset=UTF-8';
+
+/** An error in the form that the client asks for: XML where its Accept names that before (or without) JSON. */
+export function formOf(answer: Answer, accept: string | undefined): Answer {
+  if (accept === undefined || !prefersXml(accept)) return answer;
+  const value = JSON.parse(answer.body) as { requestError?: object };
+  const root = value.requestError === undefined ? 'ApiError' : 'requestError';
+  const body = XML_DECLARATION + element(root, null, ...members(value.requestError ?? value));
+  return { ...answer, headers: { ...answer.headers, 'content-type': XML_TYPE }, body };
+}
+
+function members(value: object): XmlText[] {
+  return Object.entries(value).map(([name, member]: [string, unknown]) => {
+    if (Array.isArray(member)) {
+      // violations/violation, resources/resource.
+      const each = member.map((one: object) => element(name.replace(/s$/, ''), null, ...members(one)));
+      return element(name, null, ...each);
+    }
+    if (typeof member === 'object' && member !== null) return element(name, null, ...members(member));
+    return element(name, null, text(String(member)));
+  });
+}
+
+/** Whether XML has the higher quality in an Accept header (RFC 9110, 12.5.1); of equals, the first. */
+export function prefersXml(accept: string): boolean {
+  let best = { quality: 0, xml: false };
+  for (const range of accept.toLowerCase().slice(0, 1000).split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((part) => part.trim());
+    const xml = type === 'application/xml' || type === 'text/xml';
+    if (!xml && type !== 'application/json' && type !== '*/*' && type !== 'application/*') continue;
+    const given = parameters.find((parameter) => parameter.startsWith('q='));
+    const quality = given === undefined ? 1 : Number(given.slice(2));
+    if (quality > best.quality) best = { quality, xml };
+  }
+  return best.xml;
 }
 
 /** A 400 about the body as a whole. */

@@ -30,6 +30,7 @@ function event(no: number): EventRow {
     sentAt: 0,
     doneAt: 0,
     claimed: false,
+    leg: 0,
     event: no,
     at: 0,
   };
@@ -70,8 +71,8 @@ function setUp(events: number[] = []) {
     },
   } as unknown as Store;
   const feed = createFeed({ store, env, ids: createIds('00'.repeat(16)) });
-  const listen = (last?: string): Listener => {
-    const taken = feed.listen(1, last);
+  const listen = (last?: string, query: object = {}): Listener => {
+    const taken = feed.listen(1, last, query);
     if ('status' in taken) throw new Error(taken.body);
     const listener = new Listener();
     taken.start(listener as unknown as ServerResponse);
@@ -80,7 +81,7 @@ function setUp(events: number[] = []) {
   const fail = (error: Error | null): void => {
     fault = error;
   };
-  return { env, feed, listen, events, asked: () => asked, fail };
+  return { env, feed, listen, events, store, asked: () => asked, fail };
 }
 
 const seen = (listener: Listener): number[] => [...listener.text.matchAll(/^id: (\d+)$/gm)].map(([, no]) => Number(no));
@@ -156,6 +157,38 @@ describe('the event stream', () => {
     fail(null);
     await env.clock.advance(1000);
     expect(seen(listener)).toEqual([2]);
+  });
+
+  it('with a search tells only what it finds, and where to resume behind what it left out', async () => {
+    const { env, listen, store, events } = setUp([1]);
+    const { feed } = store;
+    store.feed = async (...args) => {
+      const page = await feed(...args);
+      return { ...page, rows: page.rows.map((row) => ({ ...row, to: row.event % 3 === 0 ? '41790000003' : row.to })) };
+    };
+    const listener = listen('1', { search: 'to:+41790000003 status:delivered' });
+    await env.clock.settle();
+    events.push(2, 3, 4, 5);
+    await env.clock.advance(250);
+    expect(listener.text.match(/^data: /gm)).toHaveLength(1);
+    expect(listener.text.endsWith('\n\nid: 5\n\n')).toBe(true);
+    events.push(6);
+    await env.clock.advance(250);
+    expect(listener.text).toMatch(/\n\nid: 6\nevent: status\ndata: .*\n\n$/);
+    expect(listener.text.match(/^data: /gm)).toHaveLength(2);
+  });
+
+  it('refuses a search that it does not understand, before any stream begins', () => {
+    const { feed } = setUp();
+    const taken = feed.listen(1, undefined, { search: 'too:41790000003' }) as { status: number; body: string };
+    expect(taken.status).toBe(400);
+    expect(JSON.parse(taken.body).violations).toEqual([
+      {
+        property: 'search',
+        violation: 'has no word too:; words are to: from: status: bulk: campaign: before: after:',
+      },
+    ]);
+    expect(feed.listeners()).toBe(0);
   });
 
   it('ends all streams when it closes', async () => {

@@ -1,6 +1,7 @@
 /**
  * GET /mms/2/events: what happens to an account's messages, as server-sent events (WHATWG HTML, 9.2). `id` is the event's
- * number, `event` is `status`, `data` the delivery report. Resumes after Last-Event-ID, otherwise starts now.
+ * number, `event` is `status`, `data` the delivery report. Resumes after Last-Event-ID, otherwise starts now. With a search,
+ * only what it finds; of what it leaves out the last `id` is told alone, so that a client resumes behind that.
  *
  * Promises: each event of the account once and in order while the connection holds; the store is asked only while somebody
  * listens; at most `PER_ACCOUNT` listeners an account and `LISTENERS` in all (429 beyond); a listener that does not read is
@@ -10,9 +11,12 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Ids } from '../domain/ids.ts';
+import type { Networks } from '../domain/networks.ts';
+import { isFound, type Search } from '../domain/search.ts';
 import type { Env } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 import { type Answer, apiError } from './errors.ts';
+import { eventsQuery, readParameters, readSearch } from './queries.ts';
 import { reportsOf } from './reads.ts';
 
 const PER_ACCOUNT = 8;
@@ -37,18 +41,22 @@ const HEADERS = {
 
 export interface Feed {
   /** An answer where nobody can be taken on, or `start`, which speaks until the client or `close` ends it. */
-  listen(account: number, lastEventId: string | undefined): Answer | { start(response: ServerResponse): void };
+  listen(
+    account: number,
+    lastEventId: string | undefined,
+    query?: unknown,
+  ): Answer | { start(response: ServerResponse): void };
   listeners(): number;
   close(): void;
 }
 
 /** One feed for all streams of this process; it asks the store only while somebody listens. */
-export function createFeed(options: { store: Store; env: Env; ids: Ids }): Feed {
+export function createFeed(options: { store: Store; env: Env; ids: Ids; networks?: Networks }): Feed {
   const { store, env, ids } = options;
   const open = new Map<ServerResponse, number>();
   const stop = new AbortController();
 
-  async function speak(response: ServerResponse, account: number, from: number): Promise<void> {
+  async function speak(response: ServerResponse, account: number, from: number, search: Search | null): Promise<void> {
     const gone = new AbortController();
     const end = (): void => gone.abort();
     response.on('close', end);
@@ -63,9 +71,12 @@ export function createFeed(options: { store: Store; env: Env; ids: Ids }): Feed 
           place = page.last === 0 ? -1 : page.last;
           const { rows } = page;
           let text = '';
-          reportsOf(rows, page.specs, ids).forEach((report, index) => {
-            text += `id: ${rows[index]?.event}\nevent: status\ndata: ${JSON.stringify(report)}\n\n`;
+          let passed = false;
+          reportsOf(rows, page.specs, ids, options.networks).forEach((report, index) => {
+            passed = search !== null && !isFound(report, search);
+            if (!passed) text += `id: ${rows[index]?.event}\nevent: status\ndata: ${JSON.stringify(report)}\n\n`;
           });
+          if (passed) text += `id: ${rows.at(-1)?.event}\n\n`;
           // Headers and first line leave when the place is known: who has them misses nothing that happens after.
           if (spoken === Number.NEGATIVE_INFINITY) text = `retry: ${RETRY_MS}\n\n${text}`;
           else if (text === '' && env.clock.monotonic() - spoken >= HEARTBEAT_MS) text = ': still here\n\n';
@@ -111,7 +122,11 @@ export function createFeed(options: { store: Store; env: Env; ids: Ids }): Feed 
   }
 
   return {
-    listen(account, lastEventId) {
+    listen(account, lastEventId, query) {
+      const read = readParameters(eventsQuery, query);
+      if (!read.ok) return apiError('E400', { violations: read.violations });
+      const searched = readSearch(read.values.search, env.clock.now());
+      if (!searched.ok) return apiError('E400', { violations: searched.violations });
       let mine = 0;
       for (const other of open.values()) if (other === account) mine++;
       if (mine >= PER_ACCOUNT || open.size >= LISTENERS) {
@@ -131,7 +146,7 @@ export function createFeed(options: { store: Store; env: Env; ids: Ids }): Feed 
         start(response) {
           open.set(response, account);
           response.writeHead(200, HEADERS);
-          void speak(response, account, from);
+          void speak(response, account, from, searched.search);
         },
       };
     },

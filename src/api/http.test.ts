@@ -76,6 +76,20 @@ describe('an exchange', () => {
     expect(clock.pending()).toBe(0);
   });
 
+  it('answers a client that wants its connection closed at once, and closes it only when the refused body has come', async () => {
+    const { open, clock } = await start();
+    const { socket, got } = await open(
+      head(2 * LIMIT).replace('host: x', 'host: x\r\nconnection: close') + 'x'.repeat(LIMIT + 1),
+    );
+    await expect.poll(got).toMatch(/413 [\s\S]*tooLarge$/);
+    // The server's end would have come with the answer.
+    await new Promise(setImmediate);
+    expect(socket.readableEnded).toBe(false);
+    socket.write('x'.repeat(LIMIT - 1));
+    await closed(socket);
+    expect(clock.pending()).toBe(0);
+  });
+
   it('ends a connection that goes on sending a refused body for 10 s', async () => {
     const { open, clock } = await start();
     const { socket, got } = await open(head(1e9) + 'x'.repeat(LIMIT + 1));

@@ -7,13 +7,28 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../env.ts';
-import type { Answer } from './errors.ts';
+import { type Answer, apiError } from './errors.ts';
+import type { Bytes } from './inbox.ts';
 
 /** Bytes of all bodies that are being read or worked on; above it requests are told to come back (503). */
 const BODIES_MAX = 256 * 1024 * 1024;
 /** How much of a refused body is read and thrown away, and for how long, so that the client gets to read the answer. */
 const DRAIN_BYTES = 64 * 1024 * 1024;
 const DRAIN_MS = 10_000;
+
+/**
+ * On every answer that does not say otherwise: a browser shows nothing of it as a page, in no frame, runs nothing and tells no one
+ * where it came from. (Content of customers and handsets leaves by this door too.)
+ */
+const SECURITY: Readonly<Record<string, string>> = Object.freeze({
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'; sandbox",
+  'referrer-policy': 'no-referrer',
+});
+/** Given as an answer, it breaks the connection off: nobody knows what became of the request, and no status says that. */
+export const NO_ANSWER: Answer = Object.freeze({ status: 0, headers: {}, body: '' });
+/** Where we speak TLS: a year of nothing else. */
+const HSTS = 'max-age=31536000';
 
 /** What became of a body. `gone`: the client went away, there is nobody to answer. */
 export type Body = { kind: 'whole'; bytes: Buffer } | { kind: 'tooLarge' } | { kind: 'busy' } | { kind: 'gone' };
@@ -31,47 +46,84 @@ export interface Exchange {
   read(request: IncomingMessage, limit: number, then: (body: Body) => void): void;
   release(bytes: number): void;
   /** Writes an answer, once; later ones and those to clients that have gone are dropped. */
-  give(response: ServerResponse, answer: Answer): void;
+  give(response: ServerResponse, answer: Answer | Bytes): void;
   /** Answers a request whose body is (partly) unread, then reads the rest away within limits. */
   refuse(request: IncomingMessage, response: ServerResponse, answer: Answer): void;
   /** From now on connections end with their answer. */
   closing(): void;
 }
 
-/** `onAnswer` is told the status of each answer; `bodiesMax` in bytes. */
+const CLOSING = { connection: 'close' };
+const TWO_HOSTS = apiError('E400', {
+  violations: [{ property: 'Host', violation: 'must be given once' }],
+  headers: CLOSING,
+});
+const ODD_CODING = apiError('E400', {
+  violations: [{ property: 'Transfer-Encoding', violation: 'must be chunked or absent' }],
+  headers: CLOSING,
+});
+
+/**
+ * What Node's strict parser lets pass although servers in a row may read it differently: a second Host (RFC 9112, 3.2), a transfer
+ * coding other than chunked (6.1). `raw` = names and values in turn. Null = nothing of that.
+ */
+export function unclearHead(raw: readonly string[]): Answer | null {
+  let hosts = 0;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string;
+    if (name.length === 4 && name.toLowerCase() === 'host') {
+      if (++hosts > 1) return TWO_HOSTS;
+    } else if (name.length === 17 && name.toLowerCase() === 'transfer-encoding') {
+      if ((raw[i + 1] as string).toLowerCase() !== 'chunked') return ODD_CODING;
+    }
+  }
+  return null;
+}
+
+/** `onAnswer` is told the status of each answer; `bodiesMax` in bytes; `secure` = behind our own TLS. */
 export function createExchange(
   clock: Clock,
   onAnswer: (status: number) => void,
   bodiesMax: number = BODIES_MAX,
+  secure = false,
 ): Exchange {
+  const always = Object.entries(secure ? { ...SECURITY, 'strict-transport-security': HSTS } : SECURITY);
   let held = 0;
   let closing = false;
 
-  function give(response: ServerResponse, answer: Answer): void {
+  /** `hold` = whole on the wire, but not ended: the end of an answer ends a connection that is not kept. */
+  function give(response: ServerResponse, answer: Answer | Bytes, hold = false): void {
     if (response.headersSent || response.destroyed) return;
+    if (answer.status === NO_ANSWER.status) {
+      response.destroy();
+      return;
+    }
     const { body, headers } = answer;
     // A flat list: node takes it as it is, and header and body leave in one write.
     const list: (string | number)[] = ['content-length', Buffer.byteLength(body)];
     for (const name in headers) list.push(name, headers[name] as string);
+    for (const [name, value] of always) if (headers[name] === undefined) list.push(name, value);
     if (closing) list.push('connection', 'close');
     onAnswer(answer.status);
     response.writeHead(answer.status, list as string[]);
-    response.end(body);
+    if (hold) response.write(body);
+    else response.end(body);
   }
 
-  function drain(request: IncomingMessage): void {
+  function drain(request: IncomingMessage, response: ServerResponse): void {
     let left = DRAIN_BYTES;
     const timer = clock.setTimeout(() => request.destroy(), DRAIN_MS);
     request.on('data', (chunk: Buffer) => {
       left -= chunk.length;
       if (left < 0) request.destroy();
     });
+    request.on('end', () => response.end());
     request.on('close', () => timer.cancel());
     request.resume();
   }
 
   return {
-    give,
+    give: (response, answer) => give(response, answer),
     release(bytes) {
       held -= bytes;
     },
@@ -116,8 +168,25 @@ export function createExchange(
         give(response, { ...answer, headers: { ...answer.headers, connection: 'close' } });
         return;
       }
-      give(response, answer);
-      drain(request);
+      give(response, answer, true);
+      drain(request, response);
     },
   };
+}
+
+/** What node's parser found, in words that quote nothing. */
+export function parserWords(
+  code: string | undefined,
+  { bytes, headersMs, requestMs }: { bytes: number; headersMs: number; requestMs: number },
+): string {
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return `Request headers are larger than ${bytes} bytes.`;
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return `Request did not arrive within ${requestMs / 1000} s (its headers within ${headersMs / 1000} s).`;
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return 'Request has chunk extensions that are too large.';
+    default:
+      return `Request is not valid HTTP/1.1${code === undefined ? '' : ` (${code})`}.`;
+  }
 }

@@ -86,13 +86,7 @@ export interface Inbox {
 }
 
 /** The door for those who pull, and for their list of opt-outs. */
-export function createInbox(options: {
-  store: Store;
-  env: Env;
-  ids: Ids;
-  tokens: PartTokens;
-  urls: PartUrls;
-}): Inbox {
+export function createInbox(options: { store: Store; env: Env; ids: Ids; tokens: PartTokens; urls: PartUrls }): Inbox {
   const { store, env, ids, tokens, urls } = options;
   const gone = olderError('E404');
 

@@ -9,16 +9,19 @@
  */
 import { hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { parseDestination } from '../domain/address.ts';
 import { STATUSES } from '../domain/codes.ts';
+import { checkSmil } from '../domain/content.ts';
 import type { Ids } from '../domain/ids.ts';
 import type { SendRequest } from '../domain/message.ts';
 import { type Entry, numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
-import type { Accepted, MessageFilter, MessageRow, Page, Store } from '../store/contract.ts';
+import type { Accept, Accepted, MessageFilter, MessageRow, Page, Store } from '../store/contract.ts';
 import type { Auth } from './auth.ts';
-import { type Answer, apiError, JSON_HEADERS, malformed, unauthorized } from './errors.ts';
-import { parseJson } from './json.ts';
+import { type Answer, apiError, JSON_HEADERS, malformed, tooMany } from './errors.ts';
+import { MAX_VALUES, parseJson } from './json.ts';
+import type { Limits } from './limits.ts';
 import { createSendValidator, type SendSettings } from './schema.ts';
 import { MAX_VIOLATIONS, property, type Violation, words } from './violations.ts';
 
@@ -35,8 +38,8 @@ export interface Intake<Head> {
   limit: number;
   /** The answer to a larger one. */
   tooLarge: Answer;
-  /** Refuses what needs no body to be refused. */
-  head(headers: IncomingHttpHeaders): Answer | Head;
+  /** Refuses what needs no body to be refused. `account`: who asks, as the gate found. */
+  head(headers: IncomingHttpHeaders, account: number): Answer | Head;
   body(head: Head, bytes: Buffer): Promise<Answer>;
 }
 
@@ -46,12 +49,17 @@ export interface SendOptions extends SendSettings {
   env: Env;
   ids: Ids;
   routing: Routing;
-  auth: Auth;
+  policy: Auth['policy'];
+  judge: Limits['judge'];
+  /** Who has a domain for short links; absent = nobody. */
+  domain?: Auth['domain'];
+  /** How long short links work; absent = 90 days. */
+  linkKeepMs?: number;
   /** Told of each acceptance: destinations taken, refused at the door, repeated ids, and how long it took in ms. */
   onAccept(taken: number, refused: number, duplicates: number, tookMs: number): void;
 }
 
-const NOT_AUTHENTICATED = unauthorized('/mms/2/messages');
+const PATH = '/mms/2/messages';
 const NOT_JSON = apiError('E415');
 const ENCODED = apiError('E415', { action: 'Send the body as it is, without Content-Encoding.' });
 const BAD_KEY = apiError('E400', {
@@ -79,9 +87,13 @@ const LOOK_UP = 100;
 
 /** The door for messages: POST /mms/2/messages. */
 export function createSend(options: SendOptions): Intake<SendHead> {
-  const { store, env, ids, routing, auth, limits } = options;
+  const { store, env, ids, routing, limits } = options;
   const { clock, log } = env;
   const validate = createSendValidator(options);
+  // As many more as the operator allows more than the defaults.
+  const maxValues = Math.ceil(
+    MAX_VALUES * Math.max(1, limits.messages / 1_000, limits.destinations / 10_000, limits.segments / 20),
+  );
   const numbers = new Numbers(store, Math.max(BLOCK, 4 * (1 + limits.messages + limits.destinations)));
 
   /**
@@ -100,12 +112,33 @@ export function createSend(options: SendOptions): Intake<SendHead> {
     return repeated;
   }
 
+  /**
+   * Violations of presentations that call an upload by its name: only the store knows those. Uploads that it does not know are
+   * told by the accept.
+   */
+  async function misnamedUploads(account: number, request: SendRequest): Promise<Violation[]> {
+    const violations: Violation[] = [];
+    for (let m = 0; m < request.messages.length && violations.length < MAX_VIOLATIONS; m++) {
+      const { messageSegments: segments } = (request.messages[m] as SendRequest['messages'][number]).content;
+      if (!segments.some(({ type }) => type === 'SMIL') || !checkSmil(segments).maybe) continue;
+      const uploads = segments.flatMap((one) => (one.type === 'UPLOADED_REFERENCE' ? [one.uploadedContentId] : []));
+      const known = new Map((await store.uploadNames(account, uploads)).map(({ id, name }) => [id, name]));
+      if (uploads.some((id) => !known.has(id))) continue;
+      const named = segments.map((one) =>
+        one.type === 'UPLOADED_REFERENCE' ? { ...one, name: known.get(one.uploadedContentId) as string } : one,
+      );
+      for (const { segment, member, words } of checkSmil(named).faults) {
+        const path = ['messages', m, 'content', 'messageSegments', segment, member];
+        violations.push({ property: property(path), violation: words });
+      }
+    }
+    return violations.slice(0, MAX_VIOLATIONS);
+  }
+
   return {
     limit: options.maxBodyBytes,
     tooLarge: apiError('E413', { action: `Send at most ${options.maxBodyBytes} bytes in one request.` }),
-    head(headers) {
-      const account = auth.account(headers.authorization);
-      if (account === null) return NOT_AUTHENTICATED;
+    head(headers, account) {
       if (!isJson(headers['content-type'])) return NOT_JSON;
       if (isEncoded(headers)) return ENCODED;
       const key = headers['idempotency-key'];
@@ -114,22 +147,45 @@ export function createSend(options: SendOptions): Intake<SendHead> {
     },
     async body(head, bytes) {
       const began = clock.monotonic();
-      const parsed = parseJson(bytes);
+      const parsed = parseJson(bytes, maxValues);
       if (!parsed.ok) return malformed(parsed.fault);
       const now = clock.now();
       const valid = validate(parsed.value, now);
       if (!valid.ok) return apiError('E400', { violations: valid.violations });
       const { request } = valid;
+      const misnamed = await misnamedUploads(head.account, request);
+      if (misnamed.length > 0) return apiError('E400', { violations: misnamed });
+      const unregistered = missingResellerCodes(request, routing);
+      if (unregistered.length > 0) return apiError('E400', { violations: unregistered });
       const taken = numbers.take(numbersNeeded(request));
       const first = typeof taken === 'number' ? taken : await taken;
       const idem = head.key === null ? null : { key: head.key, hash: hash('sha256', bytes) };
       const own = generatedIds(request, ids);
       const repeated = own === null ? undefined : await messagesOf(head.account, own);
-      const context = { account: head.account, first, now, routing, idem, ...(repeated ? { repeated } : {}) };
-      const { accept, entries, split } = numberRequest(request, context);
+      const policy = options.policy(head.account);
+      const { failoverAfterUnknown } = policy;
+      const hasDomain = (name: string): boolean => options.domain?.(name) === head.account;
+      const context = {
+        account: head.account,
+        first,
+        now,
+        routing,
+        idem,
+        failoverAfterUnknown,
+        hasDomain,
+        ...(options.linkKeepMs === undefined ? {} : { linkKeepMs: options.linkKeepMs }),
+      };
+      const { accept, entries, split } = numberRequest(request, { ...context, ...(repeated ? { repeated } : {}) });
+      const charge = await options.judge(policy, request, accept, now);
+      if (typeof charge === 'number') return tooMany(PATH, charge);
       // A bulkId that we generated and that is used again joins its bulk, like any other.
       const bulk = accept.bulkId === null ? null : ids.parse('bulk', accept.bulkId);
-      const accepted = await store.accept(bulk === null ? accept : { ...accept, bulk });
+      const accepted = await store.accept(bulk === null ? accept : { ...accept, bulk }).catch((error: unknown) => {
+        charge.back();
+        throw error;
+      });
+      if (accepted.kind === 'accepted') charge.back(unpaidOf(accepted, accept));
+      else charge.back();
       switch (accepted.kind) {
         case 'accepted':
         case 'replayed':
@@ -164,6 +220,11 @@ export function createSend(options: SendOptions): Intake<SendHead> {
       return { status: 200, headers: JSON_HEADERS, body: answer.body };
     },
   };
+}
+
+/** Messages that the store refused on its own, repeated or unwanted: nobody pays for them. */
+function unpaidOf(accepted: Extract<Accepted, { kind: 'accepted' }>, accept: Accept): number {
+  return accepted.duplicates.length + (accepted.optedOut?.length ?? 0) - (accept.turnedAway?.length ?? 0);
 }
 
 /** Message ids of the request that we once gave out, by their number; null = none, as nearly always. */
@@ -205,6 +266,7 @@ function answerOf(
 ): Built {
   const shift = accepted.first - first;
   const repeated = accepted.duplicates.length === 0 ? null : new Set(accepted.duplicates);
+  const optedOut = accepted.optedOut === undefined ? null : new Map(accepted.optedOut);
   const bulkId = accepted.bulkId ?? ids.print('bulk', accepted.bulk);
   const firstIds: string[] = [];
   let refused = 0;
@@ -213,11 +275,11 @@ function answerOf(
   for (const entry of entries) {
     const no = entry.no + shift;
     const messageId = entry.key ?? ids.print('message', no);
-    let status = entry.refused === 0 ? TAKEN : entry.refused;
+    let status = entry.refused === 0 ? (optedOut?.get(no) ?? TAKEN) : entry.refused;
     if (status === DUPLICATE || repeated?.has(no)) {
       status = DUPLICATE;
       duplicates++;
-    } else if (entry.refused !== 0) refused++;
+    } else if (status !== TAKEN) refused++;
     if (firstIds.length < LOGGED_IDS) firstIds.push(messageId);
     list += `${list === '' ? '' : ','}{"messageId":${JSON.stringify(messageId)},"status":${STATUS_JSON[status]},"destination":${JSON.stringify(entry.destination)}}`;
   }
@@ -235,6 +297,25 @@ function unknownUploads(request: SendRequest, missing: readonly string[]): Viola
         property: property(['messages', m, 'content', 'messageSegments', s, 'uploadedContentId']),
         violation: words.upload,
       });
+    });
+  });
+  return violations.slice(0, MAX_VIOLATIONS);
+}
+
+/** A violation for each message without a reseller code that has a destination whose country asks for one. */
+function missingResellerCodes(request: SendRequest, routing: Routing): Violation[] {
+  if (routing.needsResellerCode === undefined) return [];
+  const violations: Violation[] = [];
+  request.messages.forEach(({ destinations, options }, m) => {
+    if (options?.regional?.southKorea?.resellerCode !== undefined) return;
+    const asks = ({ to }: { to: string }): boolean => {
+      const parsed = parseDestination(to, routing.shortCodes);
+      return parsed.ok && routing.needsResellerCode?.(parsed.number) === true;
+    };
+    if (!destinations.some((one) => ('group' in one ? one.group.some(asks) : asks(one)))) return;
+    violations.push({
+      property: property(['messages', m, 'options', 'regional', 'southKorea', 'resellerCode']),
+      violation: 'must not be null for these destinations',
     });
   });
   return violations.slice(0, MAX_VIOLATIONS);

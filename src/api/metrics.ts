@@ -14,7 +14,8 @@ const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 /** How long one part is waited for. */
 const PART_MS = 2_000;
 
-const STATS: Record<keyof Stats, [name: string, help: string]> = {
+type Sums = Omit<Stats, 'waitingAt'>;
+const STATS: Record<keyof Sums, [name: string, help: string]> = {
   waiting: ['postcard_messages_waiting', 'Messages that were never submitted and may be once their turn comes.'],
   inFlight: ['postcard_submissions_in_flight', 'Submissions that are claimed now.'],
   retries: ['postcard_submissions_to_retry', 'Submissions that wait for their next attempt.'],
@@ -37,9 +38,15 @@ export interface MetricsOptions {
   store: Store;
   env: Env;
   carrierCounters(): Promise<Record<string, unknown>>;
+  /** Names of the carriers that are configured now; undefined = not known here. */
+  served?(): ReadonlySet<string> | undefined;
   /** Connections to this server, and of these the event streams. */
   connections(): Promise<number>;
   listeners(): number;
+  /** Places for sends, and what was refused for want of one. */
+  door?(): Record<string, number>;
+  /** Of short links: totals since the start, and clicks that wait to be written. */
+  links?(): Record<string, number>;
   /** Whether the store takes writes, as /readyz says it. */
   ready(): Promise<boolean>;
 }
@@ -93,10 +100,31 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
   });
 
+  new Gauge({
+    name: 'postcard_links',
+    help: 'Short links: redirects, misses and clicks dropped since the start, clicks waiting to be written now.',
+    labelNames: ['figure'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [figure, value] of Object.entries(options.links?.() ?? {})) this.set({ figure }, value);
+    },
+  });
+
   const gauge = (name: string, help: string) => new Gauge({ name, help, registers });
   const stats = Object.fromEntries(
     Object.entries(STATS).map(([key, [name, help]]) => [key, gauge(name, help)]),
-  ) as Record<keyof Stats, Gauge>;
+  ) as Record<keyof Sums, Gauge>;
+  const waitingAt = new Gauge({
+    name: 'postcard_carrier_waiting',
+    help: 'What waits (messages never submitted, submissions to retry) by carrier.',
+    labelNames: ['carrier'],
+    registers,
+  });
+  const stranded = gauge(
+    'postcard_messages_without_carrier',
+    'Of these, what waits for carriers that are not configured any more.',
+  );
   const connections = gauge('postcard_http_connections', 'Open connections of customers.');
   const listeners = gauge('postcard_event_streams', 'Open event streams.');
   const ready = gauge('postcard_ready', '1 while the store takes writes.');
@@ -126,6 +154,17 @@ export function createMetrics(options: MetricsOptions): Metrics {
     registers,
   });
 
+  function showWaiting(counts: Stats['waitingAt']): void {
+    waitingAt.reset();
+    const served = options.served?.();
+    let without = 0;
+    for (const { carrier, count } of counts) {
+      waitingAt.set({ carrier }, count);
+      if (served !== undefined && !served.has(carrier)) without += count;
+    }
+    stranded.set(without);
+  }
+
   function showCarriers(counters: Record<string, unknown>): void {
     laneInFlight.reset();
     laneBlocked.reset();
@@ -140,6 +179,16 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const [figure, value] of figures(counters.webhooks)) webhooks.set({ figure }, value);
   }
 
+  new Gauge({
+    name: 'postcard_door',
+    help: 'Sends: places at the door, how many are taken, and requests refused with 429 since the start.',
+    labelNames: ['figure'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [figure, value] of Object.entries(options.door?.() ?? {})) this.set({ figure }, value);
+    },
+  });
   /** What one part has to say, or nothing when it fails or takes too long. */
   async function part<T>(ask: () => Promise<T>, show: (value: T) => void): Promise<number> {
     const late = new AbortController();
@@ -174,7 +223,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
         part(
           () => options.store.stats(),
           (value) => {
-            for (const key of Object.keys(STATS) as (keyof Stats)[]) stats[key].set(value[key]);
+            for (const key of Object.keys(STATS) as (keyof Sums)[]) stats[key].set(value[key]);
+            showWaiting(value.waitingAt);
           },
         ),
         part(options.carrierCounters, showCarriers),

@@ -4,12 +4,24 @@
  */
 import { z } from 'zod';
 import {
+  addedAnswer,
   apiErrorAnswer,
   bulkAnswer,
   bulkStatusAnswer,
   bulksAnswer,
+  deletedAnswer,
+  deliveriesAnswer,
+  endpointAnswer,
+  endpointsAnswer,
+  inboxAnswer,
   logsAnswer,
+  olderAnswer,
   olderErrorAnswer,
+  olderSendAnswer,
+  optOutsAnswer,
+  rearmAnswer,
+  removedAnswer,
+  replayAnswer,
   reportsAnswer,
   sendAnswer,
   storyAnswer,
@@ -17,8 +29,11 @@ import {
   uploadErrorAnswer,
 } from './answers.ts';
 import { bulkBody, bulkQuery, bulkStatusBody, bulksQuery } from './bulks.ts';
-import { logsQuery, reportsQuery } from './queries.ts';
+import { clicksAnswer, clicksQuery } from './clicks.ts';
+import { inboxQuery, optOutQuery, optOutsBody, optOutsQuery } from './inbox.ts';
+import { eventsQuery, logsQuery, reportsQuery, word } from './queries.ts';
 import { type SendSettings, sendSchema } from './schema.ts';
+import { deliveriesQuery, endpointBody, endpointQuery, rearmBody, replayBody } from './webhooks.ts';
 
 const json = (schema: z.ZodType, description: string) => ({
   description,
@@ -43,7 +58,12 @@ function errors(schema: z.ZodType, ...statuses: number[]) {
   return Object.fromEntries(statuses.map((status) => [status, json(schema, WORDS[status] as string)]));
 }
 
-const SECURITY = [{ APIKeyHeader: [] }];
+const SECURITY: Record<string, string[]>[] = [
+  { APIKeyHeader: [] },
+  { Basic: [] },
+  { IBSSOTokenHeader: [] },
+  { OAuth2: [] },
+];
 const plain = (description: string, ...types: string[]) => ({
   description,
   content: Object.fromEntries(types.map((type) => [type, { schema: z.string() }])),
@@ -141,12 +161,168 @@ export function operations(settings: SendSettings) {
         ...errors(apiErrorAnswer, 400, 401, 404, 409, 413, 415, 500, 503),
       },
     },
+    advanced: {
+      operationId: 'send-mms-message',
+      summary: 'Send MMS message',
+      description: 'Deprecated: POST /mms/2/messages takes its place. Body and answer as the first version had them.',
+      deprecated: true,
+      tags: ['Send'],
+      security: SECURITY,
+      body: z.looseObject({ bulkId: z.string().optional(), messages: z.array(z.looseObject({})) }),
+      response: {
+        200: json(olderSendAnswer, 'Accepted.'),
+        ...errors(olderErrorAnswer, 400, 401, 403, 413, 415, 429, 500, 503),
+      },
+    },
+    olderReports: {
+      operationId: 'deprecated-get-outbound-mms-message-delivery-reports',
+      summary: 'Get outbound MMS message delivery reports',
+      description:
+        'Deprecated: GET /mms/2/reports takes its place. Each report is given once, by whichever of the two.',
+      deprecated: true,
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      querystring: reportsQuery,
+      response: { 200: json(olderAnswer, 'Newest first.'), ...errors(olderErrorAnswer, 400, 401, 403, 500, 503) },
+    },
+    olderLogs: {
+      operationId: 'deprecated-get-outbound-mms-message-logs',
+      summary: 'Get outbound MMS message logs',
+      description: 'Deprecated: GET /mms/2/logs takes its place.',
+      deprecated: true,
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      querystring: logsQuery
+        .omit({ sender: true, destination: true })
+        .extend({ from: word.optional(), to: word.optional() }),
+      response: { 200: json(olderAnswer, 'Newest first.'), ...errors(olderErrorAnswer, 400, 401, 403, 429, 500, 503) },
+    },
+    clicks: {
+      operationId: 'get-mms-clicks',
+      summary: 'How often short links were opened',
+      tags: ['Reports and logs'],
+      security: SECURITY,
+      querystring: clicksQuery,
+      response: { 200: json(clicksAnswer, 'Found.'), ...errors(apiErrorAnswer, 400, 401, 403, 404, 500, 503) },
+    },
+    inbox: {
+      operationId: 'get-inbound-mms-messages',
+      summary: 'Get inbound MMS messages',
+      description: 'Messages from handsets that no webhook is due for. Each is given once, oldest first.',
+      tags: ['Inbound'],
+      security: SECURITY,
+      querystring: inboxQuery,
+      response: { 200: json(inboxAnswer, 'Oldest first.'), ...errors(olderErrorAnswer, 400, 401, 403, 500, 503) },
+    },
+    part: {
+      operationId: 'get-inbound-mms-content',
+      summary: 'One part of an inbound message, by the URL that told of it',
+      tags: ['Inbound'],
+      params: z.object({ token: z.string() }),
+      response: {
+        200: plain('Its bytes, under its own content type.', 'application/octet-stream'),
+        ...errors(olderErrorAnswer, 404, 500, 503),
+      },
+    },
+    optOuts: {
+      operationId: 'get-mms-opt-outs',
+      summary: 'Who wants nothing from which sender',
+      tags: ['Inbound'],
+      security: SECURITY,
+      querystring: optOutsQuery,
+      response: { 200: json(optOutsAnswer, 'By destination.'), ...errors(olderErrorAnswer, 400, 401, 500, 503) },
+    },
+    addOptOuts: {
+      operationId: 'add-mms-opt-outs',
+      summary: 'Add opt-outs: messages to them are REJECTED',
+      tags: ['Inbound'],
+      security: SECURITY,
+      body: optOutsBody,
+      response: {
+        200: json(addedAnswer, 'How many are new.'),
+        ...errors(olderErrorAnswer, 400, 401, 413, 415, 500, 503),
+      },
+    },
+    deleteOptOut: {
+      operationId: 'delete-mms-opt-out',
+      summary: 'Lift an opt-out',
+      tags: ['Inbound'],
+      security: SECURITY,
+      querystring: optOutQuery,
+      response: { 200: json(removedAnswer, 'Lifted.'), ...errors(olderErrorAnswer, 400, 401, 404, 500, 503) },
+    },
+    deliveries: {
+      operationId: 'get-webhook-deliveries',
+      summary: 'Webhooks with their attempts, newest first',
+      tags: ['Webhooks'],
+      security: SECURITY,
+      querystring: deliveriesQuery,
+      response: { 200: json(deliveriesAnswer, 'Found.'), ...errors(apiErrorAnswer, 400, 401, 500, 503) },
+    },
+    replayOne: {
+      operationId: 'replay-webhook',
+      summary: 'Make one webhook again: the same bytes and id',
+      tags: ['Webhooks'],
+      security: SECURITY,
+      params: z.object({ id: z.string() }),
+      response: { 200: json(replayAnswer, 'It is due.'), ...errors(apiErrorAnswer, 401, 404, 500, 503) },
+    },
+    replay: {
+      operationId: 'replay-webhooks',
+      summary: 'Make the webhooks of a time, or all of an endpoint, again',
+      description: 'In bounded steps: where the answer has a cursor, more is left; repeat the request with it.',
+      tags: ['Webhooks'],
+      security: SECURITY,
+      body: replayBody,
+      response: {
+        200: json(replayAnswer, 'How many are due.'),
+        ...errors(apiErrorAnswer, 400, 401, 413, 415, 500, 503),
+      },
+    },
+    rearm: {
+      operationId: 'rearm-pulled',
+      summary: 'Give again what was pulled by a request whose answer was lost',
+      tags: ['Webhooks'],
+      security: SECURITY,
+      body: rearmBody,
+      response: {
+        200: json(rearmAnswer, 'How many can be pulled.'),
+        ...errors(apiErrorAnswer, 400, 401, 413, 415, 500, 503),
+      },
+    },
+    endpoints: {
+      operationId: 'get-webhook-endpoints',
+      summary: "The account's endpoints",
+      tags: ['Webhooks'],
+      security: SECURITY,
+      response: { 200: json(endpointsAnswer, 'By kind and URL.'), ...errors(apiErrorAnswer, 401, 500, 503) },
+    },
+    putEndpoint: {
+      operationId: 'put-webhook-endpoint',
+      summary: 'Set an endpoint: default, form, headers, secret',
+      tags: ['Webhooks'],
+      security: SECURITY,
+      body: endpointBody(() => null),
+      response: {
+        200: json(endpointAnswer, 'Set. A secret that was made is shown here and never again.'),
+        ...errors(apiErrorAnswer, 400, 401, 409, 413, 415, 500, 503),
+      },
+    },
+    deleteEndpoint: {
+      operationId: 'delete-webhook-endpoint',
+      summary: "Forget an endpoint's settings",
+      tags: ['Webhooks'],
+      security: SECURITY,
+      querystring: endpointQuery,
+      response: { 200: json(deletedAnswer, 'Forgotten.'), ...errors(apiErrorAnswer, 400, 401, 404, 500, 503) },
+    },
     events: {
       operationId: 'follow-mms-events',
       summary: 'Follow status changes as server-sent events',
       description: 'Each event carries a delivery report. Resumes after the event that Last-Event-ID names.',
       tags: ['Reports and logs'],
       security: SECURITY,
+      querystring: eventsQuery,
       headers: z.object({ 'Last-Event-ID': z.string().optional() }),
       response: {
         200: plain('A stream that does not end.', 'text/event-stream'),

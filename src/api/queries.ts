@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { STATUS_GROUPS, type StatusGroup } from '../domain/codes.ts';
 import type { Ids } from '../domain/ids.ts';
 import { parseInstant } from '../domain/schedule.ts';
+import { parseSearch, SEARCH_MAX, SEARCH_WORDS, type Search } from '../domain/search.ts';
 import { type Found, inDocumentOrder, isObject, translate, type Violation, words } from './violations.ts';
 
 /** How many rows an answer holds: default and maximum. */
@@ -71,6 +72,17 @@ const flag = z
   })
   .meta({ type: 'boolean' });
 
+const search = z.string().meta({
+  maxLength: SEARCH_MAX,
+  example: 'status:undeliverable campaign:"spring sale" after:2h',
+  description:
+    `Ours. Words ${SEARCH_WORDS}, all of which must hold; values with blanks in double quotes. A status is a group, an id or a ` +
+    'name; an instant is a date, a date-time or an age (90s, 15m, 2h, 3d) and is compared with sentAt.',
+});
+
+/** GET /mms/2/events. */
+export const eventsQuery = z.object({ search: search.optional() });
+
 /** GET /mms/2/reports. */
 export const reportsQuery = z.object({
   bulkId: list.optional(),
@@ -98,6 +110,7 @@ export const logsQuery = z.object({
   campaignReferenceId: list.optional(),
   useCursor: flag.optional(),
   cursor: word.optional(),
+  search: search.optional(),
 });
 
 /** Both queries as one: what only logs have is absent in reports. */
@@ -116,6 +129,8 @@ export interface Query {
   applicationId?: string;
   campaignReferenceId?: string[];
   useCursor?: boolean;
+  /** One status, where a search names one rather than a group. */
+  status?: number;
   /** Place after which to go on, read from `cursor`. */
   before?: number;
 }
@@ -142,19 +157,67 @@ export function readParameters<Values>(
   return { ok: false, violations: inDocumentOrder(found, given) };
 }
 
-/** Reads the query of reports or logs. */
+/** What a search word says too, as a parameter of its own. */
+const BESIDE = [
+  ['to', 'destination'],
+  ['from', 'sender'],
+  ['status', 'generalStatus'],
+  ['bulk', 'bulkId'],
+  ['campaign', 'campaignReferenceId'],
+  ['before', 'sentUntil'],
+  ['after', 'sentSince'],
+] as const satisfies readonly (readonly [keyof Search, keyof Query])[];
+
+/** Reads a search; null = none was given. `now`: epoch ms. */
+export function readSearch(
+  text: string | undefined,
+  now: number,
+): { ok: true; search: Search | null } | { ok: false; violations: Violation[] } {
+  if (text === undefined) return { ok: true, search: null };
+  const read = parseSearch(text, now);
+  return read.ok ? read : { ok: false, violations: [{ property: 'search', violation: read.wrong }] };
+}
+
+/** What a search says, as the parameters that say it. */
+function asQuery({ to, from, status, bulk, campaign, before, after }: Search): Partial<Query> {
+  const query: Partial<Query> = {};
+  if (to !== undefined) query.destination = to;
+  if (from !== undefined) query.sender = from;
+  if (status !== undefined)
+    Object.assign(query, 'group' in status ? { generalStatus: status.group } : { status: status.id });
+  if (bulk !== undefined) query.bulkId = [bulk];
+  if (campaign !== undefined) query.campaignReferenceId = [campaign];
+  if (before !== undefined) query.sentUntil = before - 1;
+  if (after !== undefined) query.sentSince = after;
+  return query;
+}
+
+/** Reads the query of reports or logs. `now`: epoch ms. */
 export function readQuery(
   schema: typeof reportsQuery | typeof logsQuery,
   raw: unknown,
   ids: Ids,
+  now: number,
 ): { ok: true; query: Query } | { ok: false; violations: Violation[] } {
   const read = readParameters(schema as z.ZodType<z.infer<typeof logsQuery>>, raw);
   if (!read.ok) return read;
-  const { cursor, ...rest } = read.values;
+  const { cursor, search: text, ...rest } = read.values;
   const before = cursor === undefined ? undefined : ids.parse('message', cursor);
   if (before === null) return { ok: false, violations: [{ property: 'cursor', violation: 'is not a valid cursor' }] };
+  const searched = readSearch(text, now);
+  if (!searched.ok) return searched;
+  const search = searched.search ?? {};
+  const twice = BESIDE.find(([name, parameter]) => search[name] !== undefined && rest[parameter] !== undefined);
+  if (twice !== undefined) {
+    return { ok: false, violations: [{ property: 'search', violation: `says ${twice[0]}: beside ${twice[1]}` }] };
+  }
   return {
     ok: true,
-    query: { ...rest, limit: rest.limit ?? LIMIT_DEFAULT, ...(before === undefined ? {} : { before }) },
+    query: {
+      ...rest,
+      ...asQuery(search),
+      limit: rest.limit ?? LIMIT_DEFAULT,
+      ...(before === undefined ? {} : { before }),
+    },
   };
 }

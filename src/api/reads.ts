@@ -9,10 +9,21 @@
  * Fails: rejects with StoreUnavailable or a bug; a query that makes no sense is an Answer.
  */
 import { parseDestination } from '../domain/address.ts';
-import { type ErrorView, errorView, statusView } from '../domain/codes.ts';
+import { errorView } from '../domain/codes.ts';
 import type { Ids } from '../domain/ids.ts';
-import type { Content, Spec } from '../domain/message.ts';
-import { bulkIdOf, deliveryReport, messageIdOf, NO_PRICE, platformOf, shownStatus } from '../domain/report.ts';
+import type { Spec } from '../domain/message.ts';
+import type { Networks } from '../domain/networks.ts';
+import {
+  bulkIdOf,
+  type DeliveryReport,
+  deliveryReport,
+  messageCountOf,
+  messageIdOf,
+  platformOf,
+  priceView,
+  shownStatus,
+} from '../domain/report.ts';
+import type { Routing } from '../domain/routing.ts';
 import { formatInstant } from '../domain/schedule.ts';
 import type { Env } from '../env.ts';
 import {
@@ -22,10 +33,10 @@ import {
   type SpecRow,
   type Store,
   StoreUnavailable,
-  type Story,
 } from '../store/contract.ts';
 import { type Answer, apiError, JSON_HEADERS } from './errors.ts';
 import { logsQuery, printCursor, type Query, readQuery, reportsQuery } from './queries.ts';
+import { contentOf, type StoryContext, storyOf } from './story.ts';
 
 /** Rows asked of the store at a time: bounds what it holds in memory where contents are large. */
 const STEP = 100;
@@ -44,8 +55,16 @@ export interface Reads {
 }
 
 /** `logsHours`: how far back logs reach without a filter. */
-export function createReads(options: { store: Store; env: Env; ids: Ids; logsHours: number }): Reads {
-  const { store, env, ids } = options;
+export function createReads(options: {
+  store: Store;
+  env: Env;
+  ids: Ids;
+  logsHours: number;
+  routing?: Routing;
+  /** The operator's number table, where there is one. */
+  networks?: Networks;
+}): Reads {
+  const { store, env, ids, networks } = options;
 
   function filterOf(account: number, query: Query): MessageFilter {
     const filter: MessageFilter = { account, limit: STEP };
@@ -63,7 +82,7 @@ export function createReads(options: { store: Store; env: Env; ids: Ids; logsHou
   }
 
   async function reports(account: number, raw: unknown): Promise<Answer> {
-    const read = readQuery(reportsQuery, raw, ids);
+    const read = readQuery(reportsQuery, raw, ids, env.clock.now());
     if (!read.ok) return apiError('E400', { violations: read.violations });
     const filter = filterOf(account, read.query);
     const results = new Results();
@@ -73,7 +92,7 @@ export function createReads(options: { store: Store; env: Env; ids: Ids; logsHou
         filter.limit = Math.min(left, STEP);
         const { rows, specs } = await store.takeReports(filter);
         const bodies = new Bodies(specs);
-        for (const row of rows) results.add(reportOf(row, bodies, ids));
+        for (const row of rows) results.add(reportOf(row, bodies, ids, networks));
         left -= rows.length;
         if (rows.length < filter.limit) break;
       }
@@ -86,26 +105,30 @@ export function createReads(options: { store: Store; env: Env; ids: Ids; logsHou
   }
 
   async function logs(account: number, raw: unknown): Promise<Answer> {
-    const read = readQuery(logsQuery, raw, ids);
+    const read = readQuery(logsQuery, raw, ids, env.clock.now());
     if (!read.ok) return apiError('E400', { violations: read.violations });
     const { query } = read;
     const results = new Results();
     const filter = filterOf(account, query);
     const oldest = env.clock.now() - options.logsHours * 3_600_000;
     filter.since = Math.max(query.sentSince ?? oldest, oldest);
-    // Nobody has told us a destination's network yet, so no message is in the one that is asked for.
-    let next: number | null = query.mcc === undefined && query.mnc === undefined ? (filter.before ?? FIRST) : null;
+    let next: number | null = filter.before ?? FIRST;
+    // The store knows no networks, nor single statuses: of what it gives, few may be wanted.
+    const narrowed = query.mcc !== undefined || query.mnc !== undefined || query.status !== undefined;
     let left = query.limit;
     for (let step = 0; next !== null && left > 0 && !results.full && step < LOG_STEPS; step++) {
-      filter.limit = Math.min(left, STEP);
+      filter.limit = narrowed ? STEP : Math.min(left, STEP);
       const page = await store.logs(filter);
       const bodies = new Bodies(page.specs);
       next = page.next;
       for (const row of page.rows) {
-        if (results.full) break;
-        results.add(logOf(row, bodies, ids));
+        if (results.full || left === 0) break;
+        const network = networks?.of(row.to) ?? null;
+        if (!isIn(network, query)) continue;
+        if (query.status !== undefined && shownStatus(row).id !== query.status) continue;
+        results.add(logOf(row, bodies, ids, network));
         left--;
-        if (results.full) next = row.no;
+        if (results.full || (narrowed && left === 0)) next = row.no;
       }
       if (next !== null) filter.before = next;
     }
@@ -118,12 +141,17 @@ export function createReads(options: { store: Store; env: Env; ids: Ids; logsHou
     return { status: 200, headers: JSON_HEADERS, body: `{"results":[${results.text}]${cursor}}` };
   }
 
+  function context(): StoryContext {
+    const served = options.routing?.names;
+    return { ids, now: env.clock.now(), ...(served ? { served } : {}), ...(networks ? { networks } : {}) };
+  }
+
   async function story(account: number, messageId: string): Promise<Answer> {
     const no = ids.parse('message', messageId);
     const found =
       (no === null ? null : await store.story(account, { no })) ?? (await store.story(account, { key: messageId }));
     if (!found) return apiError('E404');
-    return { status: 200, headers: JSON_HEADERS, body: JSON.stringify(storyOf(found, ids)) };
+    return { status: 200, headers: JSON_HEADERS, body: JSON.stringify(storyOf(found, context())) };
   }
 
   return { reports, logs, story };
@@ -167,22 +195,36 @@ class Bodies {
 }
 
 /** The events of one page of the feed as delivery reports. */
-export function reportsOf(rows: readonly EventRow[], specs: readonly SpecRow[], ids: Ids): object[] {
+export function reportsOf(
+  rows: readonly EventRow[],
+  specs: readonly SpecRow[],
+  ids: Ids,
+  networks?: Networks,
+): DeliveryReport[] {
   const bodies = new Bodies(specs);
-  return rows.map((row) => reportOf(row, bodies, ids));
+  return rows.map((row) => reportOf(row, bodies, ids, networks));
 }
 
-function reportOf(row: EventRow, bodies: Bodies, ids: Ids): object {
+/** Whether a destination's network is the one that is asked for; one that is not known is in none. */
+function isIn(network: string | null, { mcc, mnc }: Query): boolean {
+  if (mcc === undefined && mnc === undefined) return true;
+  if (network === null) return false;
+  // The MCC has three digits, the MNC two or three.
+  return (mcc === undefined || network.slice(0, 3) === mcc) && (mnc === undefined || network.slice(3) === mnc);
+}
+
+function reportOf(row: EventRow, bodies: Bodies, ids: Ids, networks: Networks | undefined): DeliveryReport {
   const { row: specRow, spec } = bodies.of(row.spec);
-  return deliveryReport(row, spec, specRow, ids);
+  return deliveryReport(row, spec, specRow, ids, networks);
 }
 
-function logOf(row: MessageRow, bodies: Bodies, ids: Ids): object {
+function logOf(row: MessageRow, bodies: Bodies, ids: Ids, network: string | null): object {
   const { row: specRow, spec } = bodies.of(row.spec);
   const sentAt = row.sentAt ?? row.acceptedAt;
   return {
     // Members that are undefined do not appear.
     title: spec.content.title,
+    mccMnc: network ?? undefined,
     sender: specRow.sender,
     destination: row.to,
     bulkId: bulkIdOf(row, ids),
@@ -190,70 +232,15 @@ function logOf(row: MessageRow, bodies: Bodies, ids: Ids): object {
     sentAt: formatInstant(sentAt),
     // Always there, as in a report: of an open message, the last instant that is known.
     doneAt: formatInstant(row.doneAt ?? sentAt),
-    messageCount: 1,
-    price: NO_PRICE,
+    messageCount: messageCountOf(row, spec),
+    price: priceView(row, spec),
     status: shownStatus(row),
     error: errorView(row.error),
     platform: platformOf(spec),
     content: contentOf(spec),
     campaignReferenceId: spec.options?.campaignReferenceId,
+    channel: row.leg === 1 ? 'SMS' : undefined,
   };
-}
-
-function contentOf(spec: Spec): Content {
-  const { title, messageSegments } = spec.content;
-  return title === undefined ? { messageSegments } : { title, messageSegments };
-}
-
-function storyOf(story: Story, ids: Ids): object {
-  const { message, waiting } = story;
-  return {
-    messageId: messageIdOf(message, ids),
-    bulkId: bulkIdOf(message, ids),
-    to: message.to,
-    sender: story.spec.sender,
-    acceptedAt: formatInstant(message.acceptedAt),
-    sentAt: instantOf(message.sentAt),
-    doneAt: instantOf(message.doneAt),
-    status: shownStatus(message),
-    error: errorView(message.error),
-    waiting: waiting === null ? null : { until: instantOf(waiting.until), why: waiting.why },
-    validUntil: instantOf(story.validUntil),
-    content: contentOf(JSON.parse(story.spec.body) as Spec),
-    attempts: story.attempts.map((attempt) => ({
-      attempt: attempt.n,
-      at: formatInstant(attempt.at),
-      tookMs: attempt.tookMs,
-      carrier: attempt.carrier,
-      outcome: attempt.outcome,
-      error: errorOf(attempt.error),
-      words: attempt.words,
-      carrierMessageId: attempt.carrierMessageId,
-      transactionId: attempt.transactionId,
-    })),
-    events: story.events.map((event) => ({
-      at: formatInstant(event.at),
-      status: statusView(event.status),
-      error: errorOf(event.error),
-      words: event.words,
-    })),
-    webhooks: story.webhooks.map((webhook) => ({
-      at: formatInstant(webhook.at),
-      retry: webhook.retry,
-      url: webhook.url,
-      httpStatus: webhook.status,
-      tookMs: webhook.tookMs,
-      excerpt: webhook.excerpt,
-    })),
-  };
-}
-
-function instantOf(at: number | null): string | null {
-  return at === null ? null : formatInstant(at);
-}
-
-function errorOf(id: number): ErrorView | null {
-  return id === 0 ? null : errorView(id);
 }
 
 function numbersOf(kind: 'bulk' | 'message', list: readonly string[], ids: Ids): number[] {

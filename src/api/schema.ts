@@ -11,8 +11,10 @@
  * Fails: never; violations are values.
  */
 import { z } from 'zod';
+import { checkSmil } from '../domain/content.ts';
 import type { SendRequest } from '../domain/message.ts';
 import { parseInstant, SCHEDULE_MAX_MS } from '../domain/schedule.ts';
+import { SMIL_MAX } from '../domain/smil.ts';
 import { type Found, inDocumentOrder, isObject, translate, type Violation, words } from './violations.ts';
 
 export interface SendLimits {
@@ -223,7 +225,11 @@ export function sendSchema(settings: SendSettings, clock: Now) {
         .object({
           type: z.literal('SMIL'),
           contentId,
-          smil: text({ blank: false }),
+          smil: text({
+            max: SMIL_MAX,
+            blank: false,
+            description: 'The presentation. Each src names another segment by contentId, file name or URL.',
+          }),
           contentType: text({ blank: false, example: 'application/smil' }),
         })
         .meta({ id: 'SmilSegment' }),
@@ -239,9 +245,11 @@ export function sendSchema(settings: SendSettings, clock: Now) {
       messageSegments: z.array(segment).min(1).max(limits.segments),
     })
     .check(({ value, issues }) => {
-      if (value.messageSegments.length < 3) return; // two twins and a SMIL
-      for (const index of smilTwins(value.messageSegments)) {
-        issues.push(complain(['messageSegments', index, 'contentId'], words.smilTwin, undefined));
+      const smil = value.messageSegments.find((one) => one.type === 'SMIL')?.smil;
+      // What is no text at all has its own violation.
+      if (smil === undefined || smil.trim() === '' || smil.includes('\0') || !smil.isWellFormed()) return;
+      for (const { segment, member, words } of checkSmil(value.messageSegments).faults) {
+        issues.push(complain(['messageSegments', segment, member], words, undefined));
       }
     })
     .meta({ id: 'Content' });
@@ -294,25 +302,6 @@ export function sendSchema(settings: SendSettings, clock: Now) {
   return z
     .object({ messages: z.array(message).min(1).max(limits.messages), options: requestOptions.optional() })
     .meta({ id: 'SendRequest' });
-}
-
-const SMIL_SRC = /\bsrc\s*=\s*(?:"([^"]*)"|'([^']*)')/g;
-
-/** Indexes of segments whose contentId stood before, where a SMIL segment refers to that id. */
-function smilTwins(segments: readonly { type: string; contentId?: string; smil?: string }[]): number[] {
-  const seen = new Set<string>();
-  const twins: number[] = [];
-  segments.forEach((segment, index) => {
-    if (segment.contentId === undefined || segment.contentId === '') return;
-    if (seen.has(segment.contentId)) twins.push(index);
-    seen.add(segment.contentId);
-  });
-  if (twins.length === 0) return twins;
-  const referred = new Set<string>();
-  for (const { smil } of segments) {
-    for (const match of smil?.matchAll(SMIL_SRC) ?? []) referred.add((match[1] ?? match[2] ?? '').replace(/^cid:/, ''));
-  }
-  return twins.filter((index) => referred.has(segments[index]?.contentId ?? ''));
 }
 
 // --- Validation ------------------------------------------------------------------------------------------------------

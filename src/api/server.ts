@@ -11,6 +11,7 @@
  */
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { parse as parseQuery } from 'node:querystring';
 import type { Duplex } from 'node:stream';
@@ -18,19 +19,35 @@ import swagger from '@fastify/swagger';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import type { Ids } from '../domain/ids.ts';
+import { createPartTokens, createPartUrls, PART_PATH } from '../domain/inbound.ts';
+import { LINK_PATH } from '../domain/links.ts';
+import { createNetworks } from '../domain/networks.ts';
 import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
 import { type Store, StoreUnavailable } from '../store/contract.ts';
-import { createAuth } from './auth.ts';
+import { ADMIN, createAdmin } from './admin.ts';
+import { type Caller, createAuth, type PasswordWork } from './auth.ts';
 import { createBulks } from './bulks.ts';
+import { CLICKS, createClicks } from './clicks.ts';
 import { createContent } from './content.ts';
-import { type Answer, apiError, errorFor, JSON_HEADERS, unauthorized, unavailable } from './errors.ts';
+import { type Answer, apiError, errorFor, JSON_HEADERS, unavailable } from './errors.ts';
 import { createFeed } from './feed.ts';
-import { type Body, createExchange } from './http.ts';
+import { createGate } from './gate.ts';
+import { type Body, createExchange, NO_ANSWER, parserWords, unclearHead } from './http.ts';
+import { createInbox, INBOX, OPT_OUTS } from './inbox.ts';
+import type { Asker } from './intake.ts';
+import { createLimits } from './limits.ts';
+import { createLinks, type Geo } from './links.ts';
 import { createSend, type Intake } from './messages.ts';
 import { createMetrics } from './metrics.ts';
 import { operations, tidy } from './openapi.ts';
+import { operatorOperations, SECURITY_SCHEMES } from './openapi-admin.ts';
+import { allowOf, BULK_STATUS, BULKS, CONTENT, PROBES, pathOf, replayedId, SEND, STORY } from './paths.ts';
 import { createReads } from './reads.ts';
+import { createReady } from './ready.ts';
+import { createSessions } from './sessions.ts';
+import { ADVANCED, createV1, OLDER_LOGS, OLDER_REPORTS } from './v1.ts';
+import { createWebhookDesk, DELIVERIES, ENDPOINTS, REARM, REPLAY } from './webhooks.ts';
 
 // Against clients that are slow, many or broken. Node's parser is strict and stays so (a second Content-Length, both
 // Content-Length and Transfer-Encoding, bad chunks: 400), since whoever stands in front may read them otherwise.
@@ -52,11 +69,9 @@ const CLOSE_MS = 10_000;
 /** How long a connection that was told 400 may take to read it. */
 const LINGER_MS = 1_000;
 
+const DAY_MS = 86_400_000;
 /** Seconds after which a client should come back while the store takes no writes. */
 const RETRY_AFTER_S = 5;
-/** The store's answer to "can you write?" counts for this long, so that probes cost no more than one write a second. */
-const READY_MS = 1_000;
-const READY_TIMEOUT_MS = 2_000;
 
 export interface ApiOptions {
   store: Store;
@@ -71,50 +86,35 @@ export interface ApiOptions {
     maxUploadBytes: number;
     uploadValidityMinutes: number;
     publicUrl: string;
+    linkDays: number;
+    networks: Readonly<Record<string, string>>;
+    adminKey: string | null;
+    adminAllow: readonly string[];
+    trustedProxies: readonly string[];
+    maxWaiting: number;
   };
+  /** Our certificate and its key (PEM): https only. Absent = plain HTTP. */
+  tls?: { cert: string; key: string };
   ids: Ids;
   routing: Routing;
+  /** Less only in tests. */
+  passwordWork?: PasswordWork;
   /** False = only the probes and metrics: this process has other work. */
   customers?: boolean;
   carrierCounters(): Promise<Record<string, unknown>>;
   /** What is wrong with a URL that we shall call (words of a violation), null = nothing. */
   checkCallout(url: string): string | null;
+  /** Where clicks come from, by the operator's database; absent = there is none. */
+  geo?: Geo;
 }
 
 export interface Api {
   /** Resolves with the URL where it listens (port 0 = any free one). */
   listen(at: { host: string; port: number }): Promise<string>;
+  /** New connections get this certificate; nothing where there was none at the start. Throws where it is none. */
+  renew(tls: { cert: string; key: string }): void;
   /** No new connections; open answers finish, at most `CLOSE_MS`. */
   close(): Promise<void>;
-}
-
-const SEND = '/mms/2/messages';
-const CONTENT = '/mms/1/content';
-const BULKS = '/mms/2/bulks';
-const BULK_STATUS = '/mms/2/bulks/status';
-const STORY = '/mms/2/messages/';
-/** Every path and the methods that it has, as the Allow header says them. */
-const ALLOW = new Map([
-  [SEND, 'POST'],
-  [CONTENT, 'POST'],
-  ['/mms/2/reports', 'GET'],
-  [BULKS, 'GET, PUT'],
-  [BULK_STATUS, 'GET, PUT'],
-  ['/mms/2/logs', 'GET'],
-  ['/mms/2/events', 'GET'],
-  ['/livez', 'GET, HEAD'],
-  ['/readyz', 'GET, HEAD'],
-  ['/metrics', 'GET, HEAD'],
-  ['/openapi.json', 'GET, HEAD'],
-]);
-
-/** What every process has, whatever its roles. */
-const PROBES = new Set(['/livez', '/readyz', '/metrics']);
-
-function allowOf(path: string): string | undefined {
-  const allow = ALLOW.get(path);
-  if (allow !== undefined) return allow;
-  return path.length > STORY.length && path.startsWith(STORY) && !path.includes('/', STORY.length) ? 'GET' : undefined;
 }
 
 const NO_HOST = apiError('E400', {
@@ -131,22 +131,32 @@ const BAD_URL = apiError('E400', { violations: [{ property: '', violation: 'URL 
 export async function createApi(options: ApiOptions): Promise<Api> {
   const { store, env, config, ids, routing, checkCallout, customers = true } = options;
   const { clock, log } = env;
-  const auth = await createAuth(store, env);
+  const auth = await createAuth(store, env, options.passwordWork);
+  const allowances = createLimits({ store, clock });
+  const { trustedProxies, maxWaiting, adminKey, adminAllow } = config;
+  const gate = createGate({ auth, limits: allowances, store, clock, trustedProxies, maxWaiting });
+  const { addressOf } = gate;
+  const admin = createAdmin({ store, env, auth, adminKey, adminAllow, addressOf, checkCallout });
+  const tokenIntake = createSessions(auth, addressOf);
   const ready = createReady(store, env);
-  const feed = createFeed({ store, env, ids });
-  const reads = createReads({ store, env, ids, logsHours: config.logsHours });
+  const networks = createNetworks(config.networks);
+  const feed = createFeed({ store, env, ids, networks });
+  const reads = createReads({ store, env, ids, logsHours: config.logsHours, routing: options.routing, networks });
   const metrics = createMetrics({
     store,
     env,
     carrierCounters: options.carrierCounters,
+    served: () => routing.names,
+    links: () => ({ ...links.counters() }),
     connections: () =>
       new Promise((resolve, reject) => {
         server.getConnections((error, count) => (error ? reject(error) : resolve(count)));
       }),
     listeners: () => feed.listeners(),
+    door: () => gate.figures(),
     ready,
   });
-  const exchange = createExchange(clock, (status) => metrics.answered(status));
+  const exchange = createExchange(clock, (status) => metrics.answered(status), undefined, options.tls !== undefined);
   const settings = {
     limits: { messages: config.maxMessages, destinations: config.maxDestinations, segments: config.maxSegments },
     checkCallout,
@@ -158,7 +168,10 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     env,
     ids,
     routing,
-    auth,
+    policy: auth.policy,
+    judge: allowances.judge,
+    domain: auth.domain,
+    linkKeepMs: config.linkDays * DAY_MS,
     onAccept: (...counts) => metrics.accepted(...counts),
   });
   const content = createContent({
@@ -166,15 +179,31 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     validityMinutes: config.uploadValidityMinutes,
     store,
     env,
-    auth,
   });
-  const bulks = createBulks({ store, env, ids, auth });
+  const v1 = createV1({ send, reads, store, maxUploadBytes: config.maxUploadBytes });
+  const bulks = createBulks({ store, env, ids });
+  const webhooks = createWebhookDesk({ store, env, ids, checkCallout });
+  const { idKey } = await store.identity();
+  const tokens = createPartTokens(idKey);
+  const inbox = createInbox({ store, env, ids, tokens, urls: createPartUrls(config.publicUrl, idKey) });
+  const links = createLinks({
+    store,
+    env,
+    ids,
+    idKey,
+    exchange,
+    addressOf,
+    ...(options.geo ? { geo: options.geo } : {}),
+  });
+  const clicks = createClicks({ store, ids });
   let closing = false;
 
   /** What a thrown error is to the client. */
   function failed(path: string, error: unknown): Answer {
     if (error instanceof StoreUnavailable) {
       log.warn({ path, reason: error.message }, 'store unavailable');
+      // A 503 would say that nothing was done.
+      if (error.unknown) return NO_ANSWER;
       return unavailable(path, RETRY_AFTER_S);
     }
     log.error({ err: error, path }, 'request failed: a bug');
@@ -183,54 +212,68 @@ export async function createApi(options: ApiOptions): Promise<Api> {
 
   // --- POSTs with a body ---------------------------------------------------------------------------------------------
 
+  /** Through the gate first: what is refused there is refused before its body is read. */
   function post<Head extends object>(
     path: string,
     intake: Intake<Head>,
     request: IncomingMessage,
     response: ServerResponse,
   ): void {
-    const head = intake.head(request.headers);
-    if ('status' in head) {
-      exchange.refuse(request, response, head as Answer);
-      return;
-    }
+    const next = (caller: Caller | Answer): void => {
+      const head = 'status' in caller ? caller : intake.head(request.headers, caller.account);
+      if ('status' in head) {
+        exchange.refuse(request, response, head as Answer);
+        return;
+      }
+      take(path, intake, request, response, async (bytes) => {
+        const place = gate.enter(path, (caller as Caller).account);
+        if (place !== null && 'status' in place) return place;
+        try {
+          return await intake.body(head as Head, bytes);
+        } finally {
+          place?.leave();
+        }
+      });
+    };
+    const passed = gate.pass(request, path);
+    if (passed instanceof Promise) {
+      passed.then(next).catch((error) => exchange.refuse(request, response, failed(path, error)));
+    } else next(passed);
+  }
+
+  /** A body of at most `limit` bytes, and what `work` answers to it. */
+  function take(
+    path: string,
+    { limit, tooLarge = errorFor(path, 'E413') }: { limit: number; tooLarge?: Answer },
+    request: IncomingMessage,
+    response: ServerResponse,
+    work: (bytes: Buffer) => Promise<Answer>,
+  ): void {
     const declared = request.headers['content-length'];
-    if (declared !== undefined && Number(declared) > intake.limit) {
-      exchange.refuse(request, response, intake.tooLarge);
+    if (declared !== undefined && Number(declared) > limit) {
+      exchange.refuse(request, response, tooLarge);
       return;
     }
     if (request.headers.expect !== undefined) response.writeContinue();
-    exchange.read(request, intake.limit, (body: Body) => {
+    exchange.read(request, limit, (body: Body) => {
       switch (body.kind) {
         case 'gone':
           return;
         case 'tooLarge':
-          exchange.refuse(request, response, intake.tooLarge);
+          exchange.refuse(request, response, tooLarge);
           return;
         case 'busy':
           exchange.refuse(request, response, unavailable(path, 1));
           return;
         case 'whole':
-          void answer(path, intake, head, body.bytes, response);
+          void work(body.bytes)
+            .catch((error: unknown) => failed(path, error))
+            .then((given) => {
+              exchange.give(response, given);
+              exchange.release(body.bytes.length);
+            });
       }
     });
-  }
-
-  async function answer<Head>(
-    path: string,
-    intake: Intake<Head>,
-    head: Head,
-    bytes: Buffer,
-    response: ServerResponse,
-  ): Promise<void> {
-    let given: Answer;
-    try {
-      given = await intake.body(head, bytes);
-    } catch (error) {
-      given = failed(path, error);
-    }
-    exchange.give(response, given);
-    exchange.release(bytes.length);
   }
 
   // --- Everything else -----------------------------------------------------------------------------------------------
@@ -241,6 +284,12 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     // An own message id has up to 200 code points, each up to 12 characters in a URL.
     routerOptions: { maxParamLength: 4096 },
     frameworkErrors: (_error, _request, reply) => hijack(reply, BAD_URL),
+  });
+  // No route behind the router reads a body: whatever a client sends with a DELETE is thrown away, and never an error.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, body, done) => {
+    body.resume();
+    done(null);
   });
   // The schemas of routes are for the document; what validates is queries.ts, in the house's words.
   app.setValidatorCompiler(() => () => true);
@@ -265,9 +314,10 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const locked =
     (make: (account: number, request: FastifyRequest) => Promise<Answer>) =>
     async (request: FastifyRequest, reply: FastifyReply) => {
-      const account = auth.account(request.headers.authorization);
-      const given = account === null ? unauthorized(pathOf(request.url)) : null;
-      await open(() => given ?? make(account as number, request))(request, reply);
+      await open(async () => {
+        const passed = await gate.pass(request.raw, pathOf(request.url));
+        return 'status' in passed ? passed : make(passed.account, request);
+      })(request, reply);
     };
 
   await app.register(swagger, {
@@ -280,16 +330,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: config.publicUrl === '' ? '/' : config.publicUrl }],
-      components: {
-        securitySchemes: {
-          APIKeyHeader: {
-            type: 'apiKey',
-            name: 'Authorization',
-            in: 'header',
-            description: 'App, a space and the key.',
-          },
-        },
-      },
+      components: { securitySchemes: SECURITY_SCHEMES },
     },
     transform: createJsonSchemaTransform({}),
     transformObject: createJsonSchemaTransformObject({}),
@@ -302,6 +343,14 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     body,
   });
 
+  /** A route of the caller's own things, without a body. */
+  const own = (
+    method: 'get' | 'delete',
+    path: string,
+    schema: object,
+    make: (account: number, request: FastifyRequest) => Promise<Answer>,
+  ): void => void app[method](path, { schema }, locked(make));
+
   app.post(SEND, { schema: described.send }, (request, reply) => {
     reply.hijack();
     post(SEND, send, request.raw, reply.raw);
@@ -310,40 +359,65 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     reply.hijack();
     post(CONTENT, content, request.raw, reply.raw);
   });
-  app.get(
-    `${STORY}:messageId`,
-    { schema: described.story },
-    locked((account, request) => reads.story(account, (request.params as { messageId: string }).messageId)),
+  own('get', `${STORY}:messageId`, described.story, (account, request) =>
+    reads.story(account, (request.params as { messageId: string }).messageId),
   );
-  app.get(
-    '/mms/2/reports',
-    { schema: described.reports },
-    locked((account, request) => reads.reports(account, request.query)),
-  );
-  app.get(
-    '/mms/2/logs',
-    { schema: described.logs },
-    locked((account, request) => reads.logs(account, request.query)),
-  );
-  app.get(
-    BULKS,
-    { schema: described.bulks },
-    locked((account, request) => bulks.get(account, request.query)),
-  );
-  app.get(
-    BULK_STATUS,
-    { schema: described.bulkStatus },
-    locked((account, request) => bulks.getStatus(account, request.query)),
-  );
+  own('get', '/mms/2/reports', described.reports, (account, request) => reads.reports(account, request.query));
+  own('get', '/mms/2/logs', described.logs, (account, request) => reads.logs(account, request.query));
+  own('get', BULKS, described.bulks, (account, request) => bulks.get(account, request.query));
+  own('get', BULK_STATUS, described.bulkStatus, (account, request) => bulks.getStatus(account, request.query));
   // For the document: `route` has answered before.
   app.put(BULKS, { schema: described.changeBulk }, (_request, reply) => hijack(reply, errorFor(BULKS, 'E500')));
   app.put(BULK_STATUS, { schema: described.changeBulkStatus }, (_request, reply) =>
     hijack(reply, errorFor(BULK_STATUS, 'E500')),
   );
-  app.get('/mms/2/events', { schema: described.events }, (request, reply) => {
-    const account = auth.account(request.headers.authorization);
-    if (account === null) {
-      hijack(reply, unauthorized('/mms/2/events'));
+  own('get', INBOX, described.inbox, (account, request) => inbox.reports(account, request.query));
+  app.get(`${PART_PATH}:token`, { schema: described.part }, async (request, reply) => {
+    reply.hijack();
+    try {
+      exchange.give(reply.raw, await inbox.part((request.params as { token: string }).token));
+    } catch (error) {
+      exchange.give(reply.raw, failed(PART_PATH, error));
+    }
+  });
+  own('get', OPT_OUTS, described.optOuts, (account, request) => inbox.optOuts(account, request.query));
+  own('delete', OPT_OUTS, described.deleteOptOut, (account, request) => inbox.deleteOptOut(account, request.query));
+  own('get', DELIVERIES, described.deliveries, (account, request) => webhooks.deliveries(account, request.query));
+  own('get', ENDPOINTS, described.endpoints, (account) => webhooks.endpoints(account));
+  own('delete', ENDPOINTS, described.deleteEndpoint, (account, request) =>
+    webhooks.deleteEndpoint(account, request.query),
+  );
+  // For the document, as above.
+  const taken = (path: string) => (_request: FastifyRequest, reply: FastifyReply) =>
+    hijack(reply, errorFor(path, 'E500'));
+  app.post(OPT_OUTS, { schema: described.addOptOuts }, taken(OPT_OUTS));
+  app.post(`${DELIVERIES}/:id/replay`, { schema: described.replayOne }, taken(DELIVERIES));
+  app.post(REPLAY, { schema: described.replay }, taken(REPLAY));
+  app.post(REARM, { schema: described.rearm }, taken(REARM));
+  app.put(ENDPOINTS, { schema: described.putEndpoint }, taken(ENDPOINTS));
+  for (const { method, url, schema } of operatorOperations()) app.route({ method, url, schema, handler: taken(url) });
+  app.post(ADVANCED, { schema: described.advanced }, (_request, reply) => hijack(reply, errorFor(ADVANCED, 'E500')));
+  const asked = [
+    [OLDER_REPORTS, described.olderReports, v1.reports],
+    [OLDER_LOGS, described.olderLogs, v1.logs],
+    [CLICKS, described.clicks, clicks],
+  ] as const;
+  for (const [path, schema, ask] of asked) {
+    app.get(
+      path,
+      { schema },
+      locked((account, request) => ask(account, request.query)),
+    );
+  }
+  app.get('/mms/2/events', { schema: described.events }, async (request, reply) => {
+    let caller: Caller | Answer;
+    try {
+      caller = await gate.pass(request.raw, '/mms/2/events');
+    } catch (error) {
+      caller = failed('/mms/2/events', error);
+    }
+    if ('status' in caller) {
+      hijack(reply, caller);
       return;
     }
     if (closing) {
@@ -351,7 +425,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       return;
     }
     const last = request.headers['last-event-id'];
-    const taken = feed.listen(account, typeof last === 'string' ? last : undefined);
+    const taken = feed.listen(caller.account, typeof last === 'string' ? last : undefined, request.query);
     if ('status' in taken) {
       hijack(reply, taken);
       return;
@@ -384,6 +458,12 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   function serve(request: IncomingMessage, response: ServerResponse): void {
     (request.socket as Tagged)[CURRENT] = response;
     try {
+      const unclear = unclearHead(request.rawHeaders);
+      if (unclear !== null) {
+        // Where its body ends is what is unclear: none of it is waited for.
+        exchange.give(response, unclear);
+        return;
+      }
       const url = request.url as string;
       if (customers && url === SEND && request.method === 'POST' && request.headers.host !== undefined) {
         post(SEND, send, request, response);
@@ -403,6 +483,14 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     // Proxies may send the absolute form (RFC 9112, 3.2.2).
     request.url = (request.url as string).replace(/^https?:\/\/[^/?#]*/i, '');
     const path = pathOf(request.url);
+    if (customers && path.startsWith(LINK_PATH)) {
+      links.serve(path, request, response);
+      return;
+    }
+    if (customers && path.startsWith(ADMIN)) {
+      administer(request, response, path);
+      return;
+    }
     const allow = customers || PROBES.has(path) ? allowOf(path) : undefined;
     if (allow === undefined) {
       exchange.refuse(request, response, errorFor(path, 'E404'));
@@ -420,30 +508,68 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       post(CONTENT, content, request, response);
       return;
     }
+    if (path === ADVANCED) {
+      post(ADVANCED, v1.send, request, response);
+      return;
+    }
+    const token = tokenIntake(request.method as string, path);
+    if (token !== null) {
+      take(path, token, request, response, (bytes) => token.body(request, bytes));
+      return;
+    }
+    const own = ownIntake(request.method as string, path);
+    if (own !== null) {
+      post(path, own, request, response);
+      return;
+    }
     if (request.method === 'PUT') {
       const query = parseQuery(request.url.slice(path.length + 1));
       const intake = path === BULKS ? bulks.put(query) : bulks.putStatus(query);
       post(path, intake, request, response);
       return;
     }
+    // Nobody there asks for it, and Fastify refuses one that is none.
+    delete request.headers['content-type'];
     app.routing(request, response);
   }
 
-  const server = createServer(
-    {
-      insecureHTTPParser: false,
-      // Our own answer to a missing Host has a body.
-      requireHostHeader: false,
-      maxHeaderSize: HEADERS_BYTES,
-      headersTimeout: HEADERS_MS,
-      requestTimeout: REQUEST_MS,
-      connectionsCheckingInterval: CHECK_MS,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      // Answers are one write: waiting to fill a packet would only delay them.
-      noDelay: true,
-    },
-    serve,
-  );
+  function administer(request: IncomingMessage, response: ServerResponse, path: string): void {
+    const refused = admin.refuse(request, path);
+    if (refused !== null) {
+      exchange.refuse(request, response, refused);
+      return;
+    }
+    const query = new URLSearchParams((request.url as string).slice(path.length + 1));
+    take(path, admin, request, response, (bytes) => admin.answer(request, path, query, bytes));
+  }
+
+  /** Small bodies of our own endpoints; null = it is none of these. */
+  function ownIntake(method: string, path: string): Intake<Asker> | null {
+    if (method === 'PUT') return path === ENDPOINTS ? webhooks.putEndpoint : null;
+    if (method !== 'POST') return null;
+    const id = replayedId(path);
+    if (id !== null) return webhooks.replayOne(id);
+    if (path === REPLAY) return webhooks.replay;
+    if (path === REARM) return webhooks.rearm;
+    return path === OPT_OUTS ? inbox.addOptOuts : null;
+  }
+
+  const limits = {
+    insecureHTTPParser: false,
+    // Our own answer to a missing Host has a body.
+    requireHostHeader: false,
+    maxHeaderSize: HEADERS_BYTES,
+    headersTimeout: HEADERS_MS,
+    requestTimeout: REQUEST_MS,
+    connectionsCheckingInterval: CHECK_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    // Answers are one write: waiting to fill a packet would only delay them.
+    noDelay: true,
+  };
+  const secured = options.tls
+    ? createTlsServer({ ...limits, ...options.tls, minVersion: 'TLSv1.2', handshakeTimeout: HEADERS_MS }, serve)
+    : null;
+  const server = secured ?? createServer(limits, serve);
   server.maxHeadersCount = HEADERS_COUNT;
   // A client that has said all it will say (`nc -N`, some proxies) still waits for its answer; by default node hangs up on
   // it, though the message was taken. Not in the types.
@@ -451,10 +577,13 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   server.maxConnections = CONNECTIONS;
   /** For `close`: node does not count a connection as idle before its first request. */
   const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
+  const track = (socket: Socket): void => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-  });
+  };
+  server.on('connection', track);
+  // Its greetings count as bytes read: one without a request is told by that.
+  server.on('secureConnection', track);
   // As 'request'; "100 Continue" is said when the headers pass.
   server.on('checkContinue', serve);
   server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
@@ -469,7 +598,14 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       socket.destroy();
       return;
     }
-    const given = apiError('E400', { violations: [{ property: '', violation: parserWords(error.code) }] });
+    const given = apiError('E400', {
+      violations: [
+        {
+          property: '',
+          violation: parserWords(error.code, { bytes: HEADERS_BYTES, headersMs: HEADERS_MS, requestMs: REQUEST_MS }),
+        },
+      ],
+    });
     if (current === undefined || (current.writableFinished && current.req.complete)) {
       hangUp(socket, given);
       return;
@@ -498,6 +634,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   }
 
   return {
+    renew: (tls) => secured?.setSecureContext({ ...tls, minVersion: 'TLSv1.2' }),
     listen: ({ host, port }) =>
       new Promise((resolve, reject) => {
         server.once('error', reject);
@@ -506,7 +643,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
           // Running out of file descriptors and the like: told, and survived.
           server.on('error', (error) => log.error({ err: error }, 'server'));
           const bound = (server.address() as AddressInfo).port;
-          resolve(`http://${host.includes(':') ? `[${host}]` : host}:${bound}`);
+          resolve(`http${secured ? 's' : ''}://${host.includes(':') ? `[${host}]` : host}:${bound}`);
         });
       }),
     async close() {
@@ -516,10 +653,14 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       if (server.listening) {
         const limit = clock.setTimeout(() => server.closeAllConnections(), CLOSE_MS);
         const closed = new Promise((resolve) => server.close(resolve));
-        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+        for (const socket of sockets) {
+          const greeted = 'encrypted' in socket && (socket as Tagged)[CURRENT] === undefined;
+          if (greeted || socket.bytesRead === 0) socket.destroy();
+        }
         await closed;
         limit.cancel();
       }
+      await links.close();
       auth.close();
       metrics.close();
       await app.close();
@@ -528,50 +669,3 @@ export async function createApi(options: ApiOptions): Promise<Api> {
 }
 
 const CURRENT = Symbol('the response being worked on');
-
-function pathOf(url: string): string {
-  const end = url.indexOf('?');
-  return end < 0 ? url : url.slice(0, end);
-}
-
-/** What node's parser found, in words that quote nothing. */
-function parserWords(code: string | undefined): string {
-  switch (code) {
-    case 'HPE_HEADER_OVERFLOW':
-      return `Request headers are larger than ${HEADERS_BYTES} bytes.`;
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return `Request did not arrive within ${REQUEST_MS / 1000} s (its headers within ${HEADERS_MS / 1000} s).`;
-    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return 'Request has chunk extensions that are too large.';
-    default:
-      return `Request is not valid HTTP/1.1${code === undefined ? '' : ` (${code})`}.`;
-  }
-}
-
-/** Whether the store takes writes: asked by writing, at most once in `READY_MS`, shared by all who ask. */
-function createReady(store: Store, env: Env): () => Promise<boolean> {
-  let asked = Number.NEGATIVE_INFINITY;
-  let latest: Promise<boolean> = Promise.resolve(false);
-  async function ask(): Promise<boolean> {
-    const answered = new AbortController();
-    try {
-      return await Promise.race([
-        store.reserve(1).then(() => true),
-        env.clock.sleep(READY_TIMEOUT_MS, answered.signal).then(() => false),
-      ]);
-    } catch (error) {
-      env.log.warn({ err: error }, 'not ready');
-      return false;
-    } finally {
-      answered.abort();
-    }
-  }
-  return () => {
-    const now = env.clock.monotonic();
-    if (now - asked >= READY_MS) {
-      asked = now;
-      latest = ask();
-    }
-    return latest;
-  };
-}

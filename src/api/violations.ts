@@ -33,7 +33,6 @@ export const words = {
   window: 'must be at least 1 hour after from',
   upload: 'refers to no uploaded content',
   nothing: 'Provide sendAt, sendingSpeedLimit or both.',
-  smilTwin: 'must be unique because SMIL refers to it',
 } as const;
 
 const SEGMENT_TYPES = ['TEXT', 'LINK', 'SMIL', 'UPLOADED_REFERENCE'] as const;

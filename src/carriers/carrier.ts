@@ -14,7 +14,8 @@ import type { Outcome, SmsSubmission, Submission } from '../domain/submission.ts
  * - `deferred`, `throttled` and `refused` claim that the peer did not take the message. So a failure is `deferred` only if
  *   the request cannot have been read (no connection, no TLS, not a byte written) or the peer itself says so. Once the
  *   request may have been read and no clear answer came, the outcome is `unknown`.
- * - `accepted` carries the peer's id exactly as the peer wrote it; reports are matched by it.
+ * - `accepted` carries the peer's id as the peer wrote it (numbers without leading zeros, where reports pad them differently);
+ *   reports are matched by it.
  * - `Failure.words` holds the peer's code and text, at most 200 characters, never content or credentials.
  * - When `signal` aborts, it ends soon with what is known by then: `deferred` before the first byte, else `unknown`.
  * - Any number may run at a time (dispatch keeps to the configured concurrency). The submission is not changed, and

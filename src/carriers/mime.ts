@@ -140,9 +140,21 @@ function printHead(part: Omit<MimePartOut, 'bytes'>): string {
   return `${head}Content-Transfer-Encoding: ${part.encoding}\r\n\r\n`;
 }
 
+/**
+ * Media in base64, for as long as their bytes are kept: messages whose texts differ (short links) share their pictures. 300 KB take
+ * some ms to wrap, each time.
+ */
+const wrapped = new WeakMap<Uint8Array, Buffer>();
+/** Smaller ones are not worth it, and a message's own text is used once. */
+const WRAPPED_LEAST = 8 * 1024;
+
 function encoded(part: MimePartOut): Uint8Array {
   if (part.encoding !== 'base64') return part.bytes;
-  return Buffer.from(wrap(asBuffer(part.bytes).toString('base64')), 'latin1');
+  const known = wrapped.get(part.bytes);
+  if (known) return known;
+  const made = Buffer.from(wrap(asBuffer(part.bytes).toString('base64')), 'latin1');
+  if (part.bytes.byteLength >= WRAPPED_LEAST) wrapped.set(part.bytes, made);
+  return made;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

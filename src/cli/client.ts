@@ -53,10 +53,14 @@ export interface StoryView {
   status: StatusView;
   error: ErrorView | null;
   waiting: { until: string | null; why: string } | null;
+  /** Absent from an older server; so are the other optional ones. */
+  ended?: { at: string; why: string } | null;
+  channel?: 'MMS' | 'SMS';
   validUntil: string | null;
   content: unknown;
   attempts: {
     attempt: number;
+    channel: 'MMS' | 'SMS';
     at: string;
     tookMs: number;
     carrier: string;
@@ -66,8 +70,18 @@ export interface StoryView {
     carrierMessageId: string | null;
     transactionId: string;
   }[];
-  events: { at: string; status: StatusView; error: ErrorView | null; words: string }[];
-  webhooks: { at: string; retry: number; url: string; httpStatus: number; tookMs: number; excerpt: string }[];
+  events: { at: string; kind?: 'STATUS' | 'NOTED'; status: StatusView; error: ErrorView | null; words: string }[];
+  webhooks: {
+    at: string;
+    retry: number;
+    url: string;
+    reported?: string;
+    httpStatus: number;
+    tookMs: number;
+    excerpt: string;
+  }[];
+  answers?: { at: string; messageId: string; channel: 'MMS' | 'SMS'; from: string; text: string }[];
+  clicks?: { at: string; url: string; flag: string | null; device: string }[];
 }
 
 /** What the event stream tells: a delivery report. */
@@ -105,16 +119,20 @@ export interface Client {
   bulk(bulkId: string): Promise<BulkView | null>;
   changeBulk(bulkId: string, change: object): Promise<BulkView | null>;
   steerBulk(bulkId: string, status: string): Promise<object | null>;
+  /** Any other path, relative to `url`; null = the API says that there is no such thing. */
+  get<Answer extends object>(path: string): Promise<Answer | null>;
+  change<Answer extends object>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<Answer | null>;
   /**
    * Follows the event stream from after `lastEventId` (null = from now) until it breaks, which is an `Unreachable`, or
    * `stop` aborts. `opened` is called when the server has answered, `place` with each id (where to resume after it), and
    * `event` with each report. A connection on which nothing comes for `SILENT_MS` counts as broken: the server says something
-   * every 15 s.
+   * every 15 s. `search`: only what these search words find.
    */
   follow(
     lastEventId: string | null,
     stop: AbortSignal,
     on: { opened(): void; place(id: string): void; event(report: ReportView): void },
+    search?: string,
   ): Promise<void>;
 }
 
@@ -191,7 +209,16 @@ export function createClient(options: { url: string; key: string; env: Env }): C
     },
     changeBulk: (bulkId, change) => ask<BulkView>(bulkPath('', bulkId), putting(change), true),
     steerBulk: (bulkId, status) => ask<object>(bulkPath('/status', bulkId), putting({ status }), true),
-    async follow(lastEventId, stop, on) {
+    get: (path) => ask(path, {}, true),
+    change: (method, path, body) =>
+      ask(
+        path,
+        body === undefined
+          ? { method }
+          : { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) },
+        true,
+      ),
+    async follow(lastEventId, stop, on, search) {
       const end = new AbortController();
       const stopped = (): void => end.abort();
       stop.addEventListener('abort', stopped);
@@ -200,7 +227,8 @@ export function createClient(options: { url: string; key: string; env: Env }): C
       try {
         const resume = lastEventId === null ? {} : { 'last-event-id': lastEventId };
         const headers = { accept: 'text/event-stream', ...resume };
-        const answer = await open('/mms/2/events', { signal: end.signal, headers });
+        const narrowed = search === undefined ? '' : `?search=${encodeURIComponent(search)}`;
+        const answer = await open(`/mms/2/events${narrowed}`, { signal: end.signal, headers });
         if (answer.status !== 200) throw refusal(answer, await bodyOf(answer, url), url);
         if (!answer.body || !answer.headers.get('content-type')?.startsWith('text/event-stream')) throw notOurs(url);
         on.opened();
@@ -287,7 +315,8 @@ interface Refusal {
 
 function isApiError(text: string): boolean {
   try {
-    return typeof (JSON.parse(text) as Refusal | null)?.errorCode === 'string';
+    const body = JSON.parse(text) as Refusal | null;
+    return typeof body?.errorCode === 'string' || typeof body?.requestError?.serviceException?.text === 'string';
   } catch {
     return false;
   }

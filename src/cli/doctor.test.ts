@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../config.ts';
 import { realEnv } from '../env.ts';
 import type { ServerFacts } from '../main.ts';
 import { inspectPostgres } from '../store/postgres/inspect.ts';
 import { openPostgres } from '../store/postgres/postgres.ts';
-import { type Check, postgresChecks } from './doctor.ts';
+import { type Check, doctor, mediaCheck, postgresChecks } from './doctor.ts';
+import type { Io } from './terminal.ts';
 
 type Answered = Extract<ServerFacts, { kind: 'answered' }>;
 
@@ -115,6 +118,54 @@ describe('what the doctor makes of a PostgreSQL server', () => {
 });
 
 const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+
+describe('what the doctor makes of ffmpeg', () => {
+  it('warns where there is none, and tells what it can make', () => {
+    expect(mediaCheck(null)).toMatchObject({ result: 'warn', found: 'no ffmpeg' });
+    const found = mediaCheck(new Set(['libx264', 'aac', 'png']));
+    expect(found).toMatchObject({ result: 'ok', found: 'ffmpeg makes H.264, AAC, not H.263, AMR, MP3' });
+  });
+});
+
+describe('what the doctor makes of a content store', () => {
+  async function contentLine(url: string): Promise<Check | undefined> {
+    let out = '';
+    const env = {
+      ...{ POSTCARD_CONTENT_STORE: url, POSTCARD_S3_ACCESS_KEY: 'a', POSTCARD_S3_SECRET: 'b' },
+      ...{
+        POSTCARD_PORT: '0',
+        POSTCARD_CARRIER_PORT: '0',
+        POSTCARD_SANDBOX_PORT: '0',
+        POSTCARD_SANDBOX_SMPP_PORT: '0',
+      },
+    };
+    const readFile = (): never => {
+      throw Object.assign(new Error('no such file'), { code: 'ENOENT' });
+    };
+    const loaded = loadConfig({ env, cwd: tmpdir(), readFile });
+    if (!loaded.ok) expect.fail(loaded.mistakes.join());
+    const io: Io = {
+      out: (text) => {
+        out += text;
+      },
+      err: () => undefined,
+      ...{ env, cwd: tmpdir(), tty: false, readFile, stop: new AbortController().signal },
+    };
+    await doctor(io, realEnv({ level: 'silent' }), loaded.config, 'json');
+    return (JSON.parse(out) as Check[]).find(({ check }) => check === 'content');
+  }
+
+  it('fails where it cannot be reached, or its URL is wrong, and shows no more of that than the bucket', async () => {
+    expect(await contentLine('s3://media/a?endpoint=http://127.0.0.1:2')).toMatchObject({
+      result: 'fail',
+      found: expect.stringMatching(/^s3:\/\/media\/a: the content store does not PUT \(.*ECONNREFUSED.*\)$/),
+    });
+    expect(await contentLine('s3://media?port=9')).toMatchObject({
+      result: 'fail',
+      found: 's3://media: knows endpoint and region only',
+    });
+  });
+});
 
 describe.skipIf(!SERVER)('what a PostgreSQL server says of itself', () => {
   const env = realEnv({ level: 'silent' });

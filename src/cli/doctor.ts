@@ -13,16 +13,18 @@ import {
   constants as fsConstants,
   mkdtempSync,
   openSync,
+  readFileSync,
   rmSync,
   statfsSync,
   statSync,
   writeSync,
 } from 'node:fs';
+import { get } from 'node:https';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
-import { isLoopback, isSqlite, publicUrlOf } from '../config.ts';
+import { isSqlite, publicUrlOf } from '../config.ts';
 import type { Env } from '../env.ts';
 import type { ServerFacts } from '../main.ts';
 import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
@@ -75,8 +77,19 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
     const { inspectStore } = await import('../main.ts');
     checks.push(...postgresChecks(await inspectStore(config, env)));
   }
+  if (config.roles.includes('dispatch')) {
+    const { findEncoders } = await import('../media/av.ts');
+    checks.push(mediaCheck(await findEncoders()));
+  }
+  if (config.contentStore !== null) {
+    const { probeContentStore } = await import('../main.ts');
+    checks.push(contentStoreCheck(config.contentStore, await probeContentStore(config, env)));
+  }
   if (!checks.some((check) => check.check === 'clock')) checks.push(clockCheck(env.clock.now(), null));
-  checks.push(...(await portChecks(config, env)), exposureCheck(config));
+  checks.push(...(await portChecks(config, env)));
+  // Loaded here: it takes its words from this file.
+  const { safetyChecks } = await import('./safety.ts');
+  checks.push(...safetyChecks(config, env.clock.now(), process.getuid?.() ?? null));
   checks.push(routeCheck(config));
 
   const failed = checks.filter((check) => check.result === 'fail').length;
@@ -94,9 +107,12 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
   return failed > 0 ? 1 : 0;
 }
 
-const ok = (check: string, found: string): Check => ({ check, result: 'ok', found, advice: '' });
-const warn = (check: string, found: string, advice: string): Check => ({ check, result: 'warn', found, advice });
-const fail = (check: string, found: string, advice: string): Check => ({ check, result: 'fail', found, advice });
+/** A check that found nothing wrong. */
+export const ok = (check: string, found: string): Check => ({ check, result: 'ok', found, advice: '' });
+/** One that found something to better. */
+export const warn = (check: string, found: string, advice: string): Check => ({ check, result: 'warn', found, advice });
+/** One that found what breaks a promise. */
+export const fail = (check: string, found: string, advice: string): Check => ({ check, result: 'fail', found, advice });
 
 /** `version` as in process.versions.node. */
 export function nodeCheck(version: string): Check {
@@ -371,6 +387,32 @@ function serverClock(aheadMs: number, withinMs: number): Check {
   return ok('clock', found);
 }
 
+/** `encoders`: what ffmpeg can make; null = there is none. */
+export function mediaCheck(encoders: ReadonlySet<string> | null): Check {
+  if (encoders === null) {
+    return warn(
+      'media',
+      'no ffmpeg',
+      'sounds and films that do not fit a carrier are refused; install it to have them made smaller',
+    );
+  }
+  const known = { libx264: 'H.264', h263: 'H.263', aac: 'AAC', libopencore_amrnb: 'AMR', libmp3lame: 'MP3' };
+  const [can, not] = [true, false].map((has) =>
+    Object.entries(known)
+      .filter(([encoder]) => encoders.has(encoder) === has)
+      .map(([, name]) => name),
+  ) as [string[], string[]];
+  const cannot = not.length > 0 ? `, not ${not.join(', ')}` : '';
+  return ok('media', `ffmpeg makes ${can.join(', ') || 'nothing of use'}${cannot}`);
+}
+
+/** `wrong`: what a probe that was put, read and deleted there came to; '' = all is well. */
+function contentStoreCheck(url: string, wrong: string): Check {
+  const found = url.replace(/\?.*/, '');
+  if (wrong === '') return ok('content', `${found} puts, gives back and deletes`);
+  return fail('content', `${found}: ${wrong}`, 'uploads and fetched media are refused (503) until it does');
+}
+
 /** `stored`: the latest instant that the store knows, epoch ms. Its clock never goes back, so a wall clock behind it stalls. */
 export function clockCheck(now: number, stored: number | null): Check {
   const found = new Date(now).toISOString();
@@ -395,13 +437,22 @@ interface Port {
   /** Something that our server answers there, and how. */
   path: string;
   ours(status: number): boolean;
+  /** Our certificate there (PEM file). */
+  tls?: string | null;
 }
 
 /** The ports that a server with these settings opens. */
 function portsOf(config: Config): Port[] {
   const { port, carrierPort, sandboxPort } = config;
   const ports: Port[] = [
-    { name: 'API port', setting: 'POSTCARD_PORT', port, path: '/livez', ours: (status) => status === 200 },
+    {
+      name: 'API port',
+      setting: 'POSTCARD_PORT',
+      port,
+      path: '/livez',
+      ours: (status) => status === 200,
+      tls: config.tlsCert,
+    },
   ];
   if (config.roles.includes('dispatch')) {
     ports.push({
@@ -480,7 +531,7 @@ async function portChecks(config: Config, env: Env): Promise<Check[]> {
 
 async function portCheck(
   host: string,
-  { name, setting, port, path, ours }: Port,
+  { name, setting, port, path, ours, tls = null }: Port,
   runs: boolean | null,
   env: Env,
 ): Promise<Check> {
@@ -495,7 +546,7 @@ async function portCheck(
     const { found, advice } = portTrouble(host, port, setting, state);
     return fail(name, found, advice);
   }
-  const status = await answerOf(`${publicUrlOf(host, port)}${path}`, env);
+  const status = await answerOf(`${publicUrlOf(host, port, tls !== null)}${path}`, tls, env);
   if (status !== null && ours(status)) {
     // On PostgreSQL nothing tells whose it is.
     if (runs === null) return ok(name, `${at} is taken by something that answers like a Postcard`);
@@ -533,8 +584,9 @@ function tryPort(host: string, port: number): Promise<string> {
   });
 }
 
-/** The HTTP status that a URL of this machine answers with; null = none in time. */
-async function answerOf(url: string, env: Env): Promise<number | null> {
+/** The HTTP status that a URL of this machine answers with, by https where `tls` names its certificate; null = none in time. */
+async function answerOf(url: string, tls: string | null, env: Env): Promise<number | null> {
+  if (tls !== null) return secureAnswerOf(url, tls);
   const abort = new AbortController();
   const timer = env.clock.setTimeout(() => abort.abort(), PORT_ANSWER_MS);
   try {
@@ -548,15 +600,24 @@ async function answerOf(url: string, env: Env): Promise<number | null> {
   }
 }
 
-/** Who can reach what has no lock: the sandbox's handsets are open to everyone, and keys travel in clear over HTTP. */
-function exposureCheck(config: Config): Check {
-  if (isLoopback(config.host)) return ok('reach', `${config.host}: this machine only`);
-  const open = config.sandbox ? "anyone there can read the sandbox's handsets; " : '';
-  return warn(
-    'reach',
-    `${config.host}: others reach us over HTTP without TLS; ${open}keys travel in clear`,
-    `put a proxy with TLS in front${config.sandbox ? ', and set POSTCARD_SANDBOX=false when you mean it' : ''}`,
-  );
+/** The server must have this certificate itself; its name is not that of this machine's address. */
+function secureAnswerOf(url: string, certFile: string): Promise<number | null> {
+  return new Promise((resolve) => {
+    let ca: Buffer;
+    try {
+      ca = readFileSync(certFile);
+    } catch {
+      resolve(null);
+      return;
+    }
+    const trust = { ca, allowPartialTrustChain: true, checkServerIdentity: () => undefined };
+    const request = get(url, { ...trust, agent: false, timeout: PORT_ANSWER_MS }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode ?? null);
+    });
+    request.on('timeout', () => request.destroy());
+    request.on('error', () => resolve(null));
+  });
 }
 
 function routeCheck(config: Config): Check {

@@ -198,7 +198,7 @@ describe('postcard config', () => {
     for (const { key, env } of SETTINGS)
       if (key !== 'config') expect(example, String(env)).toMatch(new RegExp(`^#? ?${key}:`, 'm'));
     const file = join(dir, 'all.yaml');
-    writeFileSync(file, example.replaceAll(/^# ([a-zA-Z]+:| {2,}- | {4})/gm, '$1'));
+    writeFileSync(file, example.replaceAll(/^# ([a-zA-Z0-9]+:| {2,}- | {4})/gm, '$1'));
     const ran = await postcard(['config', '-o', 'json'], { POSTCARD_CONFIG: file });
     expect(ran.stderr).toBe('');
     const rows = JSON.parse(ran.stdout) as { key: string; origin: string; value: string }[];

@@ -10,15 +10,33 @@ import { isatty } from 'node:tty';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { type Config, describeConfig, loadConfig, type Origins, publicUrlOf } from '../config.ts';
 import { type Env, realEnv } from '../env.ts';
+import { describeAccounts } from './account.ts';
 import { backup, restore } from './backup.ts';
 import { bulkChange, bulkList, bulkShow, bulkSteer } from './bulk.ts';
 import { type Client, createClient } from './client.ts';
 import { demo, demoConfig } from './demo.ts';
 import { doctor, obstacles } from './doctor.ts';
+import { listen } from './listen.ts';
+import { media } from './media.ts';
+import { numberList, numberRemove, numberSet } from './number.ts';
+import { reroute } from './reroute.ts';
+import { route } from './route.ts';
 import { send, show } from './send.ts';
-import { createStopper, SIGNALS, serve } from './serve.ts';
+import { createStopper, SIGNALS, serve, sourcesOf } from './serve.ts';
 import { tail } from './tail.ts';
 import { Failure, FORMS, type Form, type Io, machine, plain, table } from './terminal.ts';
+import {
+  endpointList,
+  endpointRemove,
+  endpointSet,
+  optOutAdd,
+  optOutList,
+  optOutRemove,
+  rearm,
+  webhookReplay,
+  webhooksList,
+  webhooksReplay,
+} from './webhooks.ts';
 
 /** Runs one command line (without the program's own name) and resolves with its exit code. Never rejects but for bugs. */
 export async function run(args: string[], io: Io): Promise<number> {
@@ -47,6 +65,11 @@ interface Common {
 interface Remote extends Common {
   url?: string;
   key?: string;
+}
+
+interface Operating extends Common {
+  url?: string;
+  adminKey?: string;
 }
 
 /** Options of send as they were typed. */
@@ -87,9 +110,10 @@ function describe(io: Io, finish: (code: number) => void): Command {
     .option('--roles <list>', 'what this process does: api, dispatch, webhooks, sandbox (POSTCARD_ROLES)')
     .action(async (options: { roles?: string }) => {
       const env = options.roles === undefined ? io.env : { ...io.env, POSTCARD_ROLES: options.roles };
-      const { config } = settings({ ...io, env });
+      const own = { ...io, env };
+      const { config } = settings(own);
       await free(config);
-      finish(await serve(io, ownEnv(config), config));
+      finish(await serve(own, ownEnv(config), config));
     });
 
   command('demo', 'start a server with the sandbox, send an MMS, and tell its story until it is delivered')
@@ -122,10 +146,15 @@ function describe(io: Io, finish: (code: number) => void): Command {
       finish(await send(io, env, clientOf(io, env, options), what));
     });
 
-  remote(command('tail', 'follow status changes as they happen, a line each')).action(async (options: Remote) => {
-    const env = quietEnv();
-    finish(await tail(io, env, clientOf(io, env, options), options.output));
-  });
+  remote(command('tail', 'follow status changes as they happen, a line each'))
+    .option(
+      '--filter <words>',
+      'like \'status:undeliverable campaign:"spring sale"\': to from status bulk campaign before after',
+    )
+    .action(async (options: Remote & { filter?: string }) => {
+      const env = quietEnv();
+      finish(await tail(io, env, clientOf(io, env, options), options.output, options.filter));
+    });
 
   remote(command('show', "tell one message's story"))
     .argument('<messageId>', 'the id that the answer to send gave')
@@ -178,6 +207,43 @@ function describe(io: Io, finish: (code: number) => void): Command {
     },
   );
 
+  describeWebhooks(io, finish, command, remote);
+  describeAccounts({
+    io,
+    finish,
+    command,
+    client: (options) => operatorOf(io, quietEnv(), options),
+    secret: () => Buffer.from(quietEnv().random.bytes(18)).toString('base64url'),
+  });
+
+  output(command('route', 'explain which carriers take a number, by the settings alone'))
+    .argument('<number>', 'a destination as a request would name it')
+    .option('--from <sender>', 'the sender, where rules ask for it')
+    .option('--account <number>', 'the account, where rules ask for it', count)
+    .action((number: string, options: Common & { from?: string; account?: number }) => {
+      const { from, account, output: form } = options;
+      finish(route(io, settings(io).config, { to: number, from, account }, form));
+    });
+
+  output(command('reroute', 'let what waits for a carrier that left the settings go to another'))
+    .argument('<from>', 'the name that it had')
+    .argument('<to>', 'a carrier for the same kind of messages')
+    .option('--url <url>', 'the server (default: this machine, by its settings)', webUrl)
+    .option('--admin-key <key>', "the operator's key (default: POSTCARD_ADMIN_KEY or adminKey of postcard.yaml)")
+    .action(async (from: string, to: string, options: Operating) => {
+      finish(await reroute(io, operatorOf(io, quietEnv(), options), from, to, options.output));
+    });
+
+  describeNumbers(io, finish, command, output);
+
+  output(command('media', 'show what a carrier would be sent of files: sizes, pixels, types, or why it cannot be sent'))
+    .argument('<files...>', 'pictures, sounds, films, texts: together one message')
+    .option('--profile <name>', 'a ready-made profile (300k, image-basic, ...) or a configured carrier', '300k')
+    .option('--out <directory>', 'write what would be sent there')
+    .action(async (files: string[], options: Common & { profile: string; out?: string }) => {
+      finish(await media(io, quietEnv(), settings(io).config, { files, ...options }));
+    });
+
   output(command('doctor', 'check that this machine keeps what Postcard promises')).action(async (options: Common) => {
     const { config } = settings(io);
     finish(await doctor(io, quietEnv(), config, options.output));
@@ -205,10 +271,219 @@ function describe(io: Io, finish: (code: number) => void): Command {
   return program;
 }
 
+/** `number`. */
+function describeNumbers(
+  io: Io,
+  finish: (code: number) => void,
+  command: (name: string, description: string) => Command,
+  output: (of: Command) => Command,
+): void {
+  const number = command('number', 'numbers of ours: whose messages from handsets are, and where they go');
+  const operating = (name: string, description: string): Command =>
+    output(number.command(name).description(description))
+      .option('--url <url>', 'the server (default: this machine, by its settings)', webUrl)
+      .option('--admin-key <key>', "the operator's key (default: POSTCARD_ADMIN_KEY or adminKey of postcard.yaml)");
+  operating('list', 'all of them, or those of an account')
+    .option('--account <account>', 'by number or name')
+    .action(async (options: Operating & { account?: string }) => {
+      finish(await numberList(io, operatorOf(io, quietEnv(), options), options.account, options.output));
+    });
+  operating('set', 'give a number to an account, or change where its messages go')
+    .argument('<number>', 'as carriers write it; short codes too')
+    .requiredOption('--account <account>', 'by number or name')
+    .option('--to <url>', "where its messages are posted (default: the account's default inbound endpoint)", webUrl)
+    .option('--pull', 'they are only pulled from the inbox')
+    .option('--entity <id>', 'entityId of its messages')
+    .option('--application <id>', 'applicationId of its messages')
+    .option('--callback-data <text>', 'told with each of its messages')
+    .action(
+      async (
+        own: string,
+        options: Operating & {
+          account: string;
+          to?: string;
+          pull?: boolean;
+          entity?: string;
+          application?: string;
+          callbackData?: string;
+        },
+      ) => {
+        const { account, to: url, pull, entity: entityId, application: applicationId, callbackData } = options;
+        const setting = { number: own, ...given({ url, pull, entityId, applicationId, callbackData }) };
+        finish(await numberSet(io, operatorOf(io, quietEnv(), options), account, setting, options.output));
+      },
+    );
+  operating('rm', 'forget a number: what comes to it goes to the first account')
+    .argument('<number>', 'as the list shows it')
+    .action(async (own: string, options: Operating) => {
+      finish(await numberRemove(io, operatorOf(io, quietEnv(), options), own, options.output));
+    });
+}
+
+/** `webhooks`, `endpoint`, `optout` and `listen`. */
+function describeWebhooks(
+  io: Io,
+  finish: (code: number) => void,
+  command: (name: string, description: string) => Command,
+  remote: (of: Command) => Command,
+): void {
+  const client = (options: Remote): Client => clientOf(io, quietEnv(), options);
+
+  const webhooks = command('webhooks', 'list what was told to whom, and tell it again');
+  remote(webhooks.command('list').description('the newest webhooks with what came of them'))
+    .option('--message <id>', 'only those of one message')
+    .option('--endpoint <url>', 'only those of one URL')
+    .option('--state <state>', 'open, delivered or exhausted')
+    .option('--limit <n>', 'how many', count, 20)
+    .action(async (options: Remote & { message?: string; endpoint?: string; state?: string; limit: number }) => {
+      finish(await webhooksList(io, client(options), options, options.output));
+    });
+  remote(webhooks.command('replay').description('make webhooks again: the same bytes, the same id'))
+    .argument('[webhookId]', 'one of the list; else --from, --to or --endpoint')
+    .option('--from <instant>', 'those formed since then', instant)
+    .option('--to <instant>', 'those formed until then', instant)
+    .option('--endpoint <url>', 'those of one URL')
+    .option('--state <state>', 'delivered or exhausted; default both')
+    .action(
+      async (
+        id: string | undefined,
+        options: Remote & { from?: string; to?: string; endpoint?: string; state?: string },
+        self: Command,
+      ) => {
+        const { from, to, endpoint, state, output: form } = options;
+        const range = { ...given({ from, to, endpoint, state }) };
+        if ((id === undefined) === (Object.keys(range).length === 0)) {
+          self.error('which ones? give a webhook id, or --from, --to or --endpoint');
+        }
+        const to1 = client(options);
+        finish(id === undefined ? await webhooksReplay(io, to1, range, form) : await webhookReplay(io, to1, id, form));
+      },
+    );
+  remote(webhooks.command('rearm').description('let reports (or messages) be pulled again whose answer was lost'))
+    .option('--since <instant>', 'what was pulled since then', instant)
+    .option('--until <instant>', 'what was pulled until then', instant)
+    .option('--message <id>', 'of one message')
+    .option('--inbox', 'messages from handsets instead of reports')
+    .action(async (options: Remote & { since?: string; until?: string; message?: string; inbox?: boolean }) => {
+      const { since: takenSince, until: takenUntil, message: messageId, inbox, output: form } = options;
+      const kind = inbox ? 'INBOX' : 'REPORTS';
+      finish(await rearm(io, client(options), { kind, ...given({ takenSince, takenUntil, messageId }) }, form));
+    });
+
+  const endpoint = command('endpoint', "the account's own URLs for webhooks");
+  const kind = (of: Command): Command =>
+    of.addOption(
+      new Option('--kind <kind>', 'what it takes').choices(['delivery', 'inbound', 'click']).default('delivery'),
+    );
+  remote(endpoint.command('list').description('all of them')).action(async (options: Remote) => {
+    finish(await endpointList(io, client(options), options.output));
+  });
+  kind(remote(endpoint.command('set').description('make or change one; a new one gets a secret, shown once')))
+    .argument('<url>', 'where webhooks go')
+    .option('--default', 'it takes what names no URL of its own')
+    .option('--no-default', 'it takes only what names it')
+    .option('--xml', 'reports as XML')
+    .option('--json', 'reports as JSON')
+    .option('--header <header>', 'sent with each webhook, like "X-Shop: 7"; repeat it for more', header)
+    .option('--secret <secret>', 'signs from now on; the old one signs too for a day')
+    .option('--rotate', 'a new secret, shown once; the old one signs too for a day')
+    .option('--unsigned', 'no signature any more')
+    .action(
+      async (
+        url: string,
+        options: Remote & {
+          kind: string;
+          default?: boolean;
+          xml?: boolean;
+          json?: boolean;
+          header?: Record<string, string>;
+          secret?: string;
+          rotate?: boolean;
+          unsigned?: boolean;
+        },
+        self: Command,
+      ) => {
+        const { xml, json, rotate, unsigned, secret, output: form } = options;
+        // Commander's --no-default alone would make it the default by default.
+        const asked = self.getOptionValueSource('default') === 'cli' ? options.default : undefined;
+        const setting = given({
+          kind: options.kind.toUpperCase(),
+          url,
+          default: asked,
+          contentType: xml ? 'application/xml' : json ? 'application/json' : undefined,
+          headers: options.header,
+          secret,
+          rotateSecret: rotate,
+          removeSecret: unsigned,
+        });
+        finish(await endpointSet(io, client(options), setting, form));
+      },
+    );
+  kind(remote(endpoint.command('rm').description('forget its settings')))
+    .argument('<url>', 'as the list shows it')
+    .action(async (url: string, options: Remote & { kind: string }) => {
+      finish(await endpointRemove(io, client(options), options.kind.toUpperCase(), url, options.output));
+    });
+
+  const optOut = command('optout', 'who wants nothing from which sender');
+  remote(optOut.command('list').description('all entries, by destination'))
+    .option('--sender <sender>', 'only those of one sender; * = for all senders')
+    .option('--destination <number>', 'only those of one number')
+    .option('--limit <n>', 'how many', count, 100)
+    .action(async (options: Remote & { sender?: string; destination?: string; limit: number }) => {
+      const { sender, destination, limit, output: form } = options;
+      finish(await optOutList(io, client(options), given({ sender, destination }), limit, form));
+    });
+  remote(optOut.command('add').description('messages to these numbers are REJECTED from now on'))
+    .argument('<numbers...>', 'destinations')
+    .option('--sender <sender>', 'only from this sender; default all of the account')
+    .action(async (numbers: string[], options: Remote & { sender?: string }) => {
+      finish(await optOutAdd(io, client(options), numbers, options.sender, options.output));
+    });
+  remote(optOut.command('rm').description('lift one'))
+    .argument('<number>', 'the destination')
+    .option('--sender <sender>', 'as the list shows it; default that for all senders')
+    .action(async (number: string, options: Remote & { sender?: string }) => {
+      finish(await optOutRemove(io, client(options), number, options.sender, options.output));
+    });
+
+  remote(command('listen', 'receive webhooks on this machine and show what they are'))
+    .option('--port <n>', 'where to listen; 0 = any free port', portNumber, 8090)
+    .option('--secret <secret>', 'check signatures with it')
+    .option('--fail <n>', 'answer 500 to the first n', count)
+    .option('--default', "be the account's default endpoint until this ends")
+    .option('--xml', 'with --default: get reports as XML')
+    .action(
+      async (options: Remote & { port: number; secret?: string; fail?: number; default?: boolean; xml?: boolean }) => {
+        const env = quietEnv();
+        const { port, secret, fail = 0, xml = false, output } = options;
+        const account = options.default ? clientOf(io, env, options) : null;
+        const what = { port, fail, xml, output, client: account, ...(secret === undefined ? {} : { secret }) };
+        finish(await listen(io, env, what));
+      },
+    );
+}
+
 // --- Options ---------------------------------------------------------------------------------------------------------
 
 function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
+}
+
+/** Without what is undefined. */
+function given<Values extends object>(values: Values): { [Name in keyof Values]?: Exclude<Values[Name], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
+}
+
+function header(value: string, before: Record<string, string> = {}): Record<string, string> {
+  const at = value.indexOf(':');
+  if (at <= 0) throw new InvalidArgumentError('It must be like "Name: value".');
+  return { ...before, [value.slice(0, at).trim()]: value.slice(at + 1).trim() };
+}
+
+function portNumber(value: string): number {
+  if (/^\d{1,5}$/.test(value) && Number(value) <= 65_535) return Number(value);
+  throw new InvalidArgumentError('It must be a port.');
 }
 
 function list(value: string, before: string[] = []): string[] {
@@ -263,7 +538,7 @@ function version(): string {
 // --- Settings --------------------------------------------------------------------------------------------------------
 
 function settings(io: Io): { config: Config; origins: Origins } {
-  const loaded = loadConfig({ env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8') });
+  const loaded = loadConfig(sourcesOf(io));
   if (!loaded.ok) throw new Failure(...loaded.mistakes);
   return loaded;
 }
@@ -292,7 +567,16 @@ function clientOf(io: Io, env: Env, options: Remote): Client {
   if (!found) {
     throw new Failure('no API key: give it with --key, in POSTCARD_API_KEY, or as apiKey in postcard.yaml');
   }
-  return createClient({ url: url ?? publicUrlOf(config.host, config.port), key: found, env });
+  return createClient({ url: url ?? publicUrlOf(config.host, config.port, config.tlsCert !== null), key: found, env });
+}
+
+/** A client of the operator's door. */
+function operatorOf(io: Io, env: Env, { url, adminKey }: Omit<Operating, 'output'>): Client {
+  if (url !== undefined && adminKey !== undefined) return createClient({ url, key: adminKey, env });
+  const { config } = settings(io);
+  const key = adminKey ?? config.adminKey;
+  if (!key) throw new Failure("no operator's key: give it with --admin-key or in POSTCARD_ADMIN_KEY");
+  return createClient({ url: url ?? publicUrlOf(config.host, config.port, config.tlsCert !== null), key, env });
 }
 
 function configText(config: Config, origins: Origins, form: Form): string {
@@ -313,6 +597,8 @@ if (import.meta.main) {
   process.stderr.on('error', () => {});
   const stopper = createStopper(quietEnv().clock, () => process.exit(1));
   for (const signal of SIGNALS) process.on(signal, () => stopper.signal());
+  let hangup = (): void => stopper.signal();
+  process.on('SIGHUP', () => hangup());
   const code = await run(process.argv.slice(2), {
     // Nothing is no reason to touch a stdout that cannot be written.
     out: (text) => void (text !== '' && process.stdout.write(text)),
@@ -322,6 +608,9 @@ if (import.meta.main) {
     tty: process.stdout.isTTY === true,
     readFile: (path) => readFileSync(path),
     stop: stopper.stop,
+    onHangup: (act) => {
+      hangup = act;
+    },
   });
   // What is left open (sockets kept alive) is of no use any more. A pipe gets its last bytes first.
   if (process.stdout.writableLength === 0) process.exit(code);

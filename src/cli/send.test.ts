@@ -39,6 +39,7 @@ function story(messageId: string, to: string, ...statuses: StatusView[]): StoryV
         : [
             {
               attempt: 1,
+              channel: 'MMS',
               at: at(1),
               tookMs: 12,
               carrier: 'sandbox',

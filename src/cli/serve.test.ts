@@ -13,6 +13,7 @@ const running = (changes: Partial<Running> = {}): Running => ({
   sandboxUrl: 'http://127.0.0.1:8081',
   carrierUrl: 'http://127.0.0.1:8082',
   firstKey: null,
+  reload: () => Promise.resolve(),
   stop: () => Promise.resolve(),
   ...changes,
 });
@@ -107,6 +108,32 @@ describe('the start of the server', () => {
     await env.clock.settle();
     await env.clock.advance(35_000);
     expect(await ended).toBeInstanceOf(Failure);
+  });
+
+  it.each([
+    [false, 1],
+    [true, 0],
+  ])('on SIGHUP takes a changed configuration over, but not on a terminal (%j)', async (tty, reloads) => {
+    let reloaded = 0;
+    let hangup = (): void => undefined;
+    const stop = new AbortController();
+    const io = testIo({
+      tty,
+      stop: stop.signal,
+      onHangup: (act) => {
+        hangup = act;
+      },
+    });
+    const reload = async (): Promise<void> => {
+      reloaded += 1;
+    };
+    const env = testEnv();
+    const ended = serve(io, env, configOf({}), () => Promise.resolve(running({ reload })));
+    await env.clock.settle();
+    hangup();
+    expect(reloaded).toBe(reloads);
+    stop.abort();
+    expect(await ended).toBe(0);
   });
 
   it('passes the lines of a failed start on', async () => {

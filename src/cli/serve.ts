@@ -2,10 +2,11 @@
  * `postcard serve`: starts the server, says where it is, and stops it when told to.
  *
  * Promises: the first account's key is shown exactly once, at the start that made it, on stdout and never in the log: in the
- * banner on a terminal, else as one plain line (the log is JSON on stderr). SIGTERM, SIGINT and SIGHUP stop cleanly, exit
- * code 0; a second one ends at once, exit code 1. What a wrapper (npm, a terminal) doubles within a second counts as one.
+ * banner on a terminal, else as one plain line (the log is JSON on stderr). SIGTERM and SIGINT stop cleanly, exit
+ * code 0; a second one ends at once, exit code 1. What a wrapper (npm, a terminal) doubles within a second counts as one. SIGHUP
+ * takes a changed configuration over; on a terminal that is closed it stops, like the others.
  */
-import type { Config } from '../config.ts';
+import type { Config, Sources } from '../config.ts';
 import type { Clock, Env } from '../env.ts';
 import type { Running } from '../main.ts';
 import { Failure, hasColor, type Io, paint } from './terminal.ts';
@@ -15,7 +16,7 @@ const SAME_MS = 1000;
 /** When a stop has not ended by then it never will; supervisors kill a little later. */
 const STOP_MS = 35_000;
 
-export const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+export const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
 /** Feeds signals in; `stop` aborts at the first, `force` is called at the second that is not an echo of it. */
 export function createStopper(clock: Clock, force: () => void): { signal(): void; stop: AbortSignal } {
@@ -33,17 +34,24 @@ export function createStopper(clock: Clock, force: () => void): { signal(): void
 }
 
 /** Starts a server; fails with StartError. Tests give their own. */
-export type Start = (config: Config, options: { env: Env }) => Promise<Running>;
+export type Start = (config: Config, options: { env: Env; sources?: Sources }) => Promise<Running>;
 
 /** The whole server. Loaded only when it is asked for: the commands that do without it answer faster. */
 export const startWhole: Start = async (config, options) => (await import('../main.ts')).startServer(config, options);
 
 /** Runs the server until `io.stop`; the exit code. Fails with StartError, or a Failure when the stop takes too long. */
 export async function serve(io: Io, env: Env, config: Config, start = startWhole): Promise<number> {
-  const running = await start(config, { env });
+  const running = await start(config, { env, sources: sourcesOf(io) });
+  // A terminal that is closed ends its programs; without one, SIGHUP is how supervisors ask for a reload.
+  if (!io.tty) io.onHangup?.(() => void running.reload());
   io.out(io.tty ? banner(running, config, hasColor(io)) : keyLine(running));
   await aborted(io.stop);
   return stopServer(running, env);
+}
+
+/** Where the settings come from. */
+export function sourcesOf(io: Pick<Io, 'env' | 'cwd' | 'readFile'>): Sources {
+  return { env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8') };
 }
 
 /** Stops within `STOP_MS`; the exit code. */

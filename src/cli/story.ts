@@ -9,7 +9,7 @@ import { type Paint, plain, shortInstant, table } from './terminal.ts';
 export interface Happening {
   /** As the API writes instants. */
   at: string;
-  what: 'accepted' | 'attempt' | 'status' | 'webhook';
+  what: 'accepted' | 'attempt' | 'status' | 'webhook' | 'click' | 'answer';
   words: string;
   good: boolean | null;
 }
@@ -41,20 +41,31 @@ function happenings(story: StoryView): Happening[] {
   for (const a of story.attempts) {
     const named = a.outcome === 'accepted' && a.carrierMessageId ? ` as ${a.carrierMessageId}` : '';
     const why = [a.error ? `${a.error.id} ${a.error.name}` : '', a.words].filter((text) => text !== '').join(': ');
-    const words = `attempt ${a.attempt} ${OUTCOMES[a.outcome] ?? a.outcome} ${a.carrier}${named} in ${a.tookMs} ms`;
+    const words = `${a.channel === 'SMS' ? 'SMS ' : ''}attempt ${a.attempt} ${OUTCOMES[a.outcome] ?? a.outcome} ${a.carrier}${named} in ${a.tookMs} ms`;
     const good = a.outcome === 'accepted' ? null : false;
     list.push({ at: a.at, what: 'attempt', words: why === '' ? words : `${words} (${why})`, good });
   }
   for (const e of story.events) {
     const error = e.error && e.error.id !== 0 ? `${e.error.id} ${e.error.name}` : '';
     const why = [error, e.words].filter((text) => text !== '').join(': ');
-    const good = isFinal(e.status) ? isDelivered(e.status) : null;
-    list.push({ at: e.at, what: 'status', words: why === '' ? e.status.name : `${e.status.name} (${why})`, good });
+    const noted = e.kind === 'NOTED';
+    const good = isFinal(e.status) && !noted ? isDelivered(e.status) : null;
+    const words = why === '' ? e.status.name : `${e.status.name} (${why})`;
+    list.push({ at: e.at, what: 'status', words: noted ? `noted, changes nothing: ${words}` : words, good });
   }
   for (const w of story.webhooks) {
     const answer = w.httpStatus === 0 ? `no answer (${w.excerpt})` : `answered ${w.httpStatus}`;
-    const words = `reported to ${w.url}: ${answer} in ${w.tookMs} ms${w.retry > 0 ? `, retry ${w.retry}` : ''}`;
+    const words = `${w.reported ? `${w.reported} ` : ''}reported to ${w.url}: ${answer} in ${w.tookMs} ms${w.retry > 0 ? `, retry ${w.retry}` : ''}`;
     list.push({ at: w.at, what: 'webhook', words, good: w.httpStatus >= 200 && w.httpStatus < 300 ? null : false });
+  }
+  for (const a of story.answers ?? []) {
+    const words = `answered by ${a.from} (${a.channel} ${a.messageId})${a.text === '' ? '' : `: ${a.text}`}`;
+    list.push({ at: a.at, what: 'answer', words, good: null });
+  }
+  for (const c of story.clicks ?? []) {
+    const by = c.device === '' ? '' : ` on ${c.device}`;
+    const words = c.flag === null ? `clicked: ${c.url}${by}` : `opened, not counted (${c.flag}): ${c.url}${by}`;
+    list.push({ at: c.at, what: 'click', words, good: null });
   }
   // Stable: what has the same instant stays in the order of the kinds above, which is that of the message's way.
   return list.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
@@ -88,6 +99,8 @@ export function storyText(story: StoryView, colors: Paint): string {
     ['content', contentWords(story.content)],
     ['status', statusWords(story)],
   ];
+  if (story.channel === 'SMS') rows.push(['channel', 'SMS, its failover']);
+  if (story.ended) rows.push(['why', story.ended.why]);
   if (!isFinal(story.status)) {
     if (story.validUntil) rows.push(['valid until', shortInstant(story.validUntil)]);
     if (story.waiting) {

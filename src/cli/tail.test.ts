@@ -2,8 +2,10 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { KEY, openDoor } from '../../test/api/door.ts';
 import { type Env, testEnv } from '../env.ts';
 import { createClient } from './client.ts';
+import { run as runCommand } from './postcard.ts';
 import { tail } from './tail.ts';
 import { Failure, type Form, type Io } from './terminal.ts';
 
@@ -46,7 +48,7 @@ interface Run {
 }
 
 /** Runs tail until `enough` says so of what it has printed. */
-async function runTail(url: string, form: Form, enough: (stdout: string) => boolean): Promise<Run> {
+async function runTail(url: string, form: Form, enough: (stdout: string) => boolean, search?: string): Promise<Run> {
   const stop = new AbortController();
   const env = hurriedEnv();
   const run: Run = { stdout: '', stderr: '', code: -1 };
@@ -64,7 +66,7 @@ async function runTail(url: string, form: Form, enough: (stdout: string) => bool
     readFile: () => Buffer.alloc(0),
     stop: stop.signal,
   };
-  run.code = await tail(io, env, createClient({ url, key: 'k', env }), form).catch((error: Error) => error);
+  run.code = await tail(io, env, createClient({ url, key: 'k', env }), form, search).catch((error: Error) => error);
   return run;
 }
 
@@ -110,6 +112,49 @@ describe('postcard tail', () => {
         .split('\n')
         .map((line) => JSON.parse(line) as object),
     ).toEqual(reports);
+  });
+
+  it('asks for what its filter says, also after a break, and resumes behind what was left out', async () => {
+    const asked: [string | undefined, string | undefined][] = [];
+    const url = await listening((request, response) => {
+      asked.push([request.url, request.headers['last-event-id'] as string | undefined]);
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      if (asked.length === 1) {
+        response.write('retry: 2000\n\nid: 41\n\n');
+        setImmediate(() => response.destroy());
+      } else response.write(event(42, report('m1', 5, 'DELIVERED_TO_HANDSET', 3)));
+    });
+    const run = await runTail(url, 'table', (stdout) => stdout.includes('m1'), 'to:1 campaign:"a & b"');
+    expect(run.code).toBe(0);
+    const path = `/mms/2/events?search=${encodeURIComponent('to:1 campaign:"a & b"')}`;
+    expect(asked).toEqual([
+      [path, undefined],
+      [path, '41'],
+    ]);
+  });
+
+  it('says what is wrong with a filter in the words of the server', async () => {
+    const violation = 'has no word too:; words are to: from: status: bulk: campaign: before: after:';
+    const body = JSON.stringify({ errorCode: 'E400', violations: [{ property: 'search', violation }] });
+    const url = await listening((_request, response) => void response.writeHead(400).end(body));
+    const run = await runTail(url, 'table', () => false, 'too:1');
+    expect((run.code as Failure).lines).toEqual([`search: ${violation}`]);
+  });
+
+  it('as it is typed, asks a real server and says what that does not understand', async () => {
+    const door = await openDoor();
+    let stderr = '';
+    const io: Io = {
+      out() {},
+      err(text) {
+        stderr += text;
+      },
+      ...{ env: {}, cwd: '/', tty: false, readFile: () => Buffer.alloc(0), stop: new AbortController().signal },
+    };
+    const code = await runCommand(['tail', '--filter', 'status:gone', '--url', door.url, '--key', KEY], io);
+    await door.close();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^postcard: search: has no status "gone"; it is one of accepted, .*\n$/);
   });
 
   it('gives up at once when there is no server, or the key is wrong', async () => {

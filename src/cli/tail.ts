@@ -1,7 +1,7 @@
 /**
  * `postcard tail`: one line for each status change, as it happens. A broken connection is taken up again where it broke
  * (Last-Event-ID), so that a restart of the server loses no line. Ends when it is told to (exit code 0), or at once when the
- * very first connection fails, or when the server refuses us for good.
+ * very first connection fails, or when the server refuses us for good (a search that it does not understand, too).
  */
 import type { Env } from '../env.ts';
 import { type Client, type ReportView, Unreachable } from './client.ts';
@@ -11,27 +11,28 @@ import { type Form, hasColor, type Io, machine, paint, plain, shortInstant } fro
 /** Pauses before the first, second, ... try to connect again; the last one repeats. */
 const AGAIN_MS = [200, 500, 1000, 2000, 5000];
 
-/** Follows until `io.stop`; the exit code. Fails with a Failure as the file says. */
-export async function tail(io: Io, env: Env, client: Client, form: Form): Promise<number> {
+/** Follows until `io.stop`, all or what `search` finds; the exit code. Fails with a Failure as the file says. */
+export async function tail(io: Io, env: Env, client: Client, form: Form, search?: string): Promise<number> {
   let last: string | null = null;
   let failures = 0;
   let everOpened = false;
   while (!io.stop.aborted) {
     try {
-      await client.follow(last, io.stop, {
+      const on = {
         opened() {
           if (failures > 0) io.err('postcard: connected again\n');
           else if (!everOpened && form === 'table' && io.tty) io.err(`postcard: following ${client.url}, ^C ends\n`);
           everOpened = true;
           failures = 0;
         },
-        place(id) {
+        place(id: string) {
           last = id;
         },
-        event(report) {
+        event(report: ReportView) {
           io.out(form === 'table' ? line(io, report) : machine('ndjson', [report]));
         },
-      });
+      };
+      await client.follow(last, io.stop, on, search);
     } catch (error) {
       if (io.stop.aborted) break;
       if (!(error instanceof Unreachable) || !everOpened) throw error;

@@ -21,6 +21,8 @@ export interface Io {
   readFile(path: string): Buffer;
   /** Aborts when the person or a supervisor asks the command to end. */
   stop: AbortSignal;
+  /** What SIGHUP does from now on, instead of ending the command. */
+  onHangup?(act: () => void): void;
 }
 
 /** The command could not do what was asked; each line names one thing that is wrong and what would be right. Exit code 1. */

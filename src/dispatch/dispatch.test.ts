@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ControlledStore, openEngineStore } from '../../test/conformance/engine-store.ts';
+import type { Carrier } from '../carriers/carrier.ts';
 import { createIds } from '../domain/ids.ts';
 import type { MessageRequest, SendRequest } from '../domain/message.ts';
 import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
@@ -15,7 +16,9 @@ import { createRouting } from '../domain/routing.ts';
 import type { Outcome, Submission } from '../domain/submission.ts';
 import { type TestEnv, testEnv } from '../env.ts';
 import { type Claims, type Store, StoreUnavailable, type Story } from '../store/contract.ts';
-import { createDispatch, type Dispatch, type LaneOptions } from './dispatch.ts';
+import { createDispatch, type Dispatch } from './dispatch.ts';
+import type { Fit } from './fit.ts';
+import type { Prepared, PrepareResult } from './prepare.ts';
 
 interface Call {
   at: number;
@@ -30,6 +33,7 @@ interface Setup {
   concurrency?: number;
   ratePerSecond?: number;
   timeoutMs?: number;
+  fit?: (env: TestEnv) => Fit;
   onUnknown?: 'hold' | 'retry' | 'fail';
   /** Replaces verbs of the store, to be slow, away or silent. */
   verbs?: (store: Store, env: TestEnv) => Partial<Store>;
@@ -100,7 +104,7 @@ async function world(setup: Setup = {}): Promise<World> {
       }
     },
     close: async () => undefined,
-  } as unknown as LaneOptions['carrier'];
+  } as unknown as Carrier;
   const dispatch = createDispatch({
     store: seen,
     env,
@@ -114,6 +118,7 @@ async function world(setup: Setup = {}): Promise<World> {
         concurrency: setup.concurrency ?? 8,
         ratePerSecond: setup.ratePerSecond ?? 0,
         timeoutMs: setup.timeoutMs ?? 30_000,
+        ...(setup.fit ? { fit: setup.fit(env) } : {}),
       },
     ],
   });
@@ -1021,5 +1026,75 @@ describe('sharing lanes with other nodes', () => {
     await stopped;
     expect(beats.at(-1), 'it leaves, so that others need not wait').toEqual(['one', 0]);
     expect(t.env.clock.pending()).toBe(0);
+  });
+});
+
+describe('content that is made to fit', () => {
+  const smaller = (prepared: Prepared): Prepared => ({ ...prepared, subject: 'fitted' });
+
+  it('is what is submitted', async () => {
+    const w = await world({ fit: () => (prepared) => ({ ok: true, prepared: smaller(prepared) }) });
+    await w.accept({ messages: [message(3)] });
+    w.dispatch.start();
+    await w.run(1_000);
+    expect(w.calls.map(({ submission }) => submission.subject)).toEqual(['fitted', 'fitted', 'fitted']);
+  });
+
+  it('ends the message with the error that says why where it cannot', async () => {
+    const w = await world({ fit: () => async () => ({ ok: false, error: 15026, words: 'too large' }) });
+    const [no = 0] = await w.accept({ messages: [message(1)] });
+    w.dispatch.start();
+    await w.run(1_000);
+    expect(w.calls).toEqual([]);
+    const { message: row, attempts } = await w.story(no);
+    expect([row.status, row.error]).toEqual([100, 15026]);
+    expect(attempts).toMatchObject([{ outcome: 'contentFailed', words: 'too large' }]);
+  });
+
+  it('keeps no claim beyond its age: it is put back, and sent once what it waits for is there', async () => {
+    let made: Promise<PrepareResult> | null = null;
+    const w = await world({
+      concurrency: 2,
+      fit: (env) => (prepared) => {
+        made ??= env.clock.sleep(20_000).then(() => ({ ok: true, prepared: smaller(prepared) }));
+        return made;
+      },
+    });
+    const nos = await w.accept({ messages: [message(2)] });
+    w.dispatch.start();
+    await w.run(19_000);
+    expect(w.calls).toEqual([]);
+    // Once every six seconds: five that a claim lives, one that it waits.
+    expect(w.claims.filter((count) => count > 0)).toHaveLength(4);
+    await w.run(6_000);
+    expect(w.calls.map(({ submission }) => submission.subject)).toEqual(['fitted', 'fitted']);
+    for (const no of nos) expect((await w.story(no)).attempts).toHaveLength(1);
+  });
+
+  it('is asked for again where nothing could be said, and no message ends by it', async () => {
+    let calls = 0;
+    const w = await world({
+      fit: () => (prepared) =>
+        ++calls < 3 ? Promise.reject(new Error('busy')) : { ok: true, prepared: smaller(prepared) },
+    });
+    await w.accept({ messages: [message(1)] });
+    w.dispatch.start();
+    await w.run(10_000);
+    expect(calls).toBe(3);
+    expect(w.calls).toHaveLength(1);
+  });
+
+  it('does not hold up a stop', async () => {
+    const w = await world({ fit: () => () => new Promise<never>(() => undefined) });
+    const [no = 0] = await w.accept({ messages: [message(1)] });
+    w.dispatch.start();
+    await w.run(1_000);
+    let stopped = false;
+    void w.dispatch.stop(30_000).then(() => {
+      stopped = true;
+    });
+    await w.run(10);
+    expect(stopped).toBe(true);
+    expect((await w.story(no)).message.claimed).toBe(false);
   });
 });

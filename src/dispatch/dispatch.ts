@@ -10,28 +10,33 @@
  * Fails: a store that is away is asked again every second; an exception from a carrier is a bug, logged and settled as
  * unknown; a carrier that does not come back after its time-out likewise, so that it cannot keep a slot.
  */
-import type { Carrier } from '../carriers/carrier.ts';
 import type { Ids } from '../domain/ids.ts';
+import type { Shortener } from '../domain/links.ts';
 import { carrierRetryDelay } from '../domain/retry.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import { PACE_SLACK_MS } from '../domain/schedule.ts';
 import type { Outcome } from '../domain/submission.ts';
 import type { Clock, Env, Timer } from '../env.ts';
-import { type Claim, type Store, StoreUnavailable } from '../store/contract.ts';
-import { createPreparer, type Prepared, type PrepareResult, submissionOf } from './prepare.ts';
+import { type Store, StoreUnavailable } from '../store/contract.ts';
+import { createCallBacks } from './callback.ts';
+import { byCarrier, copied, type Figures } from './figures.ts';
+import { FIT_AGAIN_MS } from './fit.ts';
+import { type Attempt, type Flight, namesOf } from './flight.ts';
+import { Pace } from './pace.ts';
+import { createPreparer, type PrepareResult } from './prepare.ts';
 import { StoreClock } from './store-clock.ts';
+import { createWay, inTime, type Ready, sameWay, unknown, type Way, type WayOptions } from './way.ts';
 
 /** What a lane is made of. */
-export interface LaneOptions {
+export type LaneOptions = WayOptions & {
   /** The store's number of the lane. */
   no: number;
-  carrier: Carrier;
   /** Submissions in flight at most. */
   concurrency: number;
   /** Submissions a second at most, also below 1; 0 = as fast as the carrier answers. */
   ratePerSecond: number;
   timeoutMs: number;
-}
+};
 
 /** What main gives to dispatch. */
 export interface DispatchOptions {
@@ -42,6 +47,8 @@ export interface DispatchOptions {
   env: Env;
   /** From `Store.identity`. */
   install: string;
+  /** Absent = links stay as they are. */
+  shortener?: Shortener;
   /** Names messages in the log. */
   ids: Ids;
 }
@@ -52,23 +59,29 @@ export interface Dispatch {
   /** Something may be waiting. */
   wake(): void;
   /**
+   * Serves these lanes from now on. Those that are gone or differ (another carrier object, slots, rate, time-out) end as at a
+   * stop, in `limitMs`; the others are not disturbed. Resolves when nobody uses what was left behind.
+   */
+  relane(lanes: LaneOptions[], limitMs: number): Promise<void>;
+  /**
    * No new claims; what has not left is put back. Resolves when nothing is open; what is still out after `limitMs` is
    * broken off and settled as unknown, which takes at most STOP_GRACE_MS more.
    */
   stop(limitMs: number): Promise<void>;
-  /** Figures for the metrics page, by carrier. `inFlight`: slots taken; `blocked`: pause or open breaker. */
-  counters(): { lane: string; inFlight: number; outcomes: Record<string, number>; blocked: boolean }[];
+  /** Figures for the metrics page, by carrier. */
+  counters(): Figures[];
 }
 
 /** A lease outlives the carrier's time-out by this much (G7). */
 const LEASE_MARGIN_MS = 15_000;
 /** A claim older than this is put back: its window may have closed and its lease must outlast the submission. */
 const CLAIM_AGE_MS = 5_000;
-/** After its time-out a carrier has this long to say what it knows. */
-const CARRIER_GRACE_MS = 2_000;
 /** Failures in a row after which a lane pauses and then sends one probe at a time. */
 const BREAKER_FAILURES = 20;
 const PROBE_MS = 5_000;
+/** While the breaker is open, so many submissions at a time, so far apart, are handed on to second choices. */
+const DIVERT_BATCH = 32;
+const DIVERT_MS = 500;
 /** Turns of a lane's own rate are claimed this long before they come: less than the slack of a bulk's speed limit. */
 const PACE_AHEAD_MS = 200;
 /** While a lane is busy, claims are at least this far apart, unless half of its slots are free. */
@@ -86,17 +99,21 @@ const STOP_GRACE_MS = 2_000;
 const HOLD_MS = 30_000;
 const BEAT_MS = 5_000;
 const SWEEP_MS = 1_000;
-/** Messages of a submission that a log line names. */
-const NAMED = 10;
+/** A rate is held in any second. */
+const RATE_SPAN_MS = 1_000;
 /** Steps of one round of the sweep. */
 const SWEEP_STEPS = 1_000;
 
 /** Makes the loops; nothing happens before `start`. */
 export function createDispatch(options: DispatchOptions): Dispatch {
   const { env, store } = options;
-  const prepare = createPreparer((hash) => store.content(hash));
-  const lanes = options.lanes.map((lane) => new Lane(lane, options, prepare));
+  const prepare = createPreparer((hash) => store.content(hash), options.shortener);
+  let lanes = options.lanes.map((lane) => new Lane(lane, options, prepare));
+  /** Figures of lanes that are gone, one of each carrier. */
+  let retired: Figures[] = [];
+  let relaning: Promise<void> = Promise.resolve();
   let stopping = false;
+  let started = false;
   let sweeping: Promise<void> | null = null;
   let timer: Timer | null = null;
   let beating: Promise<void> | null = null;
@@ -136,6 +153,7 @@ export function createDispatch(options: DispatchOptions): Dispatch {
       // Outcomes that wait for the store to come back go first, or the sweep would take their messages for lost.
       const steps = lanes.some((lane) => lane.owes()) ? 0 : SWEEP_STEPS;
       for (let step = 0; step < steps && !stopping; step++) if (!(await store.sweep())) break;
+      for (const lane of lanes) lane.callBack();
     } catch (error) {
       env.log.warn({ err: error }, 'sweep failed, will try again');
     }
@@ -145,8 +163,35 @@ export function createDispatch(options: DispatchOptions): Dispatch {
     }, SWEEP_MS);
   }
 
+  async function relane(next: LaneOptions[], limitMs: number): Promise<void> {
+    if (stopping) return;
+    const gone = lanes.filter((lane) => !next.some((one) => lane.is(one)));
+    const fresh = next.filter((one) => !lanes.some((lane) => lane.is(one)));
+    lanes = lanes.filter((lane) => !gone.includes(lane));
+    await Promise.all(gone.map((lane) => lane.stop(limitMs)));
+    retired = byCarrier([...retired, ...gone.map((lane) => ({ ...lane.counters(), inFlight: 0, blocked: false }))]);
+    if (stopping) return;
+    for (const one of fresh) {
+      const lane = new Lane(one, options, prepare);
+      // What left a moment ago counts against the rate, and the new lane does not know of it.
+      if (gone.some(({ no }) => no === one.no)) lane.rest(RATE_SPAN_MS);
+      lanes.push(lane);
+    }
+    if (!started) return;
+    beatTimer?.cancel();
+    await beating;
+    beatTimer?.cancel();
+    if (!stopping) beating = beat();
+    await beating;
+  }
+
   return {
+    relane(next, limitMs) {
+      relaning = relaning.then(() => relane(next, limitMs));
+      return relaning;
+    },
     start() {
+      started = true;
       store.onHint((hint) => {
         if (hint.kind === 'lane') for (const lane of lanes) lane.wake();
       });
@@ -159,42 +204,12 @@ export function createDispatch(options: DispatchOptions): Dispatch {
     async stop(limitMs) {
       stopping = true;
       timer?.cancel();
+      await relaning;
       await Promise.all([sweeping, ...lanes.map((lane) => lane.stop(limitMs))]);
       await leave();
     },
-    counters: () => byCarrier(lanes.map((lane) => lane.counters())),
+    counters: () => byCarrier([...retired.map(copied), ...lanes.map((lane) => lane.counters())]),
   };
-}
-
-/** A carrier's lanes are one to those who look from outside; it is blocked when one of them is. */
-function byCarrier(lanes: ReturnType<Dispatch['counters']>): ReturnType<Dispatch['counters']> {
-  const sums = new Map<string, (typeof lanes)[number]>();
-  for (const lane of lanes) {
-    const sum = sums.get(lane.lane);
-    if (!sum) {
-      sums.set(lane.lane, lane);
-      continue;
-    }
-    sum.inFlight += lane.inFlight;
-    sum.blocked ||= lane.blocked;
-    for (const [kind, count] of Object.entries(lane.outcomes)) sum.outcomes[kind] = (sum.outcomes[kind] ?? 0) + count;
-  }
-  return [...sums.values()];
-}
-
-/** A claim on its way through the lane. */
-interface Flight {
-  claim: Claim;
-  spec: SpecRow | undefined;
-  /** Ours, when it was asked for. */
-  askedAt: number;
-}
-
-interface Attempt {
-  outcome: Outcome;
-  /** By the store's clock. */
-  startedAt: number;
-  tookMs: number;
 }
 
 class Lane {
@@ -203,9 +218,9 @@ class Lane {
   private readonly store: Store;
   private readonly env: Env;
   private readonly clock: Clock;
-  private readonly install: string;
   private readonly ids: Ids;
-  private readonly prepare: (spec: SpecRow) => Promise<PrepareResult>;
+  private readonly way: Way;
+  private readonly callBacks: (halt: AbortSignal) => void;
   private readonly leaseMs: number;
   private readonly pace: Pace | null;
   private readonly storeClock = new StoreClock();
@@ -238,6 +253,9 @@ class Lane {
   private failures = 0;
   /** When the breaker opened last: what was sent before says nothing of how the carrier is now. */
   private openedAt = Number.NEGATIVE_INFINITY;
+  /** What waits may have another carrier to go to. */
+  private elsewhere = true;
+  private divertAt = Number.NEGATIVE_INFINITY;
   private timer: Timer | null = null;
   private timerAt = Number.POSITIVE_INFINITY;
   private idle: (() => void) | null = null;
@@ -250,11 +268,23 @@ class Lane {
     this.store = shared.store;
     this.env = shared.env;
     this.clock = shared.env.clock;
-    this.install = shared.install;
     this.ids = shared.ids;
-    this.prepare = prepare;
+    this.way = createWay(options, prepare, this.clock, shared.install, shared.shortener);
+    this.callBacks = createCallBacks(this.no, this.way, shared.install, shared);
     this.leaseMs = options.timeoutMs + LEASE_MARGIN_MS;
     this.pace = options.ratePerSecond > 0 ? new Pace(options.ratePerSecond) : null;
+  }
+
+  /** Whether it serves these options already. */
+  is(other: LaneOptions): boolean {
+    const { no, concurrency, ratePerSecond, timeoutMs } = this.options;
+    if (other.no !== no || !sameWay(this.options, other)) return false;
+    return other.concurrency === concurrency && other.ratePerSecond === ratePerSecond && other.timeoutMs === timeoutMs;
+  }
+
+  /** Claims nothing for a while. */
+  rest(ms: number): void {
+    this.blockedUntil = this.clock.monotonic() + ms;
   }
 
   /** There may be work that the last claim has not seen. */
@@ -271,6 +301,11 @@ class Lane {
     if (gained) this.wake();
   }
 
+  /** Cancelled bulks' submissions are called back, by who holds the lane. */
+  callBack(): void {
+    if (this.heldUntil > this.clock.monotonic()) this.callBacks(this.halt.signal);
+  }
+
   /** Something that the store must hear before it judges lost leases. Ends with `insist`. */
   owes(): boolean {
     return this.owed > 0;
@@ -278,7 +313,7 @@ class Lane {
 
   counters() {
     return {
-      lane: this.options.carrier.name,
+      lane: this.way.name,
       inFlight: this.inFlight,
       outcomes: { ...this.outcomes },
       blocked: this.blockedUntil > this.clock.monotonic(),
@@ -314,6 +349,11 @@ class Lane {
     if (this.stopping || this.claiming || !this.backlog) return;
     const now = this.clock.monotonic();
     if (now >= this.heldUntil) return;
+    if (this.failures >= BREAKER_FAILURES && this.blockedUntil > now && this.elsewhere) {
+      if (now >= this.divertAt) void this.divert(now);
+      else this.arm(Math.min(this.divertAt, this.blockedUntil));
+      return;
+    }
     const { free, at } = this.room(now);
     if (free <= 0 || at > now) this.arm(at);
     else void this.claim(free, now);
@@ -368,11 +408,40 @@ class Lane {
       if (!this.stopping) this.arm(answeredAt + wait);
       this.next();
     } catch (error) {
-      this.env.log.warn({ err: error, lane: this.options.carrier.name }, 'claim failed, will try again');
+      this.env.log.warn({ err: error, lane: this.way.name }, 'claim failed, will try again');
       this.claiming = false;
       this.backlog = false;
       if (!this.stopping) this.arm(this.clock.monotonic() + STORE_RETRY_MS);
     }
+    this.ended();
+  }
+
+  /**
+   * The breaker is open: a batch of what waits goes to its second choices, as far as it has any. Where it has none, it is not
+   * asked again until the breaker opens the next time. Never rejects.
+   */
+  private async divert(askedAt: number): Promise<void> {
+    this.claiming = true;
+    this.divertAt = askedAt + DIVERT_MS;
+    this.disarm();
+    try {
+      const { claims } = await this.store.claim(this.options.no, DIVERT_BATCH, this.leaseMs);
+      const [claim] = claims;
+      this.backlog = claims.length === DIVERT_BATCH;
+      if (claim) {
+        const pause = Math.max(0, this.blockedUntil - this.clock.monotonic());
+        const until = this.storeTime() + Math.ceil(pause);
+        const flight = { claim, spec: undefined, askedAt };
+        const moved = await this.insist(flight, 0, () => this.store.release(claims, until, true));
+        this.elsewhere = moved !== 0;
+        if (moved) this.env.log.info({ carrier: this.way.name, submissions: moved }, 'handed on to other carriers');
+      }
+    } catch (error) {
+      this.env.log.warn({ err: error, lane: this.way.name }, 'claim failed, will try again');
+    }
+    this.claiming = false;
+    if (!this.stopping) this.arm(Math.min(this.blockedUntil, this.clock.monotonic() + POLL_MS));
+    this.next();
     this.ended();
   }
 
@@ -409,7 +478,7 @@ class Lane {
       attempt = await this.attempt(flight);
     } catch (error) {
       // Nothing has left: the content could not be read now. Put back, with a pause so that it does not spin.
-      this.env.log.warn({ err: error, ...this.names(flight.claim) }, 'not submitted, will try again');
+      this.env.log.warn({ err: error, ...namesOf(flight.claim, this.ids) }, 'not submitted, will try again');
       await this.clock.sleep(STORE_RETRY_MS, this.halt.signal);
     }
     this.inFlight--;
@@ -425,12 +494,19 @@ class Lane {
   private async attempt(flight: Flight): Promise<Attempt | null> {
     const { claim } = flight;
     let turn: number | null = null;
-    let left = false;
+    let gone = false;
     try {
       if (!flight.spec) throw new Error(`claim ${claim.leader} came without its spec`);
-      const result = await this.prepare(flight.spec);
-      if (!result.ok) {
-        const outcome: Outcome = { kind: 'contentFailed', error: { id: 15025, words: result.words } };
+      const left = (): number => flight.askedAt + CLAIM_AGE_MS - this.clock.monotonic();
+      const ready = await this.way.ready(claim, flight.spec, left, this.halt.signal);
+      if (ready === null) {
+        // Not ready while the claim is young.
+        flight.againMs = FIT_AGAIN_MS;
+        return null;
+      }
+      if (!ready.ok) {
+        const error = { id: ready.error ?? 15025, words: ready.words };
+        const outcome: Outcome = { kind: 'contentFailed', error };
         this.count(outcome);
         return { outcome, startedAt: this.storeTime(), tookMs: 0 };
       }
@@ -452,10 +528,10 @@ class Lane {
       }
       // No await from here to the carrier: what was checked holds.
       if (turn !== null) this.pace?.left(this.clock.monotonic());
-      left = true;
-      return await this.submit(flight, result.prepared);
+      gone = true;
+      return await this.submit(flight, ready);
     } finally {
-      if (this.pace && !left) {
+      if (this.pace && !gone) {
         if (turn === null) this.turnless--;
         else this.pace.abandon();
       }
@@ -480,39 +556,29 @@ class Lane {
     return claim.paced && storeNow > claim.notBeforeUs / 1000 + PACE_SLACK_MS;
   }
 
-  private async submit(flight: Flight, prepared: Prepared): Promise<Attempt> {
+  private async submit(flight: Flight, ready: Extract<Ready, { ok: true }>): Promise<Attempt> {
     const { claim } = flight;
-    const { timeoutMs, carrier } = this.options;
+    const { timeoutMs } = this.options;
+    const carrier = this.way.name;
     const startedAt = this.storeTime();
     const began = this.clock.monotonic();
     const control = new AbortController();
     this.out.add(control);
-    let tooLate = (): void => {};
-    const gaveUp = new Promise<'gaveUp'>((resolve) => {
-      tooLate = () => resolve('gaveUp');
-    });
-    let limit = this.clock.setTimeout(() => control.abort(), timeoutMs);
-    control.signal.addEventListener('abort', () => {
-      limit.cancel();
-      limit = this.clock.setTimeout(tooLate, CARRIER_GRACE_MS);
-    });
     let outcome: Outcome;
     try {
-      const answer = carrier.submit(submissionOf(claim, prepared, this.install), control.signal);
-      const first = await Promise.race([answer, gaveUp]);
-      if (first === 'gaveUp') {
-        this.env.log.error({ carrier: carrier.name, ...this.names(claim) }, 'carrier did not heed its time-out');
-        outcome = unknown('no answer, and the carrier did not heed its time-out');
-        this.learnLater(flight, answer, startedAt, began);
-      } else outcome = first;
+      const { outcome: told, late } = await inTime(ready, timeoutMs, control, this.clock);
+      outcome = told ?? unknown('no answer, and the carrier did not heed its time-out');
+      if (late !== undefined) {
+        this.env.log.error({ carrier, ...namesOf(claim, this.ids) }, 'carrier did not heed its time-out');
+        this.learnLater(flight, late, startedAt, began);
+      }
     } catch (error) {
       if (control.signal.aborted) outcome = unknown(`no answer within ${timeoutMs} ms`);
       else {
-        this.env.log.error({ err: error, carrier: carrier.name, ...this.names(claim) }, 'carrier threw');
+        this.env.log.error({ err: error, carrier, ...namesOf(claim, this.ids) }, 'carrier threw');
         outcome = unknown('internal error while submitting');
       }
     } finally {
-      limit.cancel();
       this.out.delete(control);
     }
     // A wish of 0 would be a loop, one of a year a mistake.
@@ -550,6 +616,7 @@ class Lane {
     this.failures++;
     if (this.failures < BREAKER_FAILURES || began < this.openedAt) return;
     this.openedAt = now;
+    this.elsewhere = true;
     this.blockedUntil = Math.max(this.blockedUntil, now + PROBE_MS);
   }
 
@@ -563,8 +630,8 @@ class Lane {
     const fresh = await this.insist(flight, SETTLE_GRACE_MS, () => this.store.settle(what));
     this.env.log.info(
       {
-        carrier: this.options.carrier.name,
-        ...this.names(claim),
+        carrier: this.way.name,
+        ...namesOf(claim, this.ids),
         attempt: claim.attempt,
         outcome: outcome.kind,
         tookMs,
@@ -577,17 +644,11 @@ class Lane {
     );
   }
 
-  /** A claim's messages as customers know them. */
-  private names({ members }: Claim): { messageIds: string[]; members?: number } {
-    const messageIds = members.slice(0, NAMED).map(({ no, key }) => key ?? this.ids.print('message', no));
-    return members.length > 1 ? { messageIds, members: members.length } : { messageIds };
-  }
-
   /** First in line again, at once or when the lane's pause ends. */
   private async putBack(flight: Flight): Promise<void> {
     const { token, leader } = flight.claim;
     const pause = Math.max(0, this.blockedUntil - this.clock.monotonic());
-    const until = this.storeTime() + Math.ceil(pause);
+    const until = this.storeTime() + Math.ceil(Math.max(pause, flight.againMs ?? 0));
     await this.insist(flight, 0, () => this.store.release([{ token, leader }], until));
   }
 
@@ -608,7 +669,7 @@ class Lane {
       } catch (error) {
         if (error instanceof StoreUnavailable) owed = 1;
         const over = this.over.signal.aborted || this.clock.monotonic() + STORE_RETRY_MS > end;
-        const fields = { err: error, ...this.names(flight.claim) };
+        const fields = { err: error, ...namesOf(flight.claim, this.ids) };
         if (over) this.env.log.error(fields, 'given up: the store did not take what became of an attempt');
         else if (tries === 1)
           this.env.log.warn(fields, 'the store is away, will tell it later what became of an attempt');
@@ -618,67 +679,5 @@ class Lane {
         this.owed -= owed;
       }
     }
-  }
-}
-
-/** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
-function unknown(words: string): Outcome {
-  return { kind: 'unknown', error: { id: 15000, words } };
-}
-
-/**
- * The rate of a lane: even turns, and beyond that no more than `burst` departures in any `spanMs`, counted when they leave.
- * The turns alone would not do: one that leaves late and its successors that leave in time are closer than a second.
- */
-class Pace {
-  private readonly stepMs: number;
-  private readonly spanMs: number;
-  /** The last departures, oldest at `at`. */
-  private readonly departures: Float64Array;
-  private at = 0;
-  private reserved = 0;
-  /** When the next turn may be, if there were no departures to heed. */
-  nextTurn = Number.NEGATIVE_INFINITY;
-
-  constructor(ratePerSecond: number) {
-    const burst = Math.max(1, Math.floor(ratePerSecond));
-    this.stepMs = 1000 / ratePerSecond;
-    this.spanMs = burst * this.stepMs;
-    this.departures = new Float64Array(burst).fill(Number.NEGATIVE_INFINITY);
-  }
-
-  /** Turns that fit into `ms`. */
-  turnsOf(ms: number): number {
-    return Math.floor(ms / this.stepMs) + 1;
-  }
-
-  /** Turns that are free between now and `ms` later. */
-  turnsWithin(now: number, ms: number): number {
-    const left = ms - Math.max(0, this.nextTurn - now);
-    return left < 0 ? 0 : this.turnsOf(left);
-  }
-
-  /** The next turn: ends with `left`, or with `abandon` where nothing left. */
-  reserve(now: number): number {
-    const before = this.departures[(this.at + this.reserved) % this.departures.length] as number;
-    const turn = Math.max(now, this.nextTurn, before + this.spanMs);
-    this.reserved++;
-    this.nextTurn = turn + this.stepMs;
-    return turn;
-  }
-
-  /** The earliest instant at which the holder of `turn` may leave, as things stand. */
-  mayLeave(turn: number): number {
-    return Math.max(turn, (this.departures[this.at] as number) + this.spanMs);
-  }
-
-  left(now: number): void {
-    this.reserved--;
-    this.departures[this.at] = now;
-    this.at = (this.at + 1) % this.departures.length;
-  }
-
-  abandon(): void {
-    this.reserved--;
   }
 }

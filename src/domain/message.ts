@@ -4,6 +4,7 @@
  *
  * Source: Infobip MMS API v2, request body of "Send MMS messages".
  */
+import type { SpecPrices } from './prices.ts';
 
 /** One element of `content.messageSegments`. `contentId` names it within the message (SMIL `src`). */
 export type Segment =
@@ -131,4 +132,8 @@ export interface SendRequest {
  */
 export interface Spec extends Omit<MessageRequest, 'destinations'> {
   tracking?: Tracking;
+  /** What its messages cost when they were accepted; absent = nothing. Not the customer's. */
+  prices?: SpecPrices;
+  /** The URLs in its texts that are shortened, by their place in tokens (`links.ts`); absent = none. */
+  links?: string[];
 }

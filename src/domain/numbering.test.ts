@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Destination, MessageRequest, SendRequest, Spec } from './message.ts';
+import type { Destination, MessageRequest, SendRequest, Spec, Tracking } from './message.ts';
 import { type NumberingContext, numberRequest, numbersNeeded } from './numbering.ts';
 import { createRouting, type Routing } from './routing.ts';
 import { PACE_SLACK_MS } from './schedule.ts';
@@ -147,6 +147,54 @@ describe('a group', () => {
   });
 });
 
+describe('short links', () => {
+  const DAY = 24 * HOUR;
+  const linked = (tracking?: Tracking, more: Partial<MessageRequest> = {}): SendRequest => {
+    const content: MessageRequest['content'] = {
+      messageSegments: [{ type: 'TEXT', text: 'https://a.example https://b.example' }],
+    };
+    const request: SendRequest = { messages: [message([{ to: DE }, { to: FR }], { content, ...more })] };
+    if (tracking) request.options = { tracking };
+    return request;
+  };
+  const urls = ['https://a.example', 'https://b.example'];
+
+  it('are put down once for all destinations, with where clicks go and how long they work', () => {
+    const webhooks = { callbackData: 'cb' };
+    const { accept } = numberRequest(linked({ trackingUrl: 'https://c.example/' }, { webhooks }), context());
+    const [spec] = accept.specs;
+    const tracked = { urls, clicks: true, url: 'https://c.example/', callbackData: 'cb', keepMs: 90 * DAY };
+    expect(spec?.tracked).toEqual(tracked);
+    expect((JSON.parse(spec?.body as string) as Spec).links).toEqual(urls);
+  });
+
+  it('only lead on where clicks are not wanted, and for as long as the operator says', () => {
+    const { accept } = numberRequest(linked({ trackClicks: false }), context({ linkKeepMs: DAY }));
+    expect(accept.specs[0]?.tracked).toEqual({ urls, clicks: false, url: null, callbackData: null, keepMs: DAY });
+  });
+
+  it.each<[string, Tracking | undefined]>([
+    ['without tracking', undefined],
+    ['where shortenUrl is false, whatever else is said', { shortenUrl: false, customDomain: 'not.ours.example' }],
+  ])('are none %s', (_, tracking) => {
+    const { accept, entries } = numberRequest(linked(tracking), context());
+    expect(accept.specs[0]?.tracked).toBeUndefined();
+    expect((JSON.parse(accept.specs[0]?.body as string) as Spec).links).toBeUndefined();
+    expect(entries.map(({ refused }) => refused)).toEqual([0, 0]);
+  });
+
+  it("under a domain that is not the account's refuse their messages with 100", () => {
+    const hasDomain = (name: string): boolean => name === 'go.shop.example';
+    const of = (customDomain: string) =>
+      numberRequest(linked({ customDomain }), context({ hasDomain })).entries.map(({ refused }) => refused);
+    expect(of('go.shop.example')).toEqual([0, 0]);
+    expect(of('GO.shop.example')).toEqual([0, 0]);
+    expect(of('')).toEqual([0, 0]);
+    expect(of('other.example')).toEqual([100, 100]);
+    expect(numberRequest(linked({ customDomain: 'x' }), context()).accept.runs).toEqual([]);
+  });
+});
+
 describe('what a request says once', () => {
   it('keeps every accepted field in the body of its spec, but for the destinations', () => {
     const full: MessageRequest = {
@@ -164,7 +212,10 @@ describe('what a request says once', () => {
       webhooks: { delivery: { url: 'https://x.example/', intermediateReport: true }, callbackData: 'cb' },
     };
     const tracking = { shortenUrl: true, customDomain: 'd.example' };
-    const { accept } = numberRequest({ messages: [full], options: { tracking } }, context());
+    const { accept } = numberRequest(
+      { messages: [full], options: { tracking } },
+      context({ hasDomain: (name) => name === 'd.example' }),
+    );
     const [spec] = accept.specs;
     const { destinations: _, ...rest } = full;
     expect(JSON.parse(spec?.body as string) as Spec).toEqual({ ...rest, tracking });
@@ -363,5 +414,71 @@ describe('numbering any request', () => {
         expect(split).toBe(apart);
       }),
     );
+  });
+});
+
+describe('ways', () => {
+  const HOURS = 3_600_000;
+  const smsFailover = { text: 'instead' };
+  const routing: Routing = {
+    ...byPrefix,
+    smsLaneFor: (to, about) => (about?.sender === 'nobody' ? null : (laneOf(to) ?? 0) + 10),
+    alternatives: (to, lane) => (lane === 1 ? [3] : lane === 11 && to === DE ? [13] : []),
+    alternativesForAll: (_, lane) => (lane === 1 ? [4] : []),
+  };
+  const number = (
+    destinations: Destination[],
+    options: MessageRequest['options'] = {},
+    more: Partial<NumberingContext> = {},
+  ) =>
+    numberRequest({ messages: [message(destinations, { options })] }, context({ routing, ...more })).accept.runs.map(
+      ({ first, end, lane, group, ways }) => ({ size: end - first, lane, group, ways }),
+    );
+
+  it('are none where no SMS is asked for and no second carrier is there', () => {
+    expect(number([{ to: FR }])).toEqual([{ size: 1, lane: 2, group: false, ways: undefined }]);
+  });
+
+  it('are those of the SMS and the second choices, and runs share them', () => {
+    const validity = { validityPeriod: { amount: 30 } };
+    expect(
+      number([{ to: DE2 }, { to: DE }, { to: '491710000003' }], { smsFailover: { ...smsFailover, ...validity } }),
+    ).toEqual([
+      { size: 2, lane: 1, group: false, ways: { alts: [3], sms: { lane: 11, validityMs: HOURS / 2 } } },
+      { size: 1, lane: 1, group: false, ways: { alts: [3], sms: { lane: 11, alts: [13], validityMs: HOURS / 2 } } },
+    ]);
+  });
+
+  it('tell that there is no route for the SMS, by the sender that it has; one that is none is refused at the door', () => {
+    const sms = { lane: null, validityMs: 48 * HOURS };
+    const bad = { ...smsFailover, sender: 'Comp@ny' };
+    const { entries } = numberRequest(
+      { messages: [message([{ to: FR }], { options: { smsFailover: bad } })] },
+      context(),
+    );
+    expect(entries.map(({ refused }) => refused)).toEqual([11]);
+    const own = { ...smsFailover, sender: 'nobody' };
+    expect(number([{ to: FR }], { smsFailover: own })).toEqual([{ size: 1, lane: 2, group: false, ways: { sms } }]);
+    const none = numberRequest({ messages: [message([{ to: FR }], { options: { smsFailover } })] }, context());
+    expect(none.accept.runs[0]?.ways).toEqual({ sms });
+  });
+
+  it('of a group are one where its members share them, else one each', () => {
+    const [alike] = number([{ group: [{ to: DE2 }, { to: '491710000003' }] }], { smsFailover });
+    expect(alike).toEqual({
+      size: 2,
+      lane: 1,
+      group: true,
+      ways: { alts: [4], sms: { lane: 11, validityMs: 48 * HOURS } },
+    });
+    const [apart] = number([{ group: [{ to: DE2 }, { to: DE }] }], { smsFailover });
+    expect(apart?.ways?.smsEach?.map(({ alts }) => alts)).toEqual([undefined, [13]]);
+  });
+
+  it('reach further where the operator or the account says so', () => {
+    const sms = { lane: 12, validityMs: 48 * HOURS, afterUnknown: true };
+    expect(number([{ to: FR }], { smsFailover }, { failoverAfterUnknown: true })[0]?.ways).toEqual({ sms });
+    const byAll = { ...routing, failoverAfterUnknown: true };
+    expect(number([{ to: FR }], { smsFailover }, { routing: byAll })[0]?.ways).toEqual({ sms });
   });
 });

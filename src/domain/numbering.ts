@@ -1,6 +1,6 @@
 /**
  * From a validated request to rows: every destination gets a number, numbers of one spec are consecutive, and those that
- * share lane, window and validity form a run (one row, however many destinations). Pure: numbers, routing and time come
+ * share lane, ways, window and validity form a run (one row, however many destinations). Pure: numbers, routing and time come
  * as arguments. Order of numbers: request, specs, then per spec the runs and last the destinations refused at the door.
  *
  * Promises: numbers are consecutive and each destination has exactly one; the answer's entries stand in request order. A
@@ -8,6 +8,8 @@
  * Fails: a destination or sender that cannot be one is a refusal in its own entry; an invalid request is the schema's affair.
  */
 import { parseDestination, parseSender } from './address.ts';
+import type { SmsWay, Ways } from './failover.ts';
+import { LINK_KEEP_MS, linksOf, shortens } from './links.ts';
 import type { MessageRequest, SendRequest, SingleDestination, Spec } from './message.ts';
 import type { Routing } from './routing.ts';
 import type { Accept, RunIn, SpecIn } from './rows.ts';
@@ -32,6 +34,12 @@ export interface NumberingContext {
   now: number;
   routing: Routing;
   idem: { key: string; hash: string } | null;
+  /** Whether an SMS also follows where it is not known if the MMS arrived (status 29); absent = as routing says. */
+  failoverAfterUnknown?: boolean;
+  /** Whether the account has this domain for its short links; absent = it has none. */
+  hasDomain?: (name: string) => boolean;
+  /** How long short links work; default LINK_KEEP_MS. */
+  linkKeepMs?: number;
   /** Customer's ids that messages had before this request: refused with 23, in the answer and nowhere else. */
   repeated?: ReadonlySet<string>;
 }
@@ -106,11 +114,17 @@ function numberMessage(
 ): number {
   const first = numbers.next;
   const sender = parseSender(message.sender);
+  const about = { account: context.account, sender: sender.ok ? sender.sender : '' };
+  const { sender: ownSmsSender } = message.options?.smsFailover ?? {};
+  const smsSender = ownSmsSender ? parseSender(ownSmsSender) : null;
   const window = windowOf(message.options?.deliveryTimeWindow);
   const validity = validityMs(message.options?.validityPeriod);
   const refused: [Entry, number][] = [];
-  const singles = new Map<number, [Entry, string][]>();
-  const groups: { lane: number; members: [Entry, string][] }[] = [];
+  const tracking = request.options?.tracking;
+  const domain = shortens(tracking) ? tracking.customDomain?.toLowerCase() : undefined;
+  const foreign = domain ? context.hasDomain?.(domain) !== true : false;
+  const singles = new Map<string, Batch>();
+  const groups: Batch[] = [];
   let split = 0;
 
   const judge = (destination: SingleDestination): { entry: Entry; to: string; lane: number } | null => {
@@ -125,9 +139,19 @@ function numberMessage(
       entry.refused = DUPLICATE;
       return null;
     }
-    const parsed = parseDestination(destination.to);
-    const lane = parsed.ok ? context.routing.laneFor(parsed.number) : null;
-    entry.refused = !sender.ok ? sender.status : !parsed.ok ? parsed.status : lane === null ? NO_ROUTE : 0;
+    const parsed = parseDestination(destination.to, context.routing.shortCodes);
+    const lane = parsed.ok ? context.routing.laneFor(parsed.number, about) : null;
+    entry.refused = !sender.ok
+      ? sender.status
+      : smsSender?.ok === false
+        ? smsSender.status
+        : !parsed.ok
+          ? parsed.status
+          : foreign
+            ? FOREIGN_DOMAIN
+            : lane === null
+              ? NO_ROUTE
+              : 0;
     if (entry.refused !== 0 || !parsed.ok || lane === null) {
       refused.push([entry, entry.refused]);
       return null;
@@ -135,40 +159,64 @@ function numberMessage(
     return { entry, to: parsed.number, lane };
   };
 
+  const smsWay = smsWays(message, about, context);
+  const alone = ({ entry, to, lane }: { entry: Entry; to: string; lane: number }): void => {
+    const ways: Ways = {};
+    const alts = context.routing.alternatives?.(to, lane, about) ?? [];
+    if (alts.length > 0) ways.alts = alts;
+    const sms = smsWay?.(to);
+    if (sms) ways.sms = sms;
+    const name = JSON.stringify([lane, ways.alts, sms?.lane, sms?.alts]);
+    const batch = singles.get(name);
+    if (batch) batch.members.push([entry, to]);
+    else singles.set(name, { lane, ways, members: [[entry, to]] });
+  };
+
   for (const destination of message.destinations) {
     if ('group' in destination) {
       const members = destination.group.map(judge).filter((member) => member !== null);
       if (members.length === 0) continue;
-      const lane = context.routing.laneForAll(members.map((member) => member.to));
-      if (lane !== null) {
-        groups.push({ lane, members: members.map((member) => [member.entry, member.to]) });
-      } else {
+      const all = members.map((member) => member.to);
+      const lane = context.routing.laneForAll(all, about);
+      if (lane === null) {
         split++;
-        for (const member of members) push(singles, member.lane, [member.entry, member.to]);
+        members.forEach(alone);
+        continue;
       }
+      const ways: Ways = {};
+      const alts = context.routing.alternativesForAll?.(all, lane, about) ?? [];
+      if (alts.length > 0) ways.alts = alts;
+      const sms = smsWay === null ? [] : all.map(smsWay);
+      const [first] = sms;
+      if (first && sms.every((one) => JSON.stringify(one) === JSON.stringify(first))) ways.sms = first;
+      else if (first) ways.smsEach = sms;
+      groups.push({ lane, ways, members: members.map((member) => [member.entry, member.to]) });
     } else {
       const single = judge(destination);
-      if (single) push(singles, single.lane, [single.entry, single.to]);
+      if (single) alone(single);
     }
   }
 
-  const run = (lane: number, members: [Entry, string][], group: boolean): RunIn => {
+  const run = ({ lane, ways, members }: Batch, group: boolean): RunIn => {
     const start = numbers.next;
     for (const [entry, to] of members) place(entry, to, numbers, accept);
-    return { first: start, end: numbers.next, spec, lane, group, window, validityMs: validity };
+    const made = { first: start, end: numbers.next, spec, lane, group, window, validityMs: validity };
+    return ways.alts || ways.sms || ways.smsEach ? { ...made, ways } : made;
   };
-  for (const [lane, members] of singles) accept.runs.push(run(lane, members, false));
-  for (const { lane, members } of groups) accept.runs.push(run(lane, members, true));
+  for (const batch of singles.values()) accept.runs.push(run(batch, false));
+  for (const batch of groups) accept.runs.push(run(batch, true));
   for (const [entry, status] of refused) {
     place(entry, entry.destination, numbers, accept);
     accept.refused.push([entry.no, status]);
   }
-  accept.specs.push(specOf(message, request, first, numbers.next));
+  accept.specs.push(specOf(message, request, first, numbers.next, context.linkKeepMs ?? LINK_KEEP_MS));
   return split;
 }
 
 /** Status 19 REJECTED_ROUTE_NOT_AVAILABLE. */
 const NO_ROUTE = 19;
+/** Status 100 UNDELIVERABLE_REJECTED_PLATFORM: its short links are asked for under a domain that is not the account's. */
+const FOREIGN_DOMAIN = 100;
 /** Status 23 REJECTED_DUPLICATE_MESSAGE_ID. */
 const DUPLICATE = 23;
 
@@ -178,18 +226,57 @@ function place(entry: Entry, to: string, numbers: Numbers, accept: Accept): void
   if (entry.key !== null) accept.keys.push([entry.no, entry.key]);
 }
 
-function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
-  const list = map.get(key);
-  if (list) list.push(value);
-  else map.set(key, [value]);
+/** Messages that share their ways: a run. */
+interface Batch {
+  lane: number;
+  ways: Ways;
+  members: [Entry, string][];
 }
 
-function specOf(message: MessageRequest, request: SendRequest, first: number, end: number): SpecIn {
+/** Where the SMS of each destination would go; null = the message asks for none. */
+function smsWays(
+  message: MessageRequest,
+  about: { account: number },
+  { routing, failoverAfterUnknown = routing.failoverAfterUnknown }: NumberingContext,
+): ((to: string) => SmsWay) | null {
+  const asked = message.options?.smsFailover;
+  if (!asked) return null;
+  const sender = parseSender(asked.sender || message.sender);
+  const from = { account: about.account, sender: sender.ok ? sender.sender : '' };
+  const validity = validityMs(asked.validityPeriod);
+  return (to) => {
+    const lane = sender.ok ? (routing.smsLaneFor?.(to, from) ?? null) : null;
+    const alts = lane === null ? [] : (routing.alternatives?.(to, lane, from) ?? []);
+    return {
+      lane,
+      ...(alts.length > 0 ? { alts } : {}),
+      validityMs: validity,
+      ...(failoverAfterUnknown ? { afterUnknown: true } : {}),
+    };
+  };
+}
+
+function specOf(message: MessageRequest, request: SendRequest, first: number, end: number, keepMs: number): SpecIn {
   const { destinations: _, ...rest } = message;
-  const spec: Spec = request.options?.tracking ? { ...rest, tracking: request.options.tracking } : rest;
+  const tracking = request.options?.tracking;
+  const spec: Spec = tracking ? { ...rest, tracking } : rest;
+  const urls = shortens(tracking) ? linksOf(message.content, message.options?.smsFailover) : [];
+  let tracked: SpecIn['tracked'];
+  if (urls.length > 0) {
+    spec.links = urls;
+    const callbackData = message.webhooks?.callbackData ?? null;
+    tracked = {
+      urls,
+      clicks: tracking?.trackClicks !== false,
+      url: tracking?.trackingUrl || null,
+      callbackData,
+      keepMs,
+    };
+  }
   const delivery = message.webhooks?.delivery;
   const notify = delivery?.notify !== false;
-  const contentType = message.webhooks?.contentType ?? delivery?.contentType ?? 'application/json';
+  const asked = message.webhooks?.contentType ?? delivery?.contentType;
+  const contentType = asked ?? 'application/json';
   const uploads: SpecIn['uploads'] = [];
   const links: SpecIn['links'] = [];
   message.content.messageSegments.forEach((segment, index) => {
@@ -206,10 +293,12 @@ function specOf(message: MessageRequest, request: SendRequest, first: number, en
     entity: message.options?.platform?.entityId ?? null,
     application: message.options?.platform?.applicationId ?? null,
     endpoint: notify && delivery?.url ? { url: delivery.url, contentType } : null,
+    ...(asked === undefined ? {} : { contentType: asked }),
     intermediate: delivery?.intermediateReport === true,
     notify,
     body: JSON.stringify(spec),
     uploads,
     links,
+    ...(tracked ? { tracked } : {}),
   };
 }

@@ -22,6 +22,7 @@ const message: MessageRow = {
   sentAt: AT + 100,
   doneAt: AT + 2_000,
   claimed: false,
+  leg: 0,
 };
 const event: EventRow = { ...message, event: 1, at: AT + 2_000 };
 const spec: Spec = { sender: '441134960000', content: { messageSegments: [] } };
@@ -85,6 +86,15 @@ describe('a delivery report', () => {
     expect(deliveryReport({ ...event, ...claimed }, spec, specRow, ids).status.id).toBe(26);
     expect(deliveryReport({ ...message, ...claimed }, spec, specRow, ids).status.id).toBe(7);
     expect(deliveryReport({ ...message, claimed: true }, spec, specRow, ids).status.id).toBe(5);
+  });
+
+  it('of an SMS failover says so, and counts the segments of its text', () => {
+    const sms: Spec = { ...spec, options: { smsFailover: { text: 'x'.repeat(161) } } };
+    const report = deliveryReport({ ...event, leg: 1 }, sms, specRow, ids);
+    expect([report.channel, report.messageCount]).toEqual(['SMS', 2]);
+    const mms = deliveryReport(event, sms, specRow, ids);
+    expect([mms.channel, mms.messageCount]).toEqual([undefined, 1]);
+    expect(Object.keys(report).slice(-2)).toEqual(['messageCount', 'channel']);
   });
 
   it('refuses codes that are not in the tables', () => {

@@ -10,8 +10,11 @@
 import { type ErrorView, errorView, type StatusView, statusView } from './codes.ts';
 import type { Ids } from './ids.ts';
 import type { Spec } from './message.ts';
+import type { Networks } from './networks.ts';
+import { priceOf } from './prices.ts';
 import type { EventRow, MessageRow, SpecRow } from './rows.ts';
 import { formatInstant } from './schedule.ts';
+import { segmentsOf } from './sms.ts';
 import { isFinal, STATUS_CLAIMED, type State } from './status.ts';
 
 /** Price of one message (not of a whole report); 0 where the operator's list has none. */
@@ -39,7 +42,10 @@ export interface DeliveryReport {
   sentAt: string;
   /** The instant of the status that is told. */
   doneAt: string;
+  /** 1 for an MMS, the segments of an SMS. */
   messageCount: number;
+  /** Only where the message went as its SMS failover. */
+  channel?: 'SMS';
   /** Country and network of the destination, e.g. 22801; absent while nobody has told us. */
   mccMnc?: string;
   callbackData?: string;
@@ -47,8 +53,15 @@ export interface DeliveryReport {
   campaignReferenceId?: string;
 }
 
-/** There is no price list yet: 0, in the currency of the published examples. */
+/** Where no list says otherwise: 0, in the currency of the published examples. */
 export const NO_PRICE: Readonly<Price> = Object.freeze({ pricePerMessage: 0, currency: 'EUR' });
+
+/** What one message cost when it was accepted, by the channel that it went. */
+export function priceView(row: Pick<MessageRow, 'leg' | 'to'>, spec: Spec): Price {
+  if (spec.prices === undefined) return NO_PRICE;
+  const pricePerMessage = priceOf(spec.prices, row.leg === 1 ? 'SMS' : 'MMS', row.to);
+  return { pricePerMessage, currency: spec.prices.currency };
+}
 
 /** The bulk's id as customers know it: their own, else generated from its number. */
 export function bulkIdOf(row: MessageRow, ids: Ids): string {
@@ -58,6 +71,11 @@ export function bulkIdOf(row: MessageRow, ids: Ids): string {
 /** The message's id as customers know it: their own, else generated from its number. */
 export function messageIdOf(row: MessageRow, ids: Ids): string {
   return row.key ?? ids.print('message', row.no);
+}
+
+/** Messages that the destination is charged as: 1 for an MMS, the segments of the failover's text for an SMS. */
+export function messageCountOf(row: Pick<MessageRow, 'leg'>, spec: Spec): number {
+  return row.leg === 1 ? segmentsOf(spec.options?.smsFailover?.text ?? '') : 1;
 }
 
 /** The status to show. An event keeps the status it was written with; a message with an open claim is on its way (7). */
@@ -79,12 +97,19 @@ export function platformOf(spec: Spec): Platform | undefined {
 /**
  * The report of one event, or of a message as it stands.
  * @param spec `specRow.body`, parsed (the caller parses it once for all messages of a spec)
+ * @param networks the operator's number table, where there is one
  */
-export function deliveryReport(row: EventRow | MessageRow, spec: Spec, specRow: SpecRow, ids: Ids): DeliveryReport {
+export function deliveryReport(
+  row: EventRow | MessageRow,
+  spec: Spec,
+  specRow: SpecRow,
+  ids: Ids,
+  networks?: Networks,
+): DeliveryReport {
   const sentAt = row.sentAt ?? row.acceptedAt;
   const report: DeliveryReport = {
     bulkId: bulkIdOf(row, ids),
-    price: NO_PRICE,
+    price: priceView(row, spec),
     status: shownStatus(row),
     error: errorView(row.error),
     messageId: messageIdOf(row, ids),
@@ -92,8 +117,11 @@ export function deliveryReport(row: EventRow | MessageRow, spec: Spec, specRow: 
     sender: specRow.sender,
     sentAt: formatInstant(sentAt),
     doneAt: formatInstant('event' in row ? row.at : (row.doneAt ?? sentAt)),
-    messageCount: 1,
+    messageCount: messageCountOf(row, spec),
   };
+  if (row.leg === 1) report.channel = 'SMS';
+  const network = networks?.of(row.to) ?? null;
+  if (network !== null) report.mccMnc = network;
   const callbackData = spec.webhooks?.callbackData;
   if (callbackData !== undefined) report.callbackData = callbackData;
   const platform = platformOf(spec);

@@ -66,6 +66,22 @@ describe('without rules', () => {
     expect(routing.alternatives(DE, 10)).toEqual([11]);
   });
 
+  it('a group’s second choices are the other carriers that take all of it', () => {
+    const small = mms('b', 2, { maxRecipients: 2 });
+    const routing = router(
+      [
+        { to: ['49'], carriers: via('a', 'b', 'c') },
+        { to: ['44'], carriers: via('c', 'b') },
+      ],
+      {
+        carriers: [A, small, C, S, T],
+      },
+    );
+    expect(routing.alternativesForAll([DE, DE], 1)).toEqual([2, 3]);
+    expect(routing.alternativesForAll([DE, UK], 3)).toEqual([2]);
+    expect(routing.alternativesForAll([DE, UK, DE], 3)).toEqual([]);
+  });
+
   it('the sandbox takes all while no carrier is configured, and nothing once one is', () => {
     const alone = createRouter({ carriers: [], sandbox: BOX });
     expect([alone.laneFor(DE), alone.smsLaneFor(DE)]).toEqual([90, 91]);

@@ -2,6 +2,7 @@
  * The plain rows that domain and store share: a numbered request on its way in, a message, its spec and its events on
  * their way out. Instants are epoch ms, numbers integers.
  */
+import type { Leg, Ways } from './failover.ts';
 import type { SpeedLimit } from './message.ts';
 import type { Window } from './schedule.ts';
 
@@ -13,8 +14,10 @@ export interface SpecIn {
   campaign: string | null;
   entity: string | null;
   application: string | null;
-  /** Where reports go; null = the pull list only. */
+  /** Where reports go; null = the account's default endpoint where `notify` asks for one and there is one, else the pull list. */
   endpoint: { url: string; contentType: string } | null;
+  /** The form of reports that the customer asked for without naming a URL; absent = the default endpoint's own. */
+  contentType?: string;
   /** Reports also on every change between accepted and final (design: intermediateReport). */
   intermediate: boolean;
   /** False = the customer wants no push; its finals go to the pull list. */
@@ -25,9 +28,24 @@ export interface SpecIn {
   uploads: { segment: number; id: string }[];
   /** LINK segments to fetch before its runs open. */
   links: { segment: number; url: string; contentType: string | null }[];
+  /** Its shortened links; absent = there are none. */
+  tracked?: Tracked;
 }
 
-/** Consecutive messages of one spec that share lane, window and validity. `group` = one submission with all of them. */
+/** What is kept of a spec's shortened links, for as long as they work. */
+export interface Tracked {
+  /** By their place in tokens. */
+  urls: string[];
+  /** False = they only lead on. */
+  clicks: boolean;
+  /** Where clicks are reported; null = the account's click endpoint, where there is one. */
+  url: string | null;
+  callbackData: string | null;
+  /** How long they work after the acceptance, sendAt or (what leaves late) the submission. */
+  keepMs: number;
+}
+
+/** Consecutive messages of one spec that share lane, ways, window and validity. `group` = one submission with all of them. */
 export interface RunIn {
   first: number;
   end: number;
@@ -36,6 +54,8 @@ export interface RunIn {
   group: boolean;
   window: Window | null;
   validityMs: number;
+  /** Second choices and the SMS failover, where there are any. */
+  ways?: Ways;
 }
 
 /** A numbered request on its way into the store: all rows of it or none (G2). */
@@ -58,6 +78,11 @@ export interface Accept {
   to: string[];
   /** Refused at the door: [number, status id]. They are stored final at once. */
   refused: [number, number][];
+  /**
+   * Refused for what the account may: [number, status id, error id]. Unlike `refused` they keep their places in the runs, so that a
+   * repeated request is numbered alike whatever the account may then.
+   */
+  turnedAway?: [number, number, number][];
   /** The customer's own message ids: [number, id]. */
   keys: [number, string][];
   idem: { key: string; hash: string } | null;
@@ -80,6 +105,8 @@ export interface MessageRow {
   doneAt: number | null;
   /** True while a claim is open (shown as status 7). */
   claimed: boolean;
+  /** The leg that it is on, or (of an event) was on. */
+  leg: Leg;
 }
 
 /** A spec as reads give it. `media`: bytes behind UPLOADED_REFERENCE and LINK segments. */
@@ -96,4 +123,57 @@ export interface SpecRow {
 export interface EventRow extends MessageRow {
   event: number;
   at: number;
+}
+
+/** Which of a customer's ears an endpoint is: delivery reports, messages from handsets, clicks. A POST holds one kind. */
+export type HookKind = 'delivery' | 'inbound' | 'click';
+
+/** One part of an inbound message: a short text stands here, other bytes are content by hash. */
+export interface InboundPart {
+  contentId: string;
+  contentType: string;
+  size: number;
+  hash: string | null;
+  text: string | null;
+}
+
+/** What a handset sent, as the store takes it. */
+export interface InboundIn {
+  /** From `reserve`. */
+  no: number;
+  /** With `id` its name: a repetition is dropped for as long as the first is kept, 48 h at least. */
+  carrier: string;
+  id: string;
+  channel: 'MMS' | 'SMS';
+  /** Digits, or as the carrier wrote it; '' = not told. */
+  from: string;
+  to: string[];
+  cc: string[];
+  subject: string | null;
+  parts: InboundPart[];
+  /** The carrier's id of the message that it answers. */
+  answers: string | null;
+  /** What its words ask for (`domain/optout.ts`). */
+  asks: 'stop' | 'start' | null;
+}
+
+/** One inbound message as its account sees it. */
+export interface InboundRow {
+  no: number;
+  account: number;
+  carrier: string;
+  channel: 'MMS' | 'SMS';
+  from: string;
+  /** The number of ours that it came to; '' = not told. */
+  to: string;
+  /** All recipients, where there were more than one. */
+  group: ({ to: string } | { cc: string })[];
+  subject: string | null;
+  parts: InboundPart[];
+  receivedAt: number;
+  /** The message that it answers: named by the carrier, or the last one that this handset got from this number. */
+  paired: { no: number; key: string | null } | null;
+  callbackData: string | null;
+  entity: string | null;
+  application: string | null;
 }

@@ -41,6 +41,7 @@ const EVENTS = {
   'validity ended, tried, no error': { kind: 'validityEnded', tried: true, lastError: 0 },
   cancelled: { kind: 'cancelled' },
   noRoute: { kind: 'noRoute' },
+  unwanted: { kind: 'unwanted', status: 10 },
   contentFailed: { kind: 'contentFailed', error: 15024 },
 } as const satisfies Record<string, StatusEvent>;
 type EventName = keyof typeof EVENTS;
@@ -87,6 +88,7 @@ const OPEN: Record<string, { from: MessageStatus; to: Record<EventName, Expected
       'validity ended, tried, no error': ['expired', 15, 4100],
       cancelled: ['undeliverable', 31, 4100],
       noRoute: ['rejected', 19, 15023],
+      unwanted: ['rejected', 10, 603],
       contentFailed: ['rejected', 100, 15024],
     },
   },
@@ -111,6 +113,7 @@ const OPEN: Record<string, { from: MessageStatus; to: Record<EventName, Expected
       'validity ended, tried, no error': ['expired', 15, 4100],
       cancelled: ['undeliverable', 31, 4100],
       noRoute: ['rejected', 19, 15023],
+      unwanted: ['rejected', 10, 603],
       contentFailed: ['rejected', 100, 15024],
     },
   },
@@ -133,6 +136,7 @@ const OPEN: Record<string, { from: MessageStatus; to: Record<EventName, Expected
       'report forwarded': same,
       cancelled: same,
       noRoute: same,
+      unwanted: same,
       contentFailed: same,
     },
   },
@@ -155,6 +159,7 @@ const OPEN: Record<string, { from: MessageStatus; to: Record<EventName, Expected
       'report forwarded': same,
       cancelled: same,
       noRoute: same,
+      unwanted: same,
       contentFailed: same,
     },
   },
@@ -177,6 +182,7 @@ const OPEN: Record<string, { from: MessageStatus; to: Record<EventName, Expected
       'report forwarded': ['submitted', 3, 0],
       cancelled: same,
       noRoute: same,
+      unwanted: same,
       contentFailed: same,
     },
   },
@@ -270,6 +276,15 @@ const anyEvent: fc.Arbitrary<StatusEvent> = fc.oneof(
   }),
   fc.record({ kind: fc.constant('validityEnded' as const), tried: fc.boolean(), lastError: anError }),
 );
+
+describe('content that failed', () => {
+  it('has a status of its own where a text is longer than the carrier takes', () => {
+    const outcome = (error: number) =>
+      transition({ state: STATE.pending, status: 26, error: 0 }, { kind: 'contentFailed', error });
+    expect(outcome(355).next).toEqual({ state: STATE.rejected, status: 77, error: 355 });
+    expect(outcome(15026).next).toEqual({ state: STATE.rejected, status: 100, error: 15026 });
+  });
+});
 
 describe('any life of a message', () => {
   it('has at most one final status, only known codes, and a status of the group that its state names', () => {

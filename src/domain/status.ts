@@ -2,8 +2,8 @@
  * The life of one message as a state machine: what it is now (state, status id, error id), what happened, what it is then.
  * Pure; one table (`TABLE`), every state x event listed and tested. Ids are those of `codes.ts`.
  *
- *              accept                       noRoute, contentFailed
- *                |                 +------------------------------------> rejected      19, 100
+ *              accept                       noRoute, contentFailed, unwanted
+ *                |                 +------------------------------------> rejected      19, 77, 100
  *                v                 |     refused (4), cancelled (31)
  *      +---> pending 26 -----------+------------------------------------> undeliverable 4, 9, 31
  *      |      |  |   ^ deferred, throttled (stays)         ^   ^
@@ -28,6 +28,7 @@
  *
  * Fails: nothing here fails; an event that makes no sense in a state changes nothing.
  */
+import { OPT_OUT_ERROR } from './optout.ts';
 import type { ReportKind } from './submission.ts';
 
 /** Codes of the row; never reused. Up to 2 = the message is open, from 3 on = final. */
@@ -76,6 +77,8 @@ export type StatusEvent =
   | { kind: 'validityEnded'; tried: boolean; lastError: number }
   | { kind: 'cancelled' }
   | { kind: 'noRoute' }
+  /** Its recipient has said since that nothing more is wanted: 10 from this sender, 14 from none of the account's. */
+  | { kind: 'unwanted'; status: 10 | 14 }
   /** Its content cannot be had, or does not fit. */
   | { kind: 'contentFailed'; error: number };
 
@@ -97,6 +100,8 @@ export const STATUS_CLAIMED = 7;
 
 /** 815 EC_MESSAGE_SUBMITTED_NOT_ACKED */
 const NOT_ACKED = 815;
+/** 355 EC_MSG_TEXT_TOO_LONG: the one failure of content that has a status of its own. */
+const TEXT_TOO_LONG = 355;
 /** 4100 EC_MESSAGE_CANCELED: "not sent inside its validity period" */
 const NOT_SENT = 4100;
 /** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
@@ -157,6 +162,8 @@ function report(event: Of<'report'>, from: MessageStatus): MessageStatus {
   switch (event.report) {
     case 'retrieved':
       return is(STATE.delivered, 5, 0);
+    case 'read':
+      return from;
     case 'forwarded':
       // On its way to the next network. That comes before the handset's "deferred", so a late one does not undo it.
       return from.state === STATE.submitted ? from : is(STATE.submitted, 3, 0);
@@ -181,7 +188,8 @@ const TABLE: Record<0 | 1 | 2, Row> = {
     validityEnded: (event) => is(STATE.expired, 15, (event.tried && event.lastError) || NOT_SENT),
     cancelled: () => is(STATE.undeliverable, 31, NOT_SENT),
     noRoute: () => is(STATE.rejected, 19, NO_ROUTE),
-    contentFailed: (event) => is(STATE.rejected, 100, event.error),
+    unwanted: (event) => is(STATE.rejected, event.status, OPT_OUT_ERROR),
+    contentFailed: (event) => is(STATE.rejected, event.error === TEXT_TOO_LONG ? 77 : 100, event.error),
   },
   // The carrier has it (its answer or a report said so). An attempt may still be open, where an earlier one's report came
   // first: what that one comes to does not take away what is known.
@@ -197,6 +205,7 @@ const TABLE: Record<0 | 1 | 2, Row> = {
     validityEnded: deliveryUnknown,
     cancelled: stay,
     noRoute: stay,
+    unwanted: stay,
     contentFailed: stay,
   },
   // An earlier attempt may have reached the carrier. The attempt after the hold decides only by a clear yes or no: that it
@@ -213,6 +222,7 @@ const TABLE: Record<0 | 1 | 2, Row> = {
     // Cancelling cannot call back what may be out: report or the end of validity tell.
     cancelled: stay,
     noRoute: stay,
+    unwanted: stay,
     contentFailed: stay,
   },
 };

@@ -20,7 +20,7 @@ export interface Submission {
   /** Digits without `+`, or a short code; 1..200. */
   recipients: string[];
   subject?: string;
-  /** The presentation, when the customer gave one; carriers that need one make it from the parts when absent. */
+  /** The customer's presentation, printed again for these parts (`src` are `cid:`); absent = carriers that need one make it. */
   smil?: string;
   parts: Part[];
   /** Epoch ms; the carrier must not deliver later. */
@@ -80,12 +80,15 @@ export interface Failure {
 export type Outcome =
   /** Taken. `refused` lists recipients (as given) that the carrier refused within an otherwise accepted submission. */
   | { kind: 'accepted'; carrierMessageId: string; words?: string; refused?: { recipient: string; error: Failure }[] }
-  /** Not taken, may heal. Counts as an attempt. `retryAfterMs`: the carrier's own wish. */
-  | { kind: 'deferred'; error: Failure; retryAfterMs?: number }
+  /**
+   * Not taken, may heal. Counts as an attempt. `retryAfterMs`: the carrier's own wish. `elsewhere`: for a reason that another
+   * carrier may not share (this one is down, or does not know us), so a second choice is asked at once, where there is one.
+   */
+  | { kind: 'deferred'; error: Failure; retryAfterMs?: number; elsewhere?: true }
   /** The carrier asks to slow down. Does not count as an attempt; the lane pauses. */
   | { kind: 'throttled'; retryAfterMs: number; error?: Failure }
-  /** Not taken and never will be. Final. */
-  | { kind: 'refused'; error: Failure }
+  /** Not taken and never will be by this carrier. Final, but for `elsewhere` (as above) and a second choice. */
+  | { kind: 'refused'; error: Failure; elsewhere?: true }
   /** Nothing was sent: its content is gone or damaged for good. Final. */
   | { kind: 'contentFailed'; error: Failure }
   /** Sent, but whether it arrived is not known; the carrier's `onUnknown` decides. */
@@ -101,7 +104,9 @@ export type ReportKind =
   | 'indeterminate'
   | 'unrecognised'
   | 'unreachable'
-  | 'unsupported';
+  | 'unsupported'
+  /** Somebody read it or threw it away: noted, it moves no status. */
+  | 'read';
 
 /** A delivery report as a carrier tells it (MM7 DeliveryReportReq, SMPP deliver_sm). */
 export interface CarrierReport {
@@ -131,8 +136,9 @@ export function refOf(id: string): string {
 
 /**
  * Ours for a submission: unique over installations, and the same for every attempt of a generation, so that a carrier which
- * got an earlier one drops the repetition (G6).
+ * got an earlier one drops the repetition (G6). A leader below 0 is the SMS leg of that message (`failover.ts`).
  */
 export function transactionId(install: string, leader: number, generation: number): string {
-  return generation === 0 ? `${install}-${leader}` : `${install}-${leader}-${generation}`;
+  const name = leader < 0 ? `${install}-${-leader}-sms` : `${install}-${leader}`;
+  return generation === 0 ? name : `${name}-${generation}`;
 }

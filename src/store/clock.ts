@@ -24,7 +24,7 @@ export interface BulkClock {
   limitedAt: number | null;
   /** Begin of the pause that holds now. */
   pausedAt: number | null;
-  /** Ended pauses, oldest first: [begin, end). */
+  /** Ended pauses, oldest first: [begin, end). Not empty once there was one. */
   pauses: [number, number][];
   /** Its own sendAt, of its first request or as it was moved last; null = none. */
   sendAt: number | null;
@@ -99,13 +99,32 @@ export function viewOf(run: RunClock, bulk: BulkClock | null, start: number, rem
 export function resumed(bulk: BulkClock, now: number): BulkClock {
   if (bulk.pausedAt === null) return bulk;
   const pauses = bulk.pauses.filter(([, end]) => end > now - PAUSE_MATTERS_MS);
-  if (now > bulk.pausedAt) pauses.push([bulk.pausedAt, now]);
+  pauses.push([bulk.pausedAt, now]);
   while (pauses.length > PAUSES) {
     const [first, second] = pauses.splice(0, 2) as [[number, number], [number, number]];
     pauses.unshift([first[0], second[1]]);
   }
   const nextUs = bulk.limitedAt === null ? bulk.nextUs : Math.max(bulk.nextUs, now * 1000);
   return { ...bulk, pausedAt: null, pauses, nextUs };
+}
+
+/** The turns of a submission: the bulk's `nextUs` before and after its claim. */
+export interface Turns {
+  from: number;
+  end: number;
+}
+
+/**
+ * Where the next turn of a bulk is when a submission that took turns has not left: where it was, so that somebody else may have
+ * them. Null = they are lost, because later ones were taken or the limit was changed since. `notBefore`: epoch microseconds
+ * before which nobody else's validity may begin.
+ *
+ * The limit holds: what comes next takes the turn max(next, now), which is an interval or more after all that have left.
+ */
+export function returned(bulk: BulkClock, turns: Turns, notBefore: number): number | null {
+  if (bulk.intervalUs === 0 || bulk.nextUs !== turns.end) return null;
+  const resumedUs = (bulk.pauses.at(-1)?.[1] ?? 0) * 1000;
+  return Math.min(turns.end, Math.max(turns.from, notBefore, resumedUs));
 }
 
 /** A bulk whose limit changes now: the last turn stays where it was (0 = no limit any more). */
@@ -128,10 +147,15 @@ export interface Ended {
   attempts: readonly { outcome: string; words: string }[];
   /** Its bulk is paused. */
   paused: boolean;
+  /** Its window is closed. */
+  closed: boolean;
 }
 
-/** Why a message was not delivered in time, in words that tell what never left from what was tried, and how often. */
-export function endedWords({ state, attempts, paused }: Ended): string {
+/**
+ * Why a message was not delivered in time, in words that tell what never left from what was tried, how often, and what kept it
+ * from another try.
+ */
+export function endedWords({ state, attempts, paused, closed }: Ended): string {
   if (state === STATE.submitted) return 'no final report by the end of its validity';
   if (state === STATE.uncertain) return 'not known whether the carrier took it, no report by the end of its validity';
   // Asked to wait is not tried.
@@ -139,9 +163,17 @@ export function endedWords({ state, attempts, paused }: Ended): string {
   const last = tried.at(-1);
   if (last) {
     const times = tried.length === 1 ? '1 attempt' : `${tried.length} attempts`;
-    return `validity ended after ${times}, the last: ${last.words.slice(0, 200) || last.outcome}`;
+    const since = paused ? '; then its bulk was paused' : closed ? '; then its window was closed' : '';
+    return `validity ended after ${times}, the last: ${last.words.slice(0, 200) || last.outcome}${since}`;
   }
   if (paused) return 'validity ended, never tried: its bulk was paused';
   if (attempts.length > 0) return 'validity ended, never tried: the carrier asked to wait';
-  return 'validity ended, never tried: its carrier took nothing in time';
+  // The store sees only that nobody came for it: a lane that is down and one that is behind look alike from here.
+  const carrier = 'its carrier was down, or had no room for it';
+  return `validity ended, never tried: ${carrier}${closed ? ', until its window closed' : ''}`;
+}
+
+/** Whether a run's window is closed. */
+export function closedAt(run: Pick<RunClock, 'window'> | null, now: number): boolean {
+  return run !== null && nextOpening(run.window, now) > now;
 }

@@ -10,21 +10,114 @@
  * Fails: expected conflicts are results. A rejected promise is a `StoreUnavailable` (disk full, closing: answer 503 and
  * try again) or a bug.
  */
+import type {
+  AdminChange,
+  Administered,
+  AuditRow,
+  Deed,
+  Directory,
+  NewSession,
+  Session,
+  Take,
+} from '../domain/accounts.ts';
+import type { ClickFlag } from '../domain/links.ts';
 import type { SpeedLimit } from '../domain/message.ts';
-import type { Accept, EventRow, MessageRow, SpecRow } from '../domain/rows.ts';
+import type { Accept, EventRow, HookKind, InboundIn, InboundRow, MessageRow, SpecRow } from '../domain/rows.ts';
+import type { Window } from '../domain/schedule.ts';
 import type { CarrierReport, Outcome } from '../domain/submission.ts';
+import type {
+  Clicked,
+  ClickFigures,
+  ClickIn,
+  ClickScope,
+  Delivery,
+  DeliveryFilter,
+  EndpointPut,
+  EndpointSetting,
+  Inbound,
+  LinkRow,
+  OptOut,
+  OptOutFilter,
+  OwnNumber,
+  Rearm,
+  ReplayRange,
+  Stepped,
+  WebhookSettle,
+  Webhooks,
+} from './contract-customers.ts';
 
-export type { Accept, EventRow, MessageRow, RunIn, SpecIn, SpecRow } from '../domain/rows.ts';
+export type {
+  Accept,
+  EventRow,
+  HookKind,
+  InboundIn,
+  InboundRow,
+  MessageRow,
+  RunIn,
+  SpecIn,
+  SpecRow,
+} from '../domain/rows.ts';
+export type {
+  ClickCounts,
+  Clicked,
+  ClickFigures,
+  ClickIn,
+  ClickScope,
+  Delivery,
+  DeliveryFilter,
+  DeliveryState,
+  EndpointPut,
+  EndpointSetting,
+  Inbound,
+  LinkRow,
+  OptOut,
+  OptOutFilter,
+  OwnNumber,
+  Rearm,
+  ReplayRange,
+  Stepped,
+  Webhook,
+  WebhookSettle,
+  Webhooks,
+} from './contract-customers.ts';
+export {
+  CLICK_SPECS,
+  CLICKS_KEPT,
+  CLICKS_STEP,
+  ENDPOINTS_MAX,
+  PENDING_MAX,
+  REARM_STEP,
+  REPLAY_STEP,
+  TRIES_MAX,
+} from './contract-customers.ts';
 
-/** Raised when the store cannot take writes now (disk full, read-only, closing). Nothing of the verb has happened. */
+/**
+ * Raised when the store cannot take writes now (disk full, read-only, closing). Nothing of the verb has happened, unless `unknown`:
+ * then the store was lost at the commit for longer than it waits, and the verb may have happened.
+ */
 export class StoreUnavailable extends Error {
   override readonly name = 'StoreUnavailable';
+  readonly unknown: boolean;
+
+  constructor(message: string, unknown = false) {
+    super(message);
+    this.unknown = unknown;
+  }
+}
+
+/** What was stored. `optedOut`: [number, status] of those that want nothing from this sender or were turned away; absent = none. */
+interface AcceptedRows {
+  first: number;
+  bulkId: string | null;
+  bulk: number;
+  duplicates: number[];
+  optedOut?: [number, number][];
 }
 
 export type Accepted =
-  | { kind: 'accepted'; first: number; bulkId: string | null; bulk: number; duplicates: number[] }
+  | ({ kind: 'accepted' } & AcceptedRows)
   /** Same Idempotency-Key and body within 24 h: the first answer again, nothing stored. */
-  | { kind: 'replayed'; first: number; bulkId: string | null; bulk: number; duplicates: number[] }
+  | ({ kind: 'replayed' } & AcceptedRows)
   | { kind: 'idempotencyConflict' }
   | { kind: 'bulkCanceled' }
   | { kind: 'unknownUploads'; ids: string[] };
@@ -32,6 +125,7 @@ export type Accepted =
 /** The leased right to submit one message (or one group). */
 export interface Claim {
   token: number;
+  /** Number of its first message; below 0 = the SMS leg of that message (`domain/failover.ts`). */
   leader: number;
   spec: number;
   /** Members by number, destination and the customer's own id (null = generated from `no`); one for a single message. */
@@ -54,6 +148,16 @@ export interface Claims {
   nextDue: number | null;
 }
 
+/** A submission that a carrier may be asked to call back. `leader` as in a claim. */
+export interface CallBack {
+  leader: number;
+  members: number;
+  generation: number;
+  carrierMessageId: string;
+  /** As its request wrote it. */
+  sender: string;
+}
+
 /** The outcome of one claim's attempt. `startedAt` by the store's clock. */
 export interface Settle {
   lane: number;
@@ -74,38 +178,6 @@ export interface Reported {
 
 /** Messages that the answer to a report names. */
 export const REPORTED_MAX = 10;
-
-/** One POST to make: formed once from its events; `body` holds the very bytes once a try has failed. */
-export interface Webhook {
-  no: number;
-  token: number;
-  account: number;
-  endpoint: { no: number; url: string; contentType: string; secret: string | null };
-  /** 0 = the first try, n = retry n. */
-  retry: number;
-  body: string | null;
-  events: EventRow[];
-}
-
-/** What `webhookNext` hands out, with the specs of its events. */
-export interface Webhooks {
-  now: number;
-  webhooks: Webhook[];
-  specs: SpecRow[];
-  nextDue: number | null;
-}
-
-export interface WebhookSettle {
-  no: number;
-  token: number;
-  ok: boolean;
-  /** HTTP status, 0 = no answer. */
-  status: number;
-  tookMs: number;
-  /** First bytes of the answer or the failure in words. */
-  excerpt: string;
-  body: string | null;
-}
 
 export interface MessageFilter {
   account: number;
@@ -132,12 +204,29 @@ export interface Page<Row> {
   next: number | null;
 }
 
+/** Inbound messages that one story shows. */
+export const ANSWERS_SHOWN = 100;
+
+/** What holds a message that waits, besides its turn. */
+export interface Gate {
+  /** The first opening of its window after acceptance and sendAt. */
+  opensAt: number;
+  /** Of its bulk; null = none. */
+  sendAt: number | null;
+  window: Window | null;
+  /** Its bulk has a speed limit. */
+  paced: boolean;
+  canceled: boolean;
+}
+
 /** The whole life of one message, oldest first. */
 export interface Story {
   message: MessageRow;
   spec: SpecRow;
   attempts: {
+    /** By leg. */
     n: number;
+    channel: 'MMS' | 'SMS';
     at: number;
     tookMs: number;
     outcome: Outcome['kind'];
@@ -157,7 +246,12 @@ export interface Story {
     excerpt: string;
     url: string;
   }[];
-  waiting: { until: number | null; why: string } | null;
+  /** What handsets sent in answer to it, oldest first, at most ANSWERS_SHOWN; `text` = its first words. */
+  answers: { no: number; at: number; channel: 'MMS' | 'SMS'; from: string; text: string }[];
+  /** Of its shortened links, oldest first, at most CLICKS_KEPT. */
+  clicks: { at: number; url: string; flag: ClickFlag | null; device: string }[];
+  /** `carrier`: the one whose lane it waits on. `until`: the earliest instant at which anything of its run may leave. */
+  waiting: { until: number | null; why: string; carrier?: string; gate?: Gate } | null;
   validUntil: number | null;
 }
 
@@ -195,7 +289,7 @@ export interface Bulk {
 export type BulkChange =
   /** PENDING or PROCESSING -> PAUSED. */
   | { kind: 'pause' }
-  /** PAUSED -> PROCESSING, or PENDING while its sendAt is ahead. */
+  /** PAUSED -> PROCESSING, or PENDING while its sendAt is ahead; again is done, but not for what was never paused. */
   | { kind: 'resume' }
   /** PENDING, PROCESSING or PAUSED -> CANCELED, for good. What was submitted runs on; the rest ends as 31. */
   | { kind: 'cancel' }
@@ -229,6 +323,7 @@ export interface Upload {
 export interface MediaJob {
   spec: number;
   segment: number;
+  account: number;
   url: string;
   contentType: string | null;
   tries: number;
@@ -240,6 +335,12 @@ export type MediaOutcome =
   | { kind: 'failed'; error: number; words: string }
   | { kind: 'again'; afterMs: number; error: number; words: string };
 
+/** What content became when it was fitted: bytes of their own by `hash`, or the content itself where nothing had to change. */
+export interface Variant {
+  hash: string;
+  contentType: string;
+}
+
 /** Sizes for the metrics page; may be a second old. */
 export interface Stats {
   waiting: number;
@@ -249,6 +350,11 @@ export interface Stats {
   webhooksExhausted: number;
   pull: number;
   walBytes: number;
+  /**
+   * What waits (messages that were never submitted, submissions to retry) by the carrier on whose lanes, in order of its name;
+   * carriers for which nothing waits are left out.
+   */
+  waitingAt: { carrier: string; count: number }[];
 }
 
 /** A wake-up, never a promise: `lane` work or webhooks may be waiting, or keys changed. */
@@ -282,14 +388,26 @@ export interface Store {
   /** Bytes by their SHA-256 (hex). Idempotent; resolves after the commit. */
   putContent(hash: string, bytes: Uint8Array): Promise<void>;
   putUpload(upload: Upload): Promise<void>;
+  /** The names of those of these uploads that are known, for a presentation that refers to them; what the accept says counts. */
+  uploadNames(account: number, ids: string[]): Promise<{ id: string; name: string }[]>;
   /** Bytes of a hash, null when gone or damaged (checked against the hash). */
   content(hash: string): Promise<Uint8Array | null>;
+  /**
+   * What the content `source` became under `profile` (a name of the fitter's own, at most 100 characters), null where it was
+   * never fitted so. Kept as long as `source` is referred to, and a day.
+   */
+  variant(source: string, profile: string): Promise<Variant | null>;
+  /** Keeps that; its bytes were put before. The newest holds. */
+  putVariant(source: string, profile: string, variant: Variant): Promise<void>;
 
   claim(lane: number, limit: number, leaseMs: number): Promise<Claims>;
   /** False = the token was stale; only the carrier's id was learnt. */
   settle(settle: Settle): Promise<boolean>;
-  /** Put claims back untouched (shutdown, throttled lane): they are first in line again at `until`. */
-  release(claims: { token: number; leader: number }[], until: number): Promise<void>;
+  /**
+   * Put claims back untouched (shutdown, throttled lane): they are first in line again at `until`. `elsewhere`: those that have a
+   * choice behind this lane go there, now (a carrier that is down). Returns how many did.
+   */
+  release(claims: { token: number; leader: number }[], until: number, elsewhere?: boolean): Promise<number>;
   /** A report moves or notes a message, or is parked. */
   report(report: CarrierReport): Promise<Reported>;
 
@@ -312,6 +430,48 @@ export interface Store {
    * first; `next` is always null: ask again for more.
    */
   takeReports(filter: MessageFilter): Promise<Page<EventRow>>;
+  /**
+   * Brings back what was taken from a pull list, for as long as it could have been pulled: a bounded step, true = more is left.
+   * `count` = rows that can be pulled again.
+   */
+  rearm(what: Rearm): Promise<{ count: number; more: boolean }>;
+
+  /** Webhooks with their tries, newest first. A page may hold fewer than asked for although `next` goes on. */
+  webhookDeliveries(filter: DeliveryFilter): Promise<{ deliveries: Delivery[]; next: number | null }>;
+  /**
+   * Makes one webhook due now, with the same bytes and id: one that ended begins its cycle of retries again, an open one is tried
+   * at once. False = the account has no such webhook.
+   */
+  webhookReplay(account: number, no: number): Promise<boolean>;
+  /** The same for a range of those that ended: a bounded step, oldest first. */
+  webhookReplayRange(range: ReplayRange): Promise<Stepped>;
+
+  /** Settings of an account's endpoints, by kind and URL. */
+  endpointList(account: number): Promise<EndpointSetting[]>;
+  /** The settings as they are then; null = the account has ENDPOINTS_MAX of them. */
+  endpointPut(put: EndpointPut): Promise<EndpointSetting | null>;
+  /** Its webhooks stay, unsigned and with no headers of their own. False = there were no settings. */
+  endpointDelete(account: number, kind: HookKind, url: string): Promise<boolean>;
+
+  /**
+   * Takes what a handset sent: finds the account by the number, the message that it answers, records what it asks for (STOP), and
+   * hands it to the number's endpoint, the account's default one, or the inbox. Idempotent by (carrier, id).
+   */
+  inbound(message: InboundIn): Promise<Inbound>;
+  /** Inbound messages that no webhook is due for, each handed out once (G16), oldest first, for 7 days. */
+  takeInbox(filter: { account: number; limit: number; entity?: string; application?: string }): Promise<InboundRow[]>;
+  /** One part of an inbound message; null = gone. */
+  inboundPart(no: number, part: number): Promise<{ hash: string; contentType: string } | null>;
+
+  numberPut(number: OwnNumber): Promise<void>;
+  /** By number; `account` leaves out others'. */
+  numberList(account?: number): Promise<OwnNumber[]>;
+  numberDelete(number: string): Promise<boolean>;
+
+  /** Adds (or takes away) opt-outs; returns how many are new (or gone). At most 1000 a call. */
+  optOutPut(account: number, list: { sender: string; destination: string }[]): Promise<number>;
+  optOutDelete(account: number, list: { sender: string; destination: string }[]): Promise<number>;
+  optOutList(filter: OptOutFilter): Promise<OptOut[]>;
   /** A page may hold fewer rows than asked for although `next` goes on: a search stops to let others read. */
   logs(filter: MessageFilter): Promise<Page<MessageRow>>;
   /** By number, or by the customer's own id. */
@@ -335,6 +495,42 @@ export interface Store {
    */
   bulkSteer(account: number, bulk: BulkName, changes: BulkChange[]): Promise<Steered>;
 
+  /**
+   * What waits for the carrier `from` waits for `to` (one that left the configuration; of the same channel): one bounded step,
+   * `count` = messages that went over, `next` null = nothing is left that may. What may have reached `from` stays. Null = there is
+   * no such carrier, or both are one.
+   */
+  reroute(from: string, to: string): Promise<Stepped | null>;
+  /**
+   * What a lane's carrier has of cancelled bulks and may be asked to call back: each is given once, best effort, within a day. It
+   * moves no status: only a report or the end of validity tells what became of it.
+   */
+  callBacks(lane: number, limit: number): Promise<CallBack[]>;
+  /** What came of it, noted in the stories of those of its messages that are still out. */
+  calledBack(leader: number, members: number, words: string): Promise<void>;
+
+  /** The links of the spec that has the message `no`; null = it has none, or they have expired for a year. */
+  link(no: number): Promise<LinkRow | null>;
+  /** Of these messages those that have links, also after they themselves have left; at most CLICKS_STEP. */
+  clicked(nos: number[]): Promise<Clicked[]>;
+  /** Counts clicks and hands those with a body to the endpoint of their message. At most CLICKS_STEP. */
+  click(clicks: ClickIn[]): Promise<void>;
+  /** Null = nothing of the account is known by that name and has links. */
+  clicks(account: number, scope: ClickScope): Promise<ClickFigures | null>;
+
+  /** Everything that the operator decided; null = it is as of revision `known` (below 0 = nothing is known). */
+  directory(known: number): Promise<Directory | null>;
+  /** All of `changes` or (notFound, conflict) none, with a line in the audit log. Hints `keys`. */
+  administer(changes: AdminChange[], deed: Deed): Promise<Administered>;
+  /** The audit log, newest first; `before` = number of a line after which to go on. */
+  auditLog(limit: number, before?: number): Promise<AuditRow[]>;
+  sessionPut(session: NewSession): Promise<void>;
+  /** A session that has not ended, and used it is; null = there is none. */
+  sessionUse(hash: string): Promise<Session | null>;
+  sessionDelete(hash: string): Promise<boolean>;
+  /** Shares of counters, each as much as was there to give (at most TAKES_MAX). Exact over all nodes. */
+  quota(takes: Take[]): Promise<number[]>;
+
   keys(): Promise<Key[]>;
   /** Adds a key; `replace` drops other keys of that account with the same label. */
   putKey(key: Key, replace: boolean): Promise<void>;
@@ -342,4 +538,20 @@ export interface Store {
   stats(): Promise<Stats>;
   onHint(listener: (hint: Hint) => void): void;
   close(): Promise<void>;
+}
+
+/**
+ * What an engine keeps of content whose bytes lie elsewhere (`blobs.ts`); a place is the name that they have there. `place` null =
+ * the bytes are in the engine. Content, in whatever place, is dropped when nothing has referred to it for a day.
+ */
+export interface ContentIndex {
+  /** Where it lies; null = not known. */
+  contentAt(hash: string): Promise<{ place: string | null } | null>;
+  /** Likewise, and it counts as put now. */
+  contentUsed(hash: string): Promise<{ place: string | null } | null>;
+  /** It lies at `place`, unless it is known already: what is answered holds. */
+  contentPlaced(hash: string, place: string): Promise<{ place: string | null }>;
+  /** Places whose content was dropped and that are not gone yet. */
+  placesLost(limit: number): Promise<string[]>;
+  placesGone(places: string[]): Promise<void>;
 }

@@ -2,7 +2,7 @@
  * What both engines make of a message from a handset, pure: the row that its account sees.
  */
 import type { Spec } from '../domain/message.ts';
-import type { InboundIn, InboundRow, OwnNumber } from './contract.ts';
+import type { InboundIn, InboundRow, OwnNumber, Story } from './contract.ts';
 
 /** In the story of a message that its recipient does not want. */
 export const OPT_OUT_WORDS = 'the recipient wants nothing from this sender';
@@ -24,6 +24,16 @@ export interface PairedRow {
   body: string;
   entity: string | null;
   application: string | null;
+}
+
+/** Characters of an answer that the story shows. */
+const SHOWN = 200;
+
+/** A message from a handset, of its kept body, as the story of the one that it answers shows it. */
+export function answerOf(body: string): Story['answers'][number] {
+  const { no, receivedAt, channel, from, subject, parts } = JSON.parse(body) as InboundRow;
+  const words = parts.find(({ text }) => text !== null)?.text ?? subject ?? '';
+  return { no, at: receivedAt, channel, from, text: words.slice(0, SHOWN) };
 }
 
 /** A number in the contract's words. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { STATE } from '../domain/status.ts';
-import { type BulkClock, endedWords, opensOf, type RunClock, startOf } from './clock.ts';
+import { type BulkClock, endedWords, opensOf, type RunClock, repaced, resumed, returned, startOf } from './clock.ts';
 import { NO_PROGRESS, PLAIN_BULK, placeOf, printSpeed, readSpeed, statusOf, steered } from './steering.ts';
 
 const NOW = Date.UTC(2026, 10, 24, 12);
@@ -48,6 +48,15 @@ describe('steering', () => {
     expect(steered(PLAIN_BULK, WAITING, [], NOW)).toMatchObject({ kind: 'done', to: PLAIN_BULK });
   });
 
+  it('asked for twice is done once, also a resume whose answer is PENDING', () => {
+    const ahead = { ...PLAIN_BULK, sendAt: NOW + DAY };
+    expect(steered(ahead, WAITING, [{ kind: 'resume' }], NOW)).toEqual({ kind: 'conflict', status: 'PENDING' });
+    const once = steered(ahead, WAITING, [{ kind: 'pause' }, { kind: 'resume' }], NOW);
+    if (once.kind !== 'done') throw new Error(once.status);
+    expect(statusOf(once.to, WAITING, NOW)).toBe('PENDING');
+    expect(steered(once.to, WAITING, [{ kind: 'resume' }], NOW)).toEqual({ kind: 'done', to: once.to, drain: false });
+  });
+
   it('sees what the changes before it have made', () => {
     const moved = steered(PLAIN_BULK, WAITING, [{ kind: 'pause' }, { kind: 'reschedule', sendAt: NOW - DAY }], NOW);
     expect(moved).toMatchObject({ kind: 'done', drain: true, to: { pausedAt: NOW, sendAt: NOW, moves: 1 } });
@@ -84,28 +93,53 @@ describe('the clock of a run whose bulk was moved', () => {
   });
 });
 
+describe('turns that were not used', () => {
+  const turns = { from: 1_000_000, end: 61_000_000 };
+  const bulk: BulkClock = { ...PLAIN_BULK, intervalUs: 60_000_000, nextUs: turns.end, limitedAt: 0 };
+
+  it('go back where they are the last that were taken, under the limit they were taken by', () => {
+    expect(returned(bulk, turns, 0)).toBe(turns.from);
+    expect(returned({ ...bulk, nextUs: turns.end + 60_000_000 }, turns, 0)).toBeNull();
+    expect(returned(repaced(bulk, 5_000_000, 2), turns, 0)).toBeNull();
+    expect(returned(repaced(bulk, 0, 2), turns, 0)).toBeNull();
+    expect(returned(repaced(repaced(bulk, 5_000_000, 2), 60_000_000, 3), turns, 0)).toBe(turns.from);
+  });
+
+  it('go back to no earlier than the end of a pause, nor than somebody else may have them', () => {
+    expect(returned(resumed({ ...bulk, pausedAt: 2_000 }, 30_000), turns, 0)).toBe(30_000_000);
+    expect(returned(resumed({ ...bulk, pausedAt: 2_000 }, 100_000), turns, 0)).toBeNull();
+    expect(returned(bulk, turns, 20_000_000)).toBe(20_000_000);
+    expect(returned(bulk, turns, 99_000_000)).toBe(turns.end);
+  });
+});
+
 describe('why a message was not delivered in time', () => {
   const busy = { outcome: 'deferred', words: 'busy' };
+  const never = 'validity ended, never tried: its carrier was down, or had no room for it';
   it.each([
-    [STATE.pending, [], false, 'validity ended, never tried: its carrier took nothing in time'],
-    [STATE.pending, [], true, 'validity ended, never tried: its bulk was paused'],
+    [STATE.pending, [], '', never],
+    [STATE.pending, [], 'closed', `${never}, until its window closed`],
+    [STATE.pending, [], 'paused', 'validity ended, never tried: its bulk was paused'],
+    [STATE.pending, [busy], 'paused', 'validity ended after 1 attempt, the last: busy; then its bulk was paused'],
+    [STATE.pending, [busy], 'closed', 'validity ended after 1 attempt, the last: busy; then its window was closed'],
     [
       STATE.pending,
       [{ outcome: 'throttled', words: '' }],
-      false,
+      '',
       'validity ended, never tried: the carrier asked to wait',
     ],
-    [STATE.pending, [busy], false, 'validity ended after 1 attempt, the last: busy'],
+    [STATE.pending, [busy], '', 'validity ended after 1 attempt, the last: busy'],
     [
       STATE.pending,
       [busy, busy, { outcome: 'throttled', words: 'x' }],
-      true,
+      '',
       'validity ended after 2 attempts, the last: busy',
     ],
-    [STATE.pending, [{ outcome: 'deferred', words: '' }], false, 'validity ended after 1 attempt, the last: deferred'],
-    [STATE.submitted, [busy], false, 'no final report by the end of its validity'],
-    [STATE.uncertain, [busy], false, 'not known whether the carrier took it, no report by the end of its validity'],
-  ] as const)('state %s: %j, paused %s', (state, attempts, paused, words) => {
-    expect(endedWords({ state, attempts, paused })).toBe(words);
+    [STATE.pending, [{ outcome: 'deferred', words: '' }], '', 'validity ended after 1 attempt, the last: deferred'],
+    [STATE.submitted, [busy], 'paused', 'no final report by the end of its validity'],
+    [STATE.uncertain, [busy], 'closed', 'not known whether the carrier took it, no report by the end of its validity'],
+  ] as const)('state %s: %j, %s', (state, attempts, stood, words) => {
+    const [paused, closed] = [stood === 'paused', stood === 'closed'];
+    expect(endedWords({ state, attempts, paused, closed })).toBe(words);
   });
 });

@@ -89,6 +89,8 @@ function changed(bulk: BulkState, status: BulkStatus, change: BulkChange, now: n
       return open ? { ...bulk, pausedAt: now } : null;
     case 'resume':
       if (status === 'PROCESSING') return bulk;
+      // Asked again: the first answer was PENDING too. One that was never paused cannot be begun by hand.
+      if (status === 'PENDING' && bulk.pauses.length > 0) return bulk;
       return status === 'PAUSED' ? { ...bulk, ...resumed(bulk, now) } : null;
     case 'cancel':
       if (status === 'CANCELED') return bulk;

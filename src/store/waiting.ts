@@ -7,7 +7,8 @@
 import type { MessageRow } from '../domain/rows.ts';
 import type { Window } from '../domain/schedule.ts';
 import { STATE } from '../domain/status.ts';
-import { byTurns, type RunClock, startOf } from './clock.ts';
+import { byTurns, opensOf, type RunClock, startOf } from './clock.ts';
+import type { Gate } from './contract.ts';
 import { type BulkState, readSpeed } from './steering.ts';
 
 /** Columns of table `run`. */
@@ -110,8 +111,27 @@ export function sharedEnd(run: RunRow, bulk: BulkRow | null): number | null {
   return start === null || byTurns(run, start, bulk) ? null : start + run.validityMs;
 }
 
+/** What holds a run back, for the story of one of its messages. */
+export function gateOf(run: RunRow, bulk: BulkRow | null): Gate {
+  return {
+    opensAt: opensOf(run, bulk),
+    sendAt: bulk?.sendAt ?? null,
+    window: run.window,
+    paced: bulk !== null && bulk.intervalUs > 0,
+    canceled: bulk !== null && bulk.canceledAt !== null,
+  };
+}
+
 /** Why an unfinished message is where it is, in words for its story. `due`: when its line may serve it. */
 export function whyWaiting(
+  message: MessageRow,
+  waiting: { due: number | null; paused: boolean; media: boolean; carrier?: string; gate?: Gate },
+): { until: number | null; why: string; carrier?: string; gate?: Gate } {
+  const { carrier, gate } = waiting;
+  return { ...reasonOf(message, waiting), ...(carrier === undefined ? {} : { carrier }), ...(gate ? { gate } : {}) };
+}
+
+function reasonOf(
   message: MessageRow,
   waiting: { due: number | null; paused: boolean; media: boolean },
 ): { until: number | null; why: string } {
@@ -140,6 +160,24 @@ export interface RetryRow {
   generation: number;
   attempts: number;
   held: number;
+  /** UNTRIED = its clock is that of what its run has not handed out yet. */
   valid_until: number;
   due_at: number;
 }
+
+/**
+ * `valid_until` of what was claimed and put back before anything of it left, the first time or again: as if it had never been
+ * claimed, its validity begins with its run's, or with its own turn.
+ */
+export const UNTRIED = 0;
+
+/** What waits for a bulk's next turn is due at that instant (`admit`). */
+export function turnDue(nextUs: number): number {
+  return Math.ceil(nextUs / 1000) - AHEAD_MS;
+}
+/** A submission that was put back before anything of it left: `sent` turns, one for each member that waited then. */
+export type Untried = Pick<RetryRow, 'leader' | 'members' | 'sent'>;
+/** What waits for the drain of its bulk is looked at again so much later. */
+export const DRAIN_MS = 1000;
+/** Runs, and retries, of one line that are told of a turn that was given back: the first that can leave takes it. */
+export const TOLD = 16;

@@ -308,7 +308,7 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
     if (!result.ok && result.kind === 'stopped') return;
     const status = result.ok ? result.status : 0;
     const ok = status >= 200 && status < 300;
-    const excerpt = result.ok ? result.excerpt : `${result.kind}: ${result.words}`;
+    const excerpt = result.ok ? withoutValues(result.excerpt, headers) : `${result.kind}: ${result.words}`;
 
     endpoint.slow = tookMs >= SLOW_MS;
     endpoint.failures = ok ? 0 : endpoint.failures + 1;
@@ -418,4 +418,23 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
 /** One spelling of each name. */
 function lowered(headers: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+}
+
+/** Shorter ones say too little, and would spoil what the receiver says. */
+const VALUE_MIN = 8;
+
+/** An excerpt without the account's own header values, which some receivers repeat in their errors: it is kept and shown. */
+function withoutValues(excerpt: string, headers: Readonly<Record<string, string>>): string {
+  let text = excerpt;
+  for (const value of Object.values(headers)) {
+    if (value.length < VALUE_MIN) continue;
+    text = text.replaceAll(value, '***');
+    // Cut off in the middle of one.
+    for (let length = Math.min(value.length, text.length); length >= VALUE_MIN; length--) {
+      if (!text.endsWith(value.slice(0, length))) continue;
+      text = `${text.slice(0, -length)}***`;
+      break;
+    }
+  }
+  return text;
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createApi } from '../../src/api/server.ts';
 import { loadConfig } from '../../src/config.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
-import { createRouting } from '../../src/domain/routing.ts';
+import { createRouting, type Routing } from '../../src/domain/routing.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
 import { type LogLine, realClock, testEnv } from '../../src/env.ts';
 import type { Store } from '../../src/store/contract.ts';
@@ -36,6 +36,8 @@ export interface OpenDoor {
   ask(path: string, init?: RequestInit): Promise<Given>;
   /** POST /mms/2/messages. */
   send(body: unknown, headers?: Record<string, string>): Promise<Given>;
+  /** Another certificate for new connections. */
+  renew(tls: { cert: string; key: string }): void;
   /** Everything the server writes to a connection on which `text` was written, until it closes or `enough` matches. */
   raw(text: string | Buffer, enough?: RegExp): Promise<string>;
   /** The one carrier's lane takes what waits and says `outcome` to each. */
@@ -55,6 +57,10 @@ export async function openDoor(
     wrap?: (store: Store) => Store;
     port?: number;
     now?: () => number;
+    /** Where messages go, given the one lane; all to it unless given. */
+    routing?: (lane: number) => Routing;
+    /** PEM: the door speaks https. */
+    tls?: { cert: string; key: string };
   } = {},
 ): Promise<OpenDoor> {
   const dataDir = mkdtempSync(join(tmpdir(), 'postcard-door-'));
@@ -84,8 +90,10 @@ export async function openDoor(
     store: options.wrap ? options.wrap(store) : store,
     env: { clock: { ...realClock, now: options.now ?? (() => NOW) }, random, log },
     config: loaded.config,
+    ...(options.tls ? { tls: options.tls } : {}),
     ids,
-    routing: createRouting([[lane]]),
+    routing: options.routing?.(lane) ?? createRouting([[lane]]),
+    passwordWork: { N: 1024, r: 8, p: 1 },
     carrierCounters: async () => ({
       lanes: [{ lane: CARRIER, inFlight: 2, outcomes: { accepted: 3 }, blocked: false }],
       webhooks: { posts: 4 },
@@ -119,6 +127,7 @@ export async function openDoor(
     ids,
     lines,
     ask,
+    renew: (tls) => api.renew(tls),
     send: (body, headers = {}) =>
       ask('/mms/2/messages', {
         method: 'POST',

@@ -624,6 +624,11 @@ describe('a hostile connection', () => {
     one.content.title = wild;
     one.content.messageSegments.forEach((segment) => {
       for (const name of Object.keys(segment)) if (name !== 'type' && name !== 'contentUrl') segment[name] = wild;
+      // SMIL is XML, which cannot hold control characters at all.
+      const legal = wild
+        .replace(/[\u0001-\u0008\u001f]/g, '')
+        .replace(/[<&"]/g, (found) => `&#${found.charCodeAt(0)};`);
+      if (segment.type === 'SMIL') segment.smil = `<smil><head><meta content="${legal}"/></head></smil>`;
     });
     one.options.platform = { entityId: wild, applicationId: wild };
     one.options.campaignReferenceId = wild;
@@ -697,6 +702,34 @@ describe('POST /mms/1/content', () => {
     expect(Buffer.from((await door.store.content(media!.hash)) as Uint8Array)).toEqual(bytes);
   });
 
+  it('lets SMIL call an upload by its name, and says where it calls nothing', async () => {
+    const given = await upload({ ...named, 'x-content-id': 'my picture.jpg' }, Buffer.from('any'));
+    const { uploadedContentId } = read(given, 200, uploadAnswer, published.upload);
+    const withSrc = (src: string, id = uploadedContentId) => {
+      const smil = `<smil><body><par><img src="${src}"/></par></body></smil>`;
+      const messageSegments = [
+        { type: 'SMIL', contentType: 'application/smil', smil },
+        { type: 'UPLOADED_REFERENCE', uploadedContentId: id },
+      ];
+      return request({ ...message('41793026727'), content: { messageSegments } });
+    };
+    for (const src of ['my picture.jpg', 'cid:my_picture.jpg', 'my%20picture.jpg', uploadedContentId]) {
+      sent(await door.send(withSrc(src)));
+    }
+    const property = 'messages[0].content.messageSegments[0].smil';
+    const words = 'src must be the contentId, file name or URL of another segment of this message';
+    expect(refused(await door.send(withSrc('picture.jpg')), 400, 'E400').violations).toEqual([
+      { property, violation: `<img> at line 1, column 18: ${words}` },
+    ]);
+    const unknown = refused(await door.send(withSrc('picture.jpg', 'none')), 400, 'E400');
+    expect(unknown.violations).toMatchObject([
+      {
+        property: 'messages[0].content.messageSegments[1].uploadedContentId',
+        violation: 'refers to no uploaded content',
+      },
+    ]);
+  });
+
   it('names each segment that refers to no upload', async () => {
     const error = refused(await door.send(uploaded), 400, 'E400');
     expect(error.violations).toEqual([
@@ -739,6 +772,11 @@ describe('POST /mms/1/content', () => {
     [
       'a type that is none',
       { ...named, 'x-media-type': 'image' },
+      "Request header 'X-Media-Type' is not a valid media type",
+    ],
+    [
+      'a type with parts of its own',
+      { ...named, 'x-media-type': 'Multipart/mixed; boundary=x' },
       "Request header 'X-Media-Type' is not a valid media type",
     ],
     [
@@ -1195,6 +1233,38 @@ describe('for operators', () => {
       '/mms/2/logs',
       '/mms/2/bulks',
       '/mms/2/bulks/status',
+      '/mms/1/inbox/reports',
+      '/mms/1/inbox/content/{token}',
+      '/mms/1/optouts',
+      '/webhooks/1/deliveries',
+      '/webhooks/1/endpoints',
+      '/webhooks/1/deliveries/{id}/replay',
+      '/webhooks/1/replay',
+      '/webhooks/1/rearm',
+      '/auth/1/session',
+      '/auth/1/oauth2/token',
+      '/admin/1/accounts',
+      '/admin/1/accounts/{account}',
+      '/admin/1/accounts/{account}/keys',
+      '/admin/1/accounts/{account}/keys/{name}',
+      '/admin/1/accounts/{account}/logins',
+      '/admin/1/accounts/{account}/logins/{name}',
+      '/admin/1/accounts/{account}/senders',
+      '/admin/1/accounts/{account}/senders/{name}',
+      '/admin/1/accounts/{account}/domains',
+      '/admin/1/accounts/{account}/domains/{name}',
+      '/admin/1/accounts/{account}/prices',
+      '/admin/1/accounts/{account}/blocks',
+      '/admin/1/apply',
+      '/admin/1/numbers',
+      '/admin/1/accounts/{account}/numbers',
+      '/admin/1/accounts/{account}/numbers/{name}',
+      '/admin/1/reroute',
+      '/admin/1/audit',
+      '/mms/1/advanced',
+      '/mms/1/reports',
+      '/mms/1/logs',
+      '/mms/2/clicks',
       '/mms/2/events',
       '/livez',
       '/readyz',
@@ -1238,7 +1308,7 @@ describe('a store that fails', () => {
         new Proxy(store, {
           get(target, name: keyof OpenDoor['store']) {
             const verb = target[name] as (...args: unknown[]) => unknown;
-            if (name === 'onHint' || name === 'keys') return verb.bind(target);
+            if (name === 'onHint' || name === 'directory') return verb.bind(target);
             return (...args: unknown[]) => (fault === null ? verb.apply(target, args) : Promise.reject(fault));
           },
         }),
@@ -1270,6 +1340,13 @@ describe('a store that fails', () => {
     fault = null;
     sent(await broken.send(request(message('41793026727'))));
     await expect.poll(async () => (await broken.ask('/readyz')).status, { timeout: 5000 }).toBe(200);
+  });
+
+  it('that lost a request at its commit and never learnt what became of it gives no answer: a 503 would say nothing was done', async () => {
+    fault = new StoreUnavailable('lost', true);
+    await expect(broken.send(request(message('41793026727')))).rejects.toThrow();
+    fault = null;
+    sent(await broken.send(request(message('41793026727'))));
   });
 
   it('with a bug is 500 in the documented words, and the log has its stack', async () => {

@@ -208,6 +208,28 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
         expect(await outcomes(bulk({ refused: [[0, 52]] }))).toEqual(Array(5).fill('conflict FINISHED'));
       });
 
+      it('a join may have lower numbers than what it joins: another node gave them', async () => {
+        const early = await desk.request({ to: numbers(2, 50), bulkId: 'as-printed' });
+        const { bulk } = await desk.accept({ to: numbers(3) });
+        expect(await h.store.accept({ ...early, bulk })).toMatchObject({ kind: 'accepted', bulk });
+        expect((await get({ no: bulk })).progress).toEqual(figures({ accepted: 5, waiting: 5 }));
+        expect((await h.store.bulkList(1, 5)).bulks).toEqual([await get({ no: bulk })]);
+        await h.store.bulkSteer(1, { no: bulk }, [{ kind: 'cancel' }]);
+        await desk.sweep();
+        expect(await get({ no: bulk })).toMatchObject({ progress: figures({ accepted: 5, failed: 5 }) });
+      });
+
+      it('asked for again is what it is already: also PENDING, where the resume before said so', async () => {
+        await desk.accept({ bulkId: 'b', sendAt: h.now() + HOUR });
+        await done({ kind: 'pause' });
+        await done({ kind: 'pause' });
+        const resumed = await done({ kind: 'resume' });
+        expect(resumed.status).toBe('PENDING');
+        await h.crash();
+        h.advance(SECOND);
+        expect(await done({ kind: 'resume' })).toEqual(resumed);
+      });
+
       it('is of one account; unknown bulks are unknown to every verb', async () => {
         const { bulk } = await desk.accept({ bulkId: 'b' });
         const plain = await desk.accept({});
@@ -635,21 +657,284 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
       }
     });
 
+    describe('a turn that was claimed and not used', () => {
+      const paced = async (speed: { amount: number; timeUnit: 'MINUTE' | 'HOUR' | 'DAY' }, request: object = {}) => {
+        const rows = await desk.request({ bulkId: 'b', ...request });
+        await h.store.accept({ ...rows, intervalUs: intervalUs(speed), speed });
+        return rows.to.map((_, index) => rows.first + 2 + index);
+      };
+      const DAILY = { amount: 1, timeUnit: 'DAY' } as const;
+      const turnOf = ({ notBeforeUs }: { notBeforeUs: number }) => notBeforeUs / 1000;
+
+      it('is had by the same message at once: at 1 per DAY no day is lost', async () => {
+        const [first, second] = await paced(DAILY, { to: numbers(3) });
+        const claim = await desk.claimOne();
+        expect(claim.leader).toBe(first);
+        h.advance(10 * SECOND);
+        await h.store.release([claim], h.now());
+        const again = await desk.claimOne();
+        expect(again).toMatchObject({ leader: first, attempt: 1, generation: 0 });
+        // Late as it is, it counts from when it leaves: the next one is a day after that, not after the turn it had first.
+        expect(turnOf(again)).toBe(h.now());
+        await desk.settle(again, accepted('a'));
+        expect(await leaders()).toEqual([]);
+        h.advance(DAY);
+        const next = await desk.claimOne();
+        expect(next.leader).toBe(second);
+        expect(turnOf(next) - turnOf(again)).toBeGreaterThanOrEqual(DAY);
+      });
+
+      it('comes back after a crash and from a claim of a retry, again and again', async () => {
+        await paced(DAILY, { to: numbers(2) });
+        let turn = 0;
+        for (let n = 0; n < 3; n++) {
+          const claim = await desk.claimOne();
+          turn = turnOf(claim);
+          await h.store.release([claim], h.now());
+          await h.crash();
+        }
+        await desk.settle(await desk.claimOne(), DEFERRED);
+        h.advance(DAY + SECOND);
+        // The retry takes a turn, and gives it back.
+        const retry = await desk.claimOne();
+        expect(retry).toMatchObject({ attempt: 2 });
+        expect(turnOf(retry) - turn).toBeGreaterThanOrEqual(DAY);
+        await h.store.release([retry], h.now() + MINUTE);
+        const other = await desk.claimOne();
+        expect(other).toMatchObject({ attempt: 1 });
+        expect(turnOf(other)).toBeLessThanOrEqual(h.now() + 250);
+      });
+
+      it('is had by another request of the bulk while its own lane has to wait', async () => {
+        const [first] = await paced(DAILY);
+        const [other] = await paced(DAILY, { to: numbers(1, 50) });
+        const claim = await desk.claimOne();
+        // The other one has been told by now to wait for a day.
+        expect((await desk.claim()).nextDue).toBeGreaterThan(h.now() + 23 * HOUR);
+        await h.store.release([claim], h.now() + HOUR);
+        const next = await desk.claim();
+        expect(next.claims.map((one) => one.leader)).toEqual([claim.leader === first ? other : first]);
+        await Promise.all(next.claims.map((one) => desk.settle(one, REFUSED)));
+        h.advance(HOUR);
+        expect(await desk.claim()).toMatchObject({ claims: [], nextDue: h.now() + DAY - HOUR });
+      });
+
+      it('comes back from content that turned out to be gone', async () => {
+        const [, second] = await paced(DAILY, { to: numbers(2) });
+        const claim = await desk.claimOne();
+        expect(await leaders()).toEqual([]);
+        await desk.settle(claim, { kind: 'contentFailed', error: { id: 15025, words: 'gone' } });
+        expect(await leaders()).toEqual([second]);
+      });
+
+      it('comes back with all members of a group, and all of a stop', async () => {
+        await paced({ amount: 2, timeUnit: 'DAY' }, { to: numbers(3), groups: [3] });
+        const group = await desk.claimOne();
+        await h.store.release([group], h.now());
+        expect(await desk.claimOne()).toMatchObject({ leader: group.leader, notBeforeUs: group.notBeforeUs });
+        await desk.accept({ to: numbers(9), bulkId: 'fast', every: 100 });
+        const { claims } = await desk.claim();
+        expect(claims).toHaveLength(3);
+        await h.store.release(claims, h.now());
+        expect((await desk.claim()).claims.map(turnOf)).toEqual(claims.map(turnOf));
+      });
+
+      it('is lost where a later one was taken', async () => {
+        await desk.accept({ to: numbers(9), bulkId: 'b', every: 100 });
+        const first = await desk.claimOne();
+        const second = await desk.claimOne();
+        await h.store.release([first], h.now());
+        expect(turnOf(await desk.claimOne())).toBe(turnOf(second) + 100);
+      });
+
+      it('does not come back against a slower limit, nor from before the end of a pause', async () => {
+        await paced({ amount: 1, timeUnit: 'MINUTE' }, { to: numbers(5) });
+        const used = await desk.claimOne();
+        await desk.settle(used, REFUSED);
+        h.advance(MINUTE + SECOND);
+        const unused = await desk.claimOne();
+        await done({ kind: 'limit', speed: { amount: 1, timeUnit: 'HOUR' } });
+        await h.store.release([unused], h.now());
+        await desk.sweep();
+        expect(await leaders()).toEqual([]);
+        h.advance(HOUR + MINUTE);
+        const next = await desk.claimOne();
+        expect(turnOf(next) - turnOf(used)).toBeGreaterThanOrEqual(HOUR);
+        await done({ kind: 'pause' });
+        h.advance(10 * SECOND);
+        await done({ kind: 'resume' });
+        await h.store.release([next], h.now());
+        expect(turnOf(await desk.claimOne())).toBe(h.now());
+      });
+
+      it('is one message’s: when that ends untried, the next one has its own', async () => {
+        const [first, second] = await paced(DAILY, { to: numbers(2), validityMs: HOUR });
+        const turn = h.now();
+        // However often it is tried to be tried: a carrier that takes nothing moves no clock.
+        for (let n = 0; n < 12; n++) {
+          const claim = await desk.claimOne();
+          expect(claim.leader).toBe(first);
+          await h.store.release([claim], h.now());
+          h.advance(MINUTE);
+          await desk.sweep();
+        }
+        h.advance(48 * MINUTE - SECOND);
+        await desk.sweep();
+        expect(await desk.status(first as number)).toEqual([26, 0]);
+        h.advance(2 * SECOND);
+        await desk.sweep();
+        expect(await desk.status(first as number)).toEqual([15, 4100]);
+        h.advance(23 * HOUR - 2 * SECOND);
+        await desk.sweep();
+        expect(await desk.status(second as number)).toEqual([26, 0]);
+        expect(await leaders()).toEqual([]);
+        h.advance(SECOND);
+        const last = await desk.claimOne();
+        expect(last.leader).toBe(second);
+        expect(turnOf(last) - turn).toBeGreaterThanOrEqual(DAY);
+        await h.store.release([last], h.now());
+        h.advance(HOUR + SECOND);
+        await desk.sweep();
+        expect(await desk.status(second as number)).toEqual([15, 4100]);
+        expect((await get()).status).toBe('FINISHED');
+        expect(await h.store.stats()).toMatchObject({ retries: 0, inFlight: 0 });
+      });
+    });
+
+    describe('what was claimed and put back before it left', () => {
+      const away = (days = 1): BulkChange[] => [
+        { kind: 'pause' },
+        { kind: 'reschedule', sendAt: h.now() + days * DAY },
+        { kind: 'resume' },
+      ];
+
+      it('begins its validity anew when its bulk is moved, before or after it was put back', async () => {
+        const { nos } = await desk.accept({ to: numbers(4), bulkId: 'b', validityMs: HOUR });
+        const { claims } = await desk.claim(3);
+        const [before, after, tried] = claims as [(typeof claims)[0], (typeof claims)[0], (typeof claims)[0]];
+        await h.store.release([before], h.now());
+        await desk.settle(tried, DEFERRED);
+        const later = h.now() + DAY;
+        await done(...away());
+        await desk.sweep();
+        await h.store.release([after], h.now());
+        h.advance(2 * HOUR);
+        await desk.sweep();
+        expect(await leaders()).toEqual([]);
+        expect(await Promise.all(nos.map((no) => desk.status(no)))).toEqual([
+          [26, 0],
+          [26, 0],
+          [15, 15000],
+          [26, 0],
+        ]);
+        expect((await desk.story(nos[0] as number)).validUntil).toBe(later + HOUR);
+        h.advance(later - h.now());
+        const again = (await desk.claim()).claims;
+        expect(again.map((claim) => claim.leader)).toEqual([nos[0], nos[1], nos[3]]);
+        expect(again.map((claim) => claim.validUntil)).toEqual(Array(3).fill(later + HOUR));
+        await Promise.all(again.map((claim) => desk.settle(claim, DEFERRED)));
+        h.advance(HOUR);
+        await desk.sweep();
+        for (const no of [nos[0], nos[1], nos[3]]) expect(await desk.status(no as number)).toEqual([15, 15000]);
+      });
+
+      it('ends with its bulk’s new validity when nothing takes it, moved twice and paused over it', async () => {
+        const { nos } = await desk.accept({ to: numbers(1), bulkId: 'b', validityMs: HOUR });
+        await h.store.release([await desk.claimOne()], h.now());
+        await done(...away(3));
+        await desk.sweep();
+        await done(...away(1));
+        h.advance(DAY - HOUR);
+        await done({ kind: 'pause' });
+        await desk.sweep();
+        h.advance(2 * DAY);
+        await desk.sweep();
+        await done({ kind: 'resume' });
+        h.advance(HOUR - SECOND);
+        await desk.sweep();
+        expect(await desk.status(nos[0] as number)).toEqual([26, 0]);
+        h.advance(SECOND);
+        await desk.sweep();
+        expect(await desk.status(nos[0] as number)).toEqual([15, 4100]);
+        expect(await h.store.stats()).toMatchObject({ retries: 0, inFlight: 0 });
+      });
+
+      it('likewise by turns, where its clock starts at the turn it has then', async () => {
+        const { nos } = await desk.accept({ to: numbers(3), bulkId: 'b', every: 100, validityMs: HOUR });
+        const { claims } = await desk.claim(2);
+        await h.store.release([claims[0] as (typeof claims)[0]], h.now());
+        await h.store.release([claims[1] as (typeof claims)[0]], h.now());
+        const later = h.now() + DAY;
+        await done(...away());
+        h.advance(2 * HOUR);
+        await desk.sweep();
+        for (const no of nos) expect(await desk.status(no)).toEqual([26, 0]);
+        h.advance(later - h.now());
+        const again = (await desk.claim()).claims;
+        expect(again.map((claim) => claim.leader)).toEqual(nos);
+        expect(again.map((claim) => claim.validUntil)).toEqual([0, 100, 200].map((ms) => later + ms + HOUR));
+        await Promise.all(again.map((claim) => desk.settle(claim, accepted(`m${claim.leader}`))));
+        h.advance(HOUR - SECOND);
+        await desk.sweep();
+        for (const no of nos) expect(await desk.status(no)).toEqual([3, 0]);
+        h.advance(2 * SECOND);
+        await desk.sweep();
+        for (const no of nos) expect(await desk.status(no)).toEqual([29, 815]);
+      });
+
+      it('is not what its carrier asked to wait: that had left', async () => {
+        const { nos } = await desk.accept({ bulkId: 'b', validityMs: HOUR });
+        await desk.settle(await desk.claimOne(), { kind: 'throttled', retryAfterMs: SECOND });
+        h.advance(2 * SECOND);
+        await h.store.release([await desk.claimOne()], h.now());
+        await done(...away());
+        h.advance(HOUR);
+        await desk.sweep();
+        expect(await desk.status(nos[0] as number)).toEqual([15, 4100]);
+      });
+
+      it('keeps its end where nothing is moved', async () => {
+        const start = h.now();
+        const { nos } = await desk.accept({ to: numbers(2), bulkId: 'b', validityMs: HOUR });
+        await h.store.release((await desk.claim()).claims, h.now());
+        h.advance(30 * MINUTE);
+        const { claims } = await desk.claim();
+        expect(claims.map((claim) => claim.validUntil)).toEqual([start + HOUR, start + HOUR]);
+        await h.store.release(claims, h.now());
+        await done({ kind: 'pause' });
+        h.advance(30 * MINUTE);
+        await desk.sweep();
+        for (const no of nos) expect(await desk.status(no)).toEqual([15, 4100]);
+      });
+    });
+
     describe('expiry', () => {
       const last = async (no: number): Promise<[number, number, string]> => {
         const { message, events } = await desk.story(no);
         return [message.status, message.error, events.at(-1)?.words ?? ''];
       };
 
-      it('says of what never left what stood in its way, and of what was tried how often', async () => {
-        const noRoom = await desk.one({ validityMs: HOUR });
+      const NEVER = 'validity ended, never tried: its carrier was down, or had no room for it';
+
+      it('never tried: a carrier that is down, one that is behind, a pause after its turn, and one that asked to wait', async () => {
+        const down = await desk.one({ validityMs: HOUR });
         const paused = await desk.one({ bulkId: 'b', validityMs: HOUR });
         h.advance(MINUTE);
         await done({ kind: 'pause' });
         h.advance(HOUR);
         await desk.sweep();
-        expect(await last(noRoom)).toEqual([15, 4100, 'validity ended, never tried: its carrier took nothing in time']);
+        expect(await last(down)).toEqual([15, 4100, NEVER]);
         expect(await last(paused)).toEqual([15, 4100, 'validity ended, never tried: its bulk was paused']);
+
+        // One a minute is all that this carrier takes: what is left after an hour ends, what was taken does not.
+        const behind = await desk.accept({ to: numbers(80), validityMs: HOUR });
+        for (let n = 0; n < 60; n++) {
+          await desk.settle(await desk.claimOne(), accepted(`r${n}`));
+          h.advance(MINUTE);
+        }
+        await desk.sweep();
+        expect(await last(behind.nos[59] as number)).toEqual([29, 815, 'no final report by the end of its validity']);
+        expect(await last(behind.nos[60] as number)).toEqual([15, 4100, NEVER]);
 
         const throttled = await desk.one({ validityMs: HOUR });
         await desk.settle(await desk.claimOne(), { kind: 'throttled', retryAfterMs: HOUR });
@@ -657,31 +942,52 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
         await desk.sweep();
         expect(await last(throttled)).toEqual([15, 4100, 'validity ended, never tried: the carrier asked to wait']);
 
+        // Claimed and put back is not tried either: nothing has left.
+        const putBack = await desk.one({ validityMs: HOUR });
+        await h.store.release([await desk.claimOne()], h.now() + 2 * HOUR);
+        h.advance(HOUR);
+        await desk.sweep();
+        expect(await last(putBack)).toEqual([15, 4100, NEVER]);
+        expect(await h.store.stats()).toMatchObject({ waiting: 0, retries: 0, inFlight: 0 });
+      });
+
+      it('tried: how often, the last error, and the pause that came then', async () => {
         const once = await desk.one({ validityMs: HOUR });
         await desk.settle(await desk.claimOne(), DEFERRED);
-        const twice = await desk.one({ validityMs: HOUR });
+        const twice = await desk.one({ bulkId: 'b', validityMs: HOUR });
         await desk.settle(await desk.claimOne(), DEFERRED);
         h.advance(2 * SECOND);
         for (const claim of (await desk.claim()).claims) {
-          if (claim.leader === twice) await desk.settle(claim, DEFERRED);
+          const failed = { kind: 'deferred', error: { id: 15003, words: 'down' } } as const;
+          if (claim.leader === twice) await desk.settle(claim, failed);
           else await h.store.release([claim], h.now() + HOUR);
         }
+        await done({ kind: 'pause' });
         h.advance(HOUR);
         await desk.sweep();
         expect(await last(once)).toEqual([15, 15000, 'validity ended after 1 attempt, the last: busy']);
-        expect(await last(twice)).toEqual([15, 15000, 'validity ended after 2 attempts, the last: busy']);
+        const words = 'validity ended after 2 attempts, the last: down; then its bulk was paused';
+        expect(await last(twice)).toEqual([15, 15003, words]);
       });
 
-      it('before its window opened, or before it opened again, is told apart', async () => {
+      it('a window that closes before the first try, and before the next one', async () => {
         // Noon; the window is 14:00 to 15:00, and a retry finds it closed.
         const window = { days: 127, from: 14 * 60, to: 15 * 60 };
-        const no = await desk.one({ window, validityMs: 90 * MINUTE });
+        const tried = await desk.one({ window, validityMs: 90 * MINUTE });
+        const never = await desk.one({ window, validityMs: 90 * MINUTE, account: 2 });
         h.advance(3 * HOUR - SECOND);
-        await desk.settle(await desk.claimOne(), DEFERRED);
+        const { claims } = await desk.claim();
+        for (const claim of claims) {
+          if (claim.leader === tried) await desk.settle(claim, DEFERRED);
+          else await h.store.release([claim], h.now());
+        }
         h.advance(2 * HOUR);
         expect(await leaders()).toEqual([]);
         await desk.sweep();
-        expect(await last(no)).toEqual([15, 15000, 'validity ended after 1 attempt, the last: busy']);
+        const words = 'validity ended after 1 attempt, the last: busy; then its window was closed';
+        expect(await last(tried)).toEqual([15, 15000, words]);
+        const story = (await desk.story(never, 2)).events.at(-1);
+        expect(story).toMatchObject({ status: 15, error: 4100, words: `${NEVER}, until its window closed` });
       });
     });
 

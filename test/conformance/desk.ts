@@ -2,6 +2,7 @@
  * What the store's conformance cases share: a store with its clock, and short words for requests, claims, settles and
  * webhooks. Uses contract verbs only, so it fits every engine.
  */
+import type { Ways } from '../../src/domain/failover.ts';
 import type { Window } from '../../src/domain/schedule.ts';
 import type { CarrierReport, Outcome } from '../../src/domain/submission.ts';
 import type {
@@ -57,6 +58,7 @@ export interface Request {
   uploads?: string[];
   links?: string[];
   idem?: { key: string; hash: string };
+  ways?: Ways;
   spec?: Partial<SpecIn>;
 }
 
@@ -92,6 +94,7 @@ export function createDesk(h: Harness) {
         lane: request.lane ?? lane,
         window: request.window ?? null,
         validityMs: request.validityMs ?? VALIDITY,
+        ...(request.ways ? { ways: request.ways } : {}),
       };
       const runs: Accept['runs'] = [];
       let at = start;

@@ -1,10 +1,12 @@
 /**
  * The store contract over the synchronous SQLite engine with a clock the test owns: the production SQL without threads.
- * Content bytes live in a map here; the content file has tests of its own.
+ * Content bytes live in memory, and are collected as in the thread that reads.
  */
 import { DatabaseSync } from 'node:sqlite';
 import { type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
+import { openContent } from '../../src/store/sqlite/content.ts';
 import { type Engine, type Op, openEngine } from '../../src/store/sqlite/engine.ts';
+import { createContentReads } from '../../src/store/sqlite/media.ts';
 import { createReader } from '../../src/store/sqlite/read.ts';
 import { createReads } from '../../src/store/sqlite/rows.ts';
 
@@ -26,7 +28,9 @@ export function openEngineStore(
   let engine: Engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
   let db = new DatabaseSync(file, { readOnly: true });
   let reader = createReader(db, createReads(db));
-  const bytes = new Map<string, Uint8Array>();
+  let contents = createContentReads(db);
+  const bytes = openContent(':memory:');
+  let place = '';
   const listeners: ((hint: Hint) => void)[] = [];
   const write = async <Result>(...op: Op): Promise<Result> => {
     const [result] = engine.apply([op], now);
@@ -47,31 +51,68 @@ export function openEngineStore(
       engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
       db = new DatabaseSync(file, { readOnly: true });
       reader = createReader(db, createReads(db));
+      contents = createContentReads(db);
     },
     identity: () => write('identity', null),
     reserve: (count) => write('reserve', count),
     lane: (carrier, policy, shard = 0) => write('lane', { carrier, shard, ...policy }),
     laneLease: async (_node, lanes) => lanes,
     accept: (request) => write('accept', request),
-    putContent: async (hash, value) => void bytes.set(hash, value),
+    putContent: async (hash, value) => bytes.put([{ hash, bytes: value }], now),
     putUpload: (upload) => write('putUpload', upload),
-    content: async (hash) => bytes.get(hash) ?? null,
+    content: async (hash) => bytes.get(hash),
+    uploadNames: async (account, ids) => contents.uploadNames(account, ids),
+    variant: async (source, profile) => contents.variant(source, profile),
+    putVariant: (source, profile, variant) => write('putVariant', { source, profile, variant }),
     claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
     settle: (settle) => write('settle', settle),
-    release: (claims, until) => write('release', { claims, until }),
+    release: (claims, until, elsewhere = false) => write('release', { claims, until, elsewhere }),
     report: (report) => write('report', report),
-    sweep: () => write('sweep', null),
+    async sweep() {
+      place = bytes.collect(now, place, contents.isReferred);
+      return write('sweep', null);
+    },
     mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
     mediaSettle: (job, outcome) => write('mediaSettle', { job, outcome }),
     webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
     webhookSettle: (settle) => write('webhookSettle', settle),
     takeReports: (filter) => write('takeReports', filter),
+    rearm: (what) => write('rearm', what),
+    webhookReplay: (account, no) => write('webhookReplay', { account, no }),
+    webhookReplayRange: (range) => write('webhookReplayRange', range),
+    endpointPut: (put) => write('endpointPut', put),
+    endpointDelete: (account, kind, url) => write('endpointDelete', { account, kind, url }),
+    inbound: (message) => write('inbound', message),
+    takeInbox: (filter) => write('takeInbox', filter),
+    numberPut: (number) => write('numberPut', number),
+    numberDelete: (number) => write('numberDelete', number),
+    optOutPut: (account, list) => write('optOutPut', { account, list }),
+    optOutDelete: (account, list) => write('optOutDelete', { account, list }),
+    webhookDeliveries: async (filter) => reader.deliveries(filter),
+    endpointList: async (account) => reader.endpoints(account),
+    inboundPart: async (no, part) => reader.part(no, part),
+    link: async (no) => reader.link(no),
+    clicked: async (nos) => reader.clicked(nos),
+    click: (clicks) => write('click', clicks),
+    clicks: async (account, scope) => reader.clicks(account, scope),
+    numberList: async (account) => reader.numbers(account ?? null),
+    optOutList: async (filter) => reader.optOuts(filter),
     logs: async (filter) => reader.logs(filter),
     story: async (account, id) => reader.story(account, id),
     feed: async (account, after, limit) => reader.feed(account, after, limit),
     bulkGet: async (account, bulk) => reader.bulkGet(account, bulk, now),
     bulkList: async (account, limit, before) => reader.bulkList(account, limit, before, now),
+    callBacks: (lane, limit) => write('callBacks', { lane, limit }),
+    calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
+    reroute: (from, to) => write('reroute', { from, to }),
     bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
+    directory: async (known) => reader.directory(known),
+    auditLog: async (limit, before) => reader.auditLog(limit, before),
+    administer: (changes, deed) => write('administer', { changes, deed }),
+    sessionPut: (session) => write('sessionPut', session),
+    sessionUse: (hash) => write('sessionUse', hash),
+    sessionDelete: (hash) => write('sessionDelete', hash),
+    quota: (takes) => write('quota', takes),
     keys: async () => reader.keys(),
     putKey: (key, replace) => write('putKey', { key, replace }),
     stats: async () => reader.stats(0),

@@ -271,6 +271,22 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
         expect(only(await inbox({ account: 2 })).paired).toBeNull();
       });
 
+      it('stands in the story of that message, oldest first, and in no other', async () => {
+        const named = await sent('m1');
+        const other = await sent('m2');
+        const text = (words: string) => [
+          { contentId: 't', contentType: 'text/plain', size: words.length, hash: null, text: words },
+        ];
+        await bring({ answers: 'm1', parts: text('x'.repeat(300)) });
+        await bring({ answers: 'm1', parts: [], subject: 'Re: spring', channel: 'SMS' });
+        const story = await store.story(1, { no: named });
+        expect(story?.answers).toEqual([
+          { no: expect.any(Number), at: h.now(), channel: 'MMS', from: HANDSET, text: 'x'.repeat(200) },
+          { no: expect.any(Number), at: h.now(), channel: 'SMS', from: HANDSET, text: 'Re: spring' },
+        ]);
+        expect((await store.story(1, { no: other }))?.answers).toEqual([]);
+      });
+
       it('is the member of a group that it comes from', async () => {
         const to = numbers(3);
         const { nos } = await desk.accept({ to, groups: [3] });

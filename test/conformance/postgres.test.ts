@@ -15,8 +15,14 @@ import { realEnv } from '../../src/env.ts';
 import { type Accepted, type MessageFilter, StoreUnavailable } from '../../src/store/contract.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { clusterPrograms, startCluster } from '../torture/cluster.ts';
+import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import { accepted, createDesk, type Desk, type Harness, numbers, SECOND } from './desk.ts';
+import { failoverSuite } from './failover.suite.ts';
+import { hooksSuite } from './hooks.suite.ts';
+import { inboundSuite } from './inbound.suite.ts';
+import { linksSuite } from './links.suite.ts';
+import { raceSuite } from './races.suite.ts';
 import { storeSuite } from './store.suite.ts';
 
 const SERVER = process.env.POSTCARD_TEST_POSTGRES;
@@ -116,8 +122,9 @@ async function openProxy() {
     };
     client.on('data', (data) => {
       if (silent) return;
-      // A simple query: 'Q', its length, the text.
-      const commit = data.length === 12 && data[0] === 0x51 && data.subarray(5, 11).toString() === 'COMMIT';
+      // A simple query: 'Q', its length, the text. What was sent before it may come in one piece with it.
+      const last = data.subarray(-12);
+      const commit = last.length === 12 && last[0] === 0x51 && last.subarray(5, 11).toString() === 'COMMIT';
       if (commit && cutAtCommit === 'before') {
         cutAtCommit = null;
         cut();
@@ -187,6 +194,12 @@ describe.skipIf(!SERVER)('postgres', () => {
 
   storeSuite('postgres engine', { open: () => openHarness(true), clock: true });
   bulkSuite('postgres engine', () => openHarness(true));
+  accountsSuite('postgres engine', () => openHarness(true));
+  failoverSuite('postgres engine', () => openHarness(true));
+  hooksSuite('postgres engine', () => openHarness(true));
+  linksSuite('postgres engine', () => openHarness(true));
+  inboundSuite('postgres engine', () => openHarness(true));
+  raceSuite('postgres engine', { open: () => openHarness(true), clock: true });
   storeSuite('postgres by its own clock', { open: () => openHarness(false), clock: false });
 
   describe('lost connections', () => {
@@ -755,6 +768,22 @@ describe.skipIf(!SERVER)('postgres', () => {
       await admin(database, (client) => client.query(`DROP TRIGGER trap ON ${schema}.message`));
       const no = await desk.one({ to: ['491'] });
       expect(await desk.logs()).toEqual([no]);
+    });
+
+    it('a claim whose writes are refused behind its back takes nothing, says so, and is made anew', async () => {
+      const nos = [await desk.one(), await desk.one({ bulkId: 'b' })];
+      await admin(database, (client) =>
+        client.query(`CREATE FUNCTION ${schema}.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+          CREATE TRIGGER trap BEFORE INSERT ON ${schema}.flight FOR EACH ROW EXECUTE FUNCTION ${schema}.trap()`),
+      );
+      // The flights are written in one go with all that follows and the COMMIT.
+      const refused = await store.claim(desk.lane, 10, 45_000).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(StoreUnavailable);
+      expect(String(refused)).toMatch(/No space left/);
+      await admin(database, (client) => client.query(`DROP TRIGGER trap ON ${schema}.flight`));
+      const { claims } = await store.claim(desk.lane, 10, 45_000);
+      expect(claims.map((one) => one.leader).sort()).toEqual(nos);
     });
 
     it('a statement that runs out of time harms none of those who came with it', async () => {

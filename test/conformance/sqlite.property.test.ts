@@ -1,19 +1,48 @@
-/** Random sequences on the SQLite engine. POSTCARD_SEEDS sets how many (default 25); a failing seed is in the test's name. */
+/**
+ * Random histories on the SQLite engine and the model side by side. POSTCARD_SEEDS sets how many (default 60); a failing one
+ * is printed as small as it gets, with its seed.
+ */
+import fc from 'fast-check';
 import { describe, it } from 'vitest';
-import { runSequence } from './model.property.ts';
+import { runHistory } from './model-histories.ts';
+import { COUNTEREXAMPLES, history } from './model-steps.ts';
 import { openSynchronous } from './sqlite.harness.ts';
 
-const seeds = Number(process.env.POSTCARD_SEEDS ?? '25');
+/** Histories and the shrinking of a failure end here, on a slow machine with fewer. */
+const LIMIT_MS = 120_000;
+const runs = Number(process.env.POSTCARD_SEEDS ?? '60');
 
-describe('random sequences with crashes keep every promise', () => {
-  for (let seed = 1; seed <= seeds; seed++) {
-    it(`seed ${seed}`, async () => {
+describe('the SQLite engine answers like the model', () => {
+  for (const [words, steps] of COUNTEREXAMPLES) {
+    it(words, async () => {
       const h = await openSynchronous();
       try {
-        await runSequence(h, seed, 400);
+        await runHistory(h, steps);
       } finally {
         await h.close();
       }
     });
   }
+
+  it(
+    `in ${runs} random histories, with crashes`,
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(history, async (steps) => {
+          const h = await openSynchronous();
+          try {
+            await runHistory(h, steps, 4);
+          } finally {
+            await h.close();
+          }
+        }),
+        {
+          numRuns: runs,
+          interruptAfterTimeLimit: LIMIT_MS,
+          ...(process.env.POSTCARD_SEED ? { seed: Number(process.env.POSTCARD_SEED) } : {}),
+        },
+      );
+    },
+    2 * LIMIT_MS,
+  );
 });

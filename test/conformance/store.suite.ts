@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Accept, Hint, MessageFilter, Webhook } from '../../src/store/contract.ts';
+import type { Accept, Claim, Hint, MessageFilter, Webhook } from '../../src/store/contract.ts';
 import {
   accepted,
   CONTENT_GONE,
@@ -258,6 +258,49 @@ function cases(engine: Engine): void {
         { segment: 0, hash: 'aa', contentType: 'image/jpeg', name: 'pic.jpg' },
       ]);
     });
+
+    it('tells the names of uploads to their account only', async () => {
+      await h.store.putUpload(upload('a"b\\', 'aa'));
+      await h.store.putUpload(upload('pic', 'aa'));
+      const ids = ['pic', 'none', 'a"b\\', '{}'];
+      const byId = (await h.store.uploadNames(1, ids)).sort((a, b) => (a.id < b.id ? -1 : 1));
+      expect(byId).toEqual([
+        { id: 'a"b\\', name: 'a"b\\.jpg' },
+        { id: 'pic', name: 'pic.jpg' },
+      ]);
+      expect(await h.store.uploadNames(2, ids)).toEqual([]);
+      expect(await h.store.uploadNames(1, [])).toEqual([]);
+    });
+
+    timed(
+      'keeps the bytes of an upload that has ended while a message waits for them, and not much longer',
+      async () => {
+        const bytes = new TextEncoder().encode('a picture for later');
+        const hash = createHash('sha256').update(bytes).digest('hex');
+        await h.store.putContent(hash, bytes);
+        await h.store.putUpload({ ...upload('pic', hash), validityMs: HOUR });
+        const { nos } = await desk.accept({ uploads: ['pic'], sendAt: h.now() + 30 * DAY });
+        for (let day = 0; day < 30; day++) {
+          h.advance(DAY);
+          for (let n = 0; n < 3; n++) await desk.sweep();
+        }
+        expect(await h.store.uploadNames(1, ['pic'])).toEqual([]);
+        const { claims, specs } = await desk.claim();
+        expect(claims.map((claim) => claim.leader)).toEqual(nos);
+        const kept = await h.store.content(specs[0]?.media[0]?.hash ?? '');
+        expect(Buffer.from(kept ?? []).toString()).toBe('a picture for later');
+        await desk.settle(claims[0] as Claim, accepted(`r${nos[0]}`));
+        await desk.report(`r${nos[0]}`, 'retrieved');
+        for (let day = 0; day < 10; day++) {
+          h.advance(DAY);
+          for (let n = 0; n < 5; n++) {
+            await desk.pull();
+            await desk.sweep();
+          }
+        }
+        expect(await h.store.content(hash)).toBeNull();
+      },
+    );
   });
 
   describe('content', () => {
@@ -1185,7 +1228,8 @@ function cases(engine: Engine): void {
       expect(webhooks).toMatchObject([
         {
           account: 1,
-          endpoint: { url: URL, contentType: 'application/json', secret: null },
+          kind: 'delivery',
+          endpoint: { url: URL, contentType: 'application/json', secrets: [], headers: {} },
           retry: 0,
           body: null,
           events: [{ no, status: 5, error: 0 }],
@@ -1687,8 +1731,9 @@ function cases(engine: Engine): void {
       expect((await h.store.mediaNext(10, LEASE)).nextDue).toBe(h.now() + MINUTE);
       h.advance(MINUTE);
       expect((await h.store.mediaNext(10, LEASE)).jobs).toMatchObject([{ spec, tries: 2 }]);
+      // A lost lease is no try: nobody may have been asked.
       h.advance(LEASE);
-      expect((await h.store.mediaNext(10, LEASE)).jobs).toMatchObject([{ spec, tries: 3 }]);
+      expect((await h.store.mediaNext(10, LEASE)).jobs).toMatchObject([{ spec, account: 1, tries: 2 }]);
     });
 
     timed('messages whose content does not come in time expire, and nobody fetches for them', async () => {
@@ -1774,7 +1819,40 @@ function cases(engine: Engine): void {
         webhooksWaiting: 1,
         webhooksExhausted: 0,
         pull: 1,
+        waitingAt: [{ carrier: 'mmsc', count: 8 }],
       });
+    });
+
+    timed('what waits is counted by carrier, also one that is not configured any more', async () => {
+      const { store } = h;
+      const south = await store.lane('south', { onUnknown: 'hold', reports: true });
+      const shard = await store.lane('south', { onUnknown: 'hold', reports: true }, 1);
+      await desk.accept({ to: numbers(3) });
+      await desk.accept({ to: numbers(4), lane: south });
+      await desk.accept({ to: numbers(2), lane: shard, sendAt: h.now() + HOUR, bulkId: 'later' });
+      expect((await store.stats()).waitingAt).toEqual([
+        { carrier: 'mmsc', count: 3 },
+        { carrier: 'south', count: 6 },
+      ]);
+      await desk.claim(64);
+      expect((await store.stats()).waitingAt).toEqual([{ carrier: 'south', count: 6 }]);
+    });
+
+    timed('the story of a message that waits says what holds it', async () => {
+      const day = { days: 127, from: 0, to: 60 };
+      const gateOf = async (request: Parameters<typeof desk.accept>[0]) =>
+        (await desk.story((await desk.accept(request)).nos[0] as number)).waiting?.gate;
+      const sendAt = h.now() + 2 * HOUR;
+      expect(await gateOf({})).toMatchObject({ sendAt: null, window: null, paced: false, canceled: false });
+      expect((await gateOf({}))?.opensAt).toBeLessThanOrEqual(h.now());
+      expect(await gateOf({ sendAt, bulkId: 'later' })).toMatchObject({ sendAt, opensAt: sendAt, paced: false });
+      expect(await gateOf({ every: 1000, bulkId: 'slow' })).toMatchObject({ paced: true });
+      const windowed = await gateOf({ window: day });
+      expect(windowed).toMatchObject({ window: day });
+      expect((windowed?.opensAt ?? 0) % (24 * HOUR)).toBeLessThan(HOUR);
+      const { nos } = await desk.accept({ sendAt, bulkId: 'stopped' });
+      await h.store.bulkSteer(1, { id: 'stopped' }, [{ kind: 'cancel' }]);
+      expect((await desk.story(nos[0] as number)).waiting?.gate?.canceled).toBe(true);
     });
   });
 }

@@ -11,14 +11,12 @@ import { nextOpening } from '../../src/domain/schedule.ts';
 import { STATE } from '../../src/domain/status.ts';
 import type { Bulk, BulkChange, Claim } from '../../src/store/contract.ts';
 import { createBulkReads } from '../../src/store/sqlite/bulk.ts';
-import { HOUR, MINUTE, type Scheduler, SECOND, START } from './clockwork.ts';
+import { HOUR, MINUTE, type Scheduler, SECOND, type StoreTime } from './clockwork.ts';
 import type { Fact } from './oracles.ts';
 
 /** A limit from the commit `seq` on. */
 export interface Limit {
   seq: number;
-  /** Virtual ms. */
-  at: number;
   amount: number;
   unitMs: number;
 }
@@ -40,9 +38,9 @@ export interface BulkFact {
   pausedAt: number | null;
   canceledAt: number | null;
   steered: boolean;
-  /** Departures under the present limit: [virtual ms, turns]. */
+  /** Departures under the present limit: [ms of the store's clock, turns]. */
   departures: [number, number][];
-  /** Before which the next one must not leave, but for the slack, its own interval not counted. Virtual ms. */
+  /** Before which the next one must not leave, but for the slack, its own interval not counted. By the store's clock. */
   busyUntil: number;
   /** When the last turn that was handed out ends, without the interval that follows it. Epoch ms. */
   lastTurn: number;
@@ -52,6 +50,9 @@ export interface BulkFact {
 export interface PacedClaim {
   seq: number;
   limit: Limit | null;
+  /** `lastTurn` of the bulk before and after it. */
+  before: number;
+  after: number;
 }
 
 /** How late after its turn a message may leave (product's PACE_SLACK_MS), and the rounding of instants. */
@@ -69,6 +70,7 @@ export class Bulks {
   readonly #byNo = new Map<number, BulkFact>();
   readonly #byOrder = new Map<number, BulkFact>();
   readonly #scheduler: Scheduler;
+  readonly #time: StoreTime;
   readonly #fail: Fail;
   /** Sweeps that found nothing more to do. */
   #sweeps = 0;
@@ -77,10 +79,12 @@ export class Bulks {
   #count!: StatementSync;
   #waits!: StatementSync;
   #again!: StatementSync;
+  #tried!: StatementSync;
   #reads!: ReturnType<typeof createBulkReads>;
 
-  constructor(scheduler: Scheduler, fail: Fail) {
+  constructor(scheduler: Scheduler, time: StoreTime, fail: Fail) {
     this.#scheduler = scheduler;
+    this.#time = time;
     this.#fail = fail;
   }
 
@@ -96,6 +100,7 @@ export class Bulks {
        FROM message m LEFT JOIN flight f ON f.leader = m.no LEFT JOIN retry r ON r.leader = m.no
        JOIN run u ON u.no = (SELECT max(no) FROM run WHERE no <= m.no) WHERE m.no = ?`,
     );
+    this.#tried = db.prepare('SELECT 1 FROM attempt WHERE leader = ?');
     this.#again = db.prepare('SELECT due_at AS due FROM retry WHERE leader = ?');
   }
 
@@ -127,8 +132,8 @@ export class Bulks {
       this.all.push(bulk);
       this.#byNo.set(no, bulk);
       if (id !== null) this.#byId.set(`${account} ${id}`, bulk);
-      if (!this.#byOrder.has(order)) this.#byOrder.set(order, bulk);
     }
+    if (!this.#byOrder.has(order)) this.#byOrder.set(order, bulk);
     if (bulk.canceledAt !== null) this.#fail('a cancelled bulk takes nothing more', `bulk ${no} was joined`);
     if (limit) this.#limit(seq, bulk, limit.amount, limit.unitMs);
     return bulk;
@@ -146,7 +151,7 @@ export class Bulks {
   /** Changes that the store has taken. */
   steered(seq: number, bulk: BulkFact, changes: readonly BulkChange[]): void {
     const { now } = this.#scheduler;
-    const storeNow = START + Math.floor(now);
+    const storeNow = Math.floor(this.#time.now);
     bulk.steered = true;
     for (const fact of bulk.facts) fact.dueSince = null;
     for (const change of changes) {
@@ -180,8 +185,8 @@ export class Bulks {
     const last = bulk.limits.at(-1);
     if (last?.amount === amount && last.unitMs === unitMs) return;
     // What left without a limit is not counted.
-    if (!last) bulk.lastTurn = Math.max(bulk.lastTurn, START + this.#scheduler.now);
-    bulk.limits.push({ seq, at: this.#scheduler.now, amount, unitMs });
+    if (!last) bulk.lastTurn = Math.max(bulk.lastTurn, this.#time.now);
+    bulk.limits.push({ seq, amount, unitMs });
     bulk.departures = [];
     bulk.steered = true;
     for (const fact of bulk.facts) fact.dueSince = null;
@@ -199,7 +204,11 @@ export class Bulks {
 
   /** Where its validity began: what has left keeps its clock. Null = it has not begun, or turns of a limit decide. */
   startOf(fact: Fact): number | null {
-    if (fact.bulk.limits.length > 0) return null;
+    return fact.bulk.limits.length > 0 ? null : this.earliest(fact);
+  }
+
+  /** Likewise, where nothing is known of turns: it began no earlier. */
+  earliest(fact: Fact): number | null {
     const { left } = fact;
     const last = fact.events.at(-1);
     const ended = last?.final ? last.at : Number.POSITIVE_INFINITY;
@@ -223,7 +232,7 @@ export class Bulks {
   /** Whether a pause, a cancel or a moved sendAt stood in the way of a message at some instant of [from, until), epoch ms. */
   holds(fact: Fact, from: number, until: number): boolean {
     const { pauses, moves, canceledAt } = fact.bulk;
-    if (canceledAt !== null && START + canceledAt < until) return true;
+    if (canceledAt !== null && this.#time.at(canceledAt) < until) return true;
     if (pauses.some(({ begin, end }) => begin < until && (end === null || from < end))) return true;
     return moves.some(({ seq, at, sendAt }) => seq > fact.seq && at < until && from < sendAt);
   }
@@ -237,8 +246,10 @@ export class Bulks {
     if (bulk?.pausedAt != null) this.#fail('a paused bulk stands still', 'it was claimed', nos);
     if (bulk?.canceledAt != null) this.#fail('a cancelled bulk sends no more', 'it was claimed', nos);
     const limit = bulk?.limits.at(-1) ?? null;
+    const before = bulk?.lastTurn ?? 0;
     for (const fact of facts) {
       fact.left ??= seq;
+      fact.turn ??= claim.notBeforeUs / 1000;
       fact.again = null;
       fact.dueSince = null;
     }
@@ -246,7 +257,22 @@ export class Bulks {
       const intervalMs = limit.unitMs / limit.amount;
       bulk.lastTurn = Math.max(bulk.lastTurn, claim.notBeforeUs / 1000 + (claim.members.length - 1) * intervalMs);
     }
-    return { seq, limit };
+    return { seq, limit, before, after: bulk?.lastTurn ?? 0 };
+  }
+
+  /** A claim was put back unused: its turns are the bulk's again, if no later one was taken; what never left has no clock. */
+  putBack(facts: readonly Fact[], claim: PacedClaim): void {
+    const bulk = facts[0]?.bulk;
+    if (!bulk) return;
+    if (claim.limit && claim.limit === bulk.limits.at(-1) && bulk.lastTurn === claim.after) {
+      bulk.lastTurn = Math.max(claim.before, bulk.pauses.at(-1)?.end ?? 0);
+    }
+    for (const fact of facts) {
+      // A claim that was lost with its process may have been used, for all that the store can know.
+      if (fact.handovers.length > 0 || this.#tried.get(fact.leader)) continue;
+      fact.left = null;
+      fact.turn = null;
+    }
   }
 
   /** A claim has come back: when its message may be tried again, if at all. */
@@ -255,7 +281,7 @@ export class Bulks {
   }
 
   /** A submission of a bulk leaves. */
-  left(members: readonly Fact[], claim: PacedClaim, nos: readonly number[]): void {
+  left(members: readonly Fact[], claim: PacedClaim, nos: readonly number[], storeNow: number): void {
     const bulk = members[0]?.bulk;
     if (!bulk) return;
     const { now } = this.#scheduler;
@@ -266,15 +292,14 @@ export class Bulks {
       if (at !== null && now > at + HEEDED_MS) this.#fail(what, `${Math.round(now - at)} ms after`, nos);
     }
     // What was claimed before the last move may still go, for as long as a claim lives.
-    const moved = bulk.moves.findLast((move) => move.seq < claim.seq || START + now > move.at + HEEDED_MS);
-    if (moved && members.some((fact) => fact.seq < moved.seq) && START + now < moved.sendAt) {
-      this.#fail('never before a moved sendAt (G8)', `${Math.round(moved.sendAt - START - now)} ms early`, nos);
+    const moved = bulk.moves.findLast((move) => move.seq < claim.seq || storeNow > move.at + HEEDED_MS);
+    if (moved && members.some((fact) => fact.seq < moved.seq) && storeNow < moved.sendAt) {
+      this.#fail('never before a moved sendAt (G8)', `${Math.round(moved.sendAt - storeNow)} ms early`, nos);
     }
-    if (claim.limit) this.#pace(bulk, claim.limit, members.length, nos);
+    if (claim.limit) this.#pace(bulk, claim.limit, members.length, nos, storeNow);
   }
 
-  #pace(bulk: BulkFact, limit: Limit, members: number, nos: readonly number[]): void {
-    const { now } = this.#scheduler;
+  #pace(bulk: BulkFact, limit: Limit, members: number, nos: readonly number[], now: number): void {
     const intervalMs = limit.unitMs / limit.amount;
     // Whatever the limits were meanwhile: each gap is at least the interval of the turn that ends it.
     const early = bulk.busyUntil + intervalMs - now;
@@ -310,6 +335,7 @@ export class Bulks {
   /** A lane has been given less than it asked for: nothing that a steering made free may have been kept back for long. */
   keptBack(lane: number): void {
     const { now } = this.#scheduler;
+    const storeNow = this.#time.now;
     if (now - (this.#looked.get(lane) ?? Number.NEGATIVE_INFINITY) < LOOK_MS) return;
     this.#looked.set(lane, now);
     for (const bulk of this.all) {
@@ -318,7 +344,7 @@ export class Bulks {
       const turn = limit ? bulk.lastTurn + (limit.unitMs + 250) / limit.amount : 0;
       for (const fact of bulk.facts) {
         if (fact.lane !== lane || fact.leader !== fact.no || fact.refused !== 0 || fact.events.at(-1)?.final) continue;
-        if (START + now <= turn || !this.#free(fact, START + now)) {
+        if (storeNow <= turn || !this.#free(fact, storeNow)) {
           fact.dueSince = null;
           continue;
         }
@@ -342,7 +368,11 @@ export class Bulks {
       | { state: number; token: number | null; due: number | null; ends: number | null; media: number }
       | undefined;
     if (!row || row.token !== null || row.state >= STATE.delivered) return false;
-    if (row.due !== null) return (fact.again ?? row.due) <= now && (row.ends as number) > now;
+    // No end of its own: never tried, its clock is as the others'.
+    if (row.due !== null) {
+      const over = row.ends !== null && row.ends !== 0 && row.ends <= now;
+      return (fact.again ?? row.due) <= now && (fact.left === null || !over);
+    }
     return fact.left === null && row.state === STATE.pending && row.media === 0;
   }
 
@@ -351,7 +381,7 @@ export class Bulks {
   /** Asked of the store as it is now: the figures of all bulks against a count of their messages. */
   watch(): void {
     for (const bulk of this.all) {
-      const seen = this.#reads.get(bulk.account, { no: bulk.no }, START + Math.floor(this.#scheduler.now));
+      const seen = this.#reads.get(bulk.account, { no: bulk.no }, Math.floor(this.#time.now));
       if (seen) this.seen(bulk, seen);
       else this.#fail('the figures of a bulk are true', `bulk ${bulk.no} is not there`);
     }

@@ -12,9 +12,10 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
 import { type Engine, type Op, type OpResult, openEngine } from '../../src/store/sqlite/engine.ts';
+import { createContentReads } from '../../src/store/sqlite/media.ts';
 import { createReader } from '../../src/store/sqlite/read.ts';
 import { createReads } from '../../src/store/sqlite/rows.ts';
-import { Dice, HOUR, MINUTE, type Owner, type Scheduler, SECOND, START } from './clockwork.ts';
+import { Dice, HOUR, MINUTE, type Owner, type Scheduler, SECOND, type StoreTime } from './clockwork.ts';
 import { momentOf, type Plan } from './plan.ts';
 
 /** What a planted bug may do to the store. */
@@ -65,6 +66,7 @@ export class Cistern {
   /** Ops applied. */
   applied = 0;
   readonly #scheduler: Scheduler;
+  readonly #time: StoreTime;
   readonly #plan: Plan;
   readonly #dice: Dice;
   readonly #bug: StoreBug;
@@ -73,6 +75,7 @@ export class Cistern {
   readonly #file: string;
   readonly #bytes = new Map<string, Uint8Array>();
   readonly #reader: ReturnType<typeof createReader>;
+  readonly #contents: ReturnType<typeof createContentReads>;
   readonly #lanes = new Map<number, { node: string; until: number }>();
   readonly #loose: boolean;
   #engine: Engine | null = null;
@@ -83,8 +86,9 @@ export class Cistern {
   #commits = 0;
   #quiet = { at: -1, until: 0 };
 
-  constructor(scheduler: Scheduler, plan: Plan, bug: StoreBug, watch: StoreWatch) {
+  constructor(scheduler: Scheduler, time: StoreTime, plan: Plan, bug: StoreBug, watch: StoreWatch) {
     this.#scheduler = scheduler;
+    this.#time = time;
     this.#plan = plan;
     this.#dice = new Dice(plan.seed, 'cistern');
     this.#loose = this.#dice.chance(0.5);
@@ -101,12 +105,23 @@ export class Cistern {
     put.run('install', hex(8));
     put.run('idKey', hex(32));
     this.#reader = createReader(this.db, createReads(this.db));
+    this.#contents = createContentReads(this.db);
     if (plan.faults.storeDown > 0) this.#planOutages();
   }
 
   /** The store's clock, epoch ms. */
   get time(): number {
-    return START + Math.floor(this.#scheduler.now);
+    return Math.floor(this.#time.now);
+  }
+
+  /** Somebody sets the clock of its machine. False = not now, it is down. */
+  jump(ms: number): boolean {
+    if (!this.#engine) return false;
+    // As a poll would: what it has shown once is behind it.
+    this.#engine.apply([], this.#time.wall);
+    this.#time.jump(ms);
+    this.#quiet.at = -1;
+    return true;
   }
 
   get up(): boolean {
@@ -125,7 +140,12 @@ export class Cistern {
 
   open(): void {
     if (this.#engine) return;
-    this.#engine = openEngine({ file: this.#file, retentionMs: RETENTION_MS, now: this.time, synchronous: 'OFF' });
+    this.#engine = openEngine({
+      file: this.#file,
+      retentionMs: RETENTION_MS,
+      now: this.#time.wall,
+      synchronous: 'OFF',
+    });
     this.#quiet.at = -1;
   }
 
@@ -154,7 +174,7 @@ export class Cistern {
     if (this.#queue.length > 0) return 0;
     if (this.#quiet.at !== this.#commits) {
       const row = this.#quietQuery.get() as { due: number | null; open: number };
-      const until = row.due === null ? Number.POSITIVE_INFINITY : row.due - START;
+      const until = row.due === null ? Number.POSITIVE_INFINITY : this.#time.until(row.due);
       this.#quiet = { at: this.#commits, until: row.open > 0 ? 0 : until };
     }
     return this.#quiet.until;
@@ -190,9 +210,12 @@ export class Cistern {
       putContent: (hash, bytes) => read(() => void this.#bytes.set(hash, bytes)),
       putUpload: (upload) => write('putUpload', upload),
       content: (hash) => read(() => this.#bytes.get(hash) ?? null),
+      uploadNames: (account, ids) => read(() => this.#contents.uploadNames(account, ids)),
+      variant: (source, profile) => read(() => this.#contents.variant(source, profile)),
+      putVariant: (source, profile, variant) => write('putVariant', { source, profile, variant }),
       claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
       settle: (settle) => write('settle', settle),
-      release: (claims, until) => write('release', { claims, until }),
+      release: (claims, until, elsewhere = false) => write('release', { claims, until, elsewhere }),
       report: (report) => write('report', report),
       sweep: () => write('sweep', null),
       mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
@@ -200,13 +223,43 @@ export class Cistern {
       webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
       webhookSettle: (settle) => write('webhookSettle', settle),
       takeReports: (filter) => write('takeReports', filter),
+      rearm: (what) => write('rearm', what),
+      webhookReplay: (account, no) => write('webhookReplay', { account, no }),
+      webhookReplayRange: (range) => write('webhookReplayRange', range),
+      endpointPut: (put) => write('endpointPut', put),
+      endpointDelete: (account, kind, url) => write('endpointDelete', { account, kind, url }),
+      inbound: (message) => write('inbound', message),
+      takeInbox: (filter) => write('takeInbox', filter),
+      numberPut: (number) => write('numberPut', number),
+      numberDelete: (number) => write('numberDelete', number),
+      optOutPut: (account, list) => write('optOutPut', { account, list }),
+      optOutDelete: (account, list) => write('optOutDelete', { account, list }),
+      webhookDeliveries: (filter) => read(() => this.#reader.deliveries(filter)),
+      endpointList: (account) => read(() => this.#reader.endpoints(account)),
+      inboundPart: (no, part) => read(() => this.#reader.part(no, part)),
+      link: (no) => read(() => this.#reader.link(no)),
+      clicked: (nos) => read(() => this.#reader.clicked(nos)),
+      click: (clicks) => write('click', clicks),
+      clicks: (account, scope) => read(() => this.#reader.clicks(account, scope)),
+      numberList: (account) => read(() => this.#reader.numbers(account ?? null)),
+      optOutList: (filter) => read(() => this.#reader.optOuts(filter)),
       logs: (filter) => read(() => this.#reader.logs(filter)),
       story: (account, id) => read(() => this.#reader.story(account, id)),
       feed: (account, after, limit) => read(() => this.#reader.feed(account, after, limit)),
       laneLease: (node, lanes, ttlMs) => read(() => this.#lease(node, lanes, ttlMs)),
       bulkGet: (account, bulk) => read(() => this.#reader.bulkGet(account, bulk, this.time)),
       bulkList: (account, limit, before) => read(() => this.#reader.bulkList(account, limit, before, this.time)),
+      callBacks: (lane, limit) => write('callBacks', { lane, limit }),
+      calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
+      reroute: (from, to) => write('reroute', { from, to }),
       bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
+      directory: (known) => read(() => this.#reader.directory(known)),
+      auditLog: (limit, before) => read(() => this.#reader.auditLog(limit, before)),
+      administer: (changes, deed) => write('administer', { changes, deed }),
+      sessionPut: (session) => write('sessionPut', session),
+      sessionUse: (hash) => write('sessionUse', hash),
+      sessionDelete: (hash) => write('sessionDelete', hash),
+      quota: (takes) => write('quota', takes),
       keys: () => read(() => this.#reader.keys()),
       putKey: (key, replace) => write('putKey', { key, replace }),
       stats: () => read(() => this.#reader.stats(0)),
@@ -316,7 +369,7 @@ export class Cistern {
   #apply(engine: Engine, group: Item[]): OpResult[] {
     return engine.apply(
       group.map((item) => item.op),
-      this.time,
+      this.#time.wall,
     );
   }
 
@@ -325,7 +378,7 @@ export class Cistern {
     return group.map((item) => {
       const changed = this.#bug.op?.(item.op, this.db, this) ?? item.op;
       const result: OpResult = Array.isArray(changed)
-        ? (engine.apply([changed], this.time)[0] as OpResult)
+        ? (engine.apply([changed], this.#time.wall)[0] as OpResult)
         : { ok: changed.answer };
       return this.#bug.done?.(item.op, result, this.db) ?? result;
     });

@@ -256,6 +256,52 @@ export class Scheduler {
   }
 }
 
+/**
+ * The store's clock: its machine's wall clock, which somebody may set, but never back. Epoch ms, virtual ms in brackets where
+ * it is asked for the past.
+ */
+export class StoreTime {
+  /** When its clock was set forward last, virtual ms. */
+  lastJump = Number.NEGATIVE_INFINITY;
+  /** What it never showed, because it was set forward: [from, until). */
+  readonly skipped: [number, number][] = [];
+  readonly #scheduler: Scheduler;
+  readonly #segments = [{ from: 0, ahead: 0, least: START }];
+
+  constructor(scheduler: Scheduler) {
+    this.#scheduler = scheduler;
+  }
+
+  /** The machine's clock, in whole ms. */
+  get wall(): number {
+    return START + Math.floor(this.#scheduler.now) + (this.#segments.at(-1)?.ahead ?? 0);
+  }
+
+  get now(): number {
+    return this.at(this.#scheduler.now);
+  }
+
+  at(virtual: number): number {
+    const { ahead, least } = this.#segments.findLast(({ from }) => from <= virtual) ?? { ahead: 0, least: START };
+    return Math.max(least, START + virtual + ahead);
+  }
+
+  /** Virtual ms until the clock shows `at`, if nobody sets it. */
+  until(at: number): number {
+    return at - START - (this.#segments.at(-1)?.ahead ?? 0);
+  }
+
+  /** Somebody sets the machine's clock. */
+  jump(ms: number): void {
+    const least = this.now;
+    const ahead = (this.#segments.at(-1)?.ahead ?? 0) + ms;
+    this.#segments.push({ from: this.#scheduler.now, ahead, least });
+    if (this.now === least) return;
+    this.lastJump = this.#scheduler.now;
+    this.skipped.push([least, this.now]);
+  }
+}
+
 function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

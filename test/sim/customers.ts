@@ -27,6 +27,8 @@ export interface Order {
   uploads: { id: string; text: string }[];
   /** The customer's name of its bulk, null = none. */
   bulkId: string | null;
+  /** The order whose generated bulkId it uses, where that is known when it is sent; null = none. */
+  joins: number | null;
   /** Epoch ms. */
   sendAt: number | null;
   limit: { amount: number; unitMs: number } | null;
@@ -46,7 +48,17 @@ const DAYS = ['MONDAY', 'TUESDAY', 'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY'
 
 /** The requests of a run, by index. */
 export function ordersOf(plan: Plan): Order[] {
-  return Array.from({ length: plan.requests }, (_, index) => orderOf(plan, index));
+  const orders = Array.from({ length: plan.requests }, (_, index) => orderOf(plan, index));
+  const dice = new Dice(plan.seed, 'joins');
+  for (const order of orders) {
+    const joins = dice.chance(0.2);
+    const place = dice.float();
+    const others = orders.filter(
+      ({ account, bulkId, at }) => account === order.account && bulkId === null && at < order.at,
+    );
+    if (joins && order.bulkId === null) order.joins = others[Math.floor(place * others.length)]?.index ?? null;
+  }
+  return orders;
 }
 
 export function hostOf(account: number, n: number): string {
@@ -137,7 +149,7 @@ function orderOf(plan: Plan, index: number): Order {
   const keys = (body.match(/"messageId"/g) ?? []).length;
   const repeatable = idem !== null || keys === count;
   const twiceMs = repeatable && dice.chance(0.15) ? dice.delay(MINUTE, 2 * HOUR) : 0;
-  return { index, account, at, idem, repeatable, twiceMs, body, uploads, bulkId, sendAt, limit };
+  return { index, account, at, idem, repeatable, twiceMs, body, uploads, bulkId, joins: null, sendAt, limit };
 }
 
 /** A window that is open within a day of `at`. */
@@ -213,7 +225,13 @@ function steer(dice: Dice, from: number, account: number, bulk: Steering['bulk']
     return { kind: 'reschedule', sendAt: START + Math.floor(at + ahead) };
   };
   const limit = (): BulkChange => ({ kind: 'limit', speed: speedOf(dice) });
-  if (what < 0.17) {
+  if (dice.chance(0.15)) {
+    // Put off and called back, if possible while some of it is tried again.
+    if (ambush === 0 && dice.chance(0.6)) ambush = 2;
+    const off = START + Math.floor(at + dice.between(2, 4) * HOUR);
+    ask({ kind: 'pause' }, { kind: 'reschedule', sendAt: off }, { kind: 'resume' });
+    ask({ kind: 'reschedule', sendAt: START + Math.floor(at + dice.between(-5, 5) * MINUTE) });
+  } else if (what < 0.17) {
     ask({ kind: 'pause' });
     ask({ kind: 'resume' });
   } else if (what < 0.44) {

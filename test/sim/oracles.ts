@@ -16,7 +16,7 @@ import type { Accepted, Bulk, Claims, Page, Steered, Webhooks } from '../../src/
 import type { Op, OpResult } from '../../src/store/sqlite/engine.ts';
 import { type BulkFact, Bulks, type PacedClaim } from './bulks.ts';
 import type { Asker, StoreWatch } from './cistern.ts';
-import { HOUR, MINUTE, type Scheduler, SECOND, START } from './clockwork.ts';
+import { HOUR, MINUTE, type Scheduler, SECOND, type StoreTime } from './clockwork.ts';
 import { type Order, orderIndexOf } from './customers.ts';
 import type { Caller, Handover, PeerWatch } from './peers.ts';
 import type { CarrierPlan, Plan } from './plan.ts';
@@ -58,6 +58,8 @@ export interface Fact {
   /** Commits, by number: its acceptance and its first claim. */
   seq: number;
   left: number | null;
+  /** Its turn when it was claimed first, epoch ms; its validity began no later. */
+  turn: number | null;
   /** When it may be tried again, as its last attempt left it; null = not known. */
   again: number | null;
   /** Since when it is known to be kept back, virtual ms, and the sweeps by then. */
@@ -86,6 +88,8 @@ const HOLD_MS = 15 * MINUTE;
 const LATE_MS = 10 * MINUTE + 90 * SECOND;
 /** What a cancel ends is final within this, while all is up: a sweep, and a lease that has to run out. */
 const CANCELED_MS = 2 * MINUTE;
+/** What is heeded within this can be told from what waits for a turn twice as far. */
+const SLOW_MS = 5 * SECOND;
 const NOT_FINAL = new Set([3, 7, 26]);
 /** Ops of all processes in one virtual second: far above what the small loads here need. */
 const BUSY = 4000;
@@ -108,6 +112,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   /** What customers send, by index. */
   readonly orders = new Map<number, Order>();
   readonly #scheduler: Scheduler;
+  readonly #time: StoreTime;
   readonly #plan: Plan;
   readonly #facts = new Map<number, Fact>();
   /** Members by leader. */
@@ -121,7 +126,10 @@ export class Oracles implements StoreWatch, PeerWatch {
   readonly #answers = new Map<number, string>();
   readonly #acknowledged = new Set<number>();
   /** The newest claim of each leader. */
-  readonly #claims = new Map<number, { token: number; asker: Asker; at: number; paced: PacedClaim }>();
+  readonly #claims = new Map<
+    number,
+    { token: number; asker: Asker; at: number; claimedAt: number; paced: PacedClaim }
+  >();
   /** Leases by token, until they are settled, given back or gone with the embedded store's process. */
   readonly #leases = new Map<number, { leader: number; until: number }>();
   /** The last ones of each process and carrier, virtual ms. */
@@ -138,13 +146,15 @@ export class Oracles implements StoreWatch, PeerWatch {
   readonly #bad: [number, number][] = [];
   #processesDownSince: number | null = 0;
   #lastEvent = 0;
+  #lastAt = 0;
   #second = 0;
   #busy = 0;
 
-  constructor(scheduler: Scheduler, plan: Plan) {
+  constructor(scheduler: Scheduler, time: StoreTime, plan: Plan) {
     this.#scheduler = scheduler;
+    this.#time = time;
     this.#plan = plan;
-    this.bulks = new Bulks(scheduler, (oracle, what, nos) => this.fail(oracle, what, nos));
+    this.bulks = new Bulks(scheduler, time, (oracle, what, nos) => this.fail(oracle, what, nos));
   }
 
   get messages(): number {
@@ -158,7 +168,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   }
 
   #now(): number {
-    return START + this.#scheduler.now;
+    return this.#time.now;
   }
 
   #trace(text: string, nos: readonly number[] = []): void {
@@ -188,7 +198,9 @@ export class Oracles implements StoreWatch, PeerWatch {
     for (let at = from; at < until; at += MINUTE) {
       const end = Math.min(at + MINUTE, until);
       if (fact !== null && (nextOpening(fact.window, at) > at || this.bulks.holds(fact, at, end))) continue;
-      const bad = this.#bad.some(([begin, stop]) => begin < end - START && stop > at - START);
+      const bad =
+        this.#bad.some(([begin, stop]) => this.#time.at(begin) < end && this.#time.at(stop) > at) ||
+        this.#time.skipped.some(([begin, stop]) => begin < end && stop > at);
       if (!bad) well += end - at;
     }
     return well;
@@ -219,7 +231,14 @@ export class Oracles implements StoreWatch, PeerWatch {
             claim.members.some((member) => member.no === fact.no),
           );
           const paced = this.bulks.claimed(this.#seq, facts, claim);
-          this.#claims.set(claim.leader, { token: claim.token, asker, at: this.#now(), paced });
+          if (paced.limit && paced.limit.unitMs / paced.limit.amount > 2 * SLOW_MS) this.onTurn(asker);
+          this.#claims.set(claim.leader, {
+            token: claim.token,
+            asker,
+            at: this.#now(),
+            claimedAt: this.#scheduler.now,
+            paced,
+          });
           this.#leases.set(claim.token, { leader: claim.leader, until: Math.floor(this.#now()) + op[1].leaseMs });
           this.#trace(
             `claimed by ${asker.name}`,
@@ -246,7 +265,9 @@ export class Oracles implements StoreWatch, PeerWatch {
       case 'release':
         for (const { token, leader } of op[1].claims) {
           this.#leases.delete(token);
-          if (this.#claims.get(leader)?.token !== token) continue;
+          const claim = this.#claims.get(leader);
+          if (claim?.token !== token) continue;
+          this.bulks.putBack(this.#leaders.get(leader) ?? [], claim.paced);
           for (const fact of this.#leaders.get(leader) ?? []) this.bulks.back(fact);
         }
         break;
@@ -302,8 +323,16 @@ export class Oracles implements StoreWatch, PeerWatch {
   /** Told of the moments at which a process has most to lose. */
   onMoment: (caller: Caller | Asker) => void = () => undefined;
 
-  /** Told of each submission of a bulk, and how often it has been made. */
+  /** Told of each submission of a bulk, and how often it has been made; Infinity = it will be out for long. */
   onLeft: (bulk: BulkFact, times: number) => void = () => undefined;
+
+  /** Told of claims that must leave at a turn long before the next one. */
+  onTurn: (asker: Asker) => void = () => undefined;
+
+  lingers(handover: Handover): void {
+    const bulk = this.#leaders.get(leaderOf(handover))?.[0]?.bulk;
+    if (bulk) this.onLeft(bulk, Number.POSITIVE_INFINITY);
+  }
 
   posted(caller: Caller): void {
     this.onMoment(caller);
@@ -357,6 +386,7 @@ export class Oracles implements StoreWatch, PeerWatch {
           lane: run?.lane ?? -1,
           seq: this.#seq,
           left: null,
+          turn: null,
           again: null,
           dueSince: null,
           links: spec.links.length > 0,
@@ -421,6 +451,9 @@ export class Oracles implements StoreWatch, PeerWatch {
     }[];
     for (const row of rows) {
       this.#lastEvent = row.no;
+      if (row.at < this.#lastAt)
+        this.fail('the clock of the store never goes back', `by ${this.#lastAt - row.at} ms`, [row.message]);
+      this.#lastAt = row.at;
       if (row.kind !== 0) continue;
       const fact = this.#facts.get(row.message);
       if (!fact) {
@@ -497,6 +530,17 @@ export class Oracles implements StoreWatch, PeerWatch {
       if (this.#pulledByCustomer.has(messageId)) this.fail('pulled at most once (G16)', messageId, [no]);
       this.#pulledByCustomer.add(messageId);
       this.#trace(`pulled by account ${account}`, [no]);
+    }
+  }
+
+  /** The answer to a PUT that steers a bulk. */
+  steered(bulkId: string, asked: Record<string, unknown>, answer: Answer): void {
+    if (answer.status === 404 || answer.status === 409) return;
+    const told = JSON.parse(answer.body) as { bulkId?: string; status?: string };
+    const wanted =
+      asked.status === 'PROCESSING' ? ['PROCESSING', 'PENDING', 'FINISHED'] : asked.status ? [asked.status] : null;
+    if (answer.status !== 200 || told.bulkId !== bulkId || (wanted && !wanted.includes(told.status ?? ''))) {
+      this.fail('a request is answered', `${JSON.stringify(asked)} of ${bulkId}: ${answer.status} ${answer.body}`);
     }
   }
 
@@ -584,8 +628,9 @@ export class Oracles implements StoreWatch, PeerWatch {
       this.fail('only what was accepted is submitted', `${transactionId} to ${recipients.join(' ')}`, nos);
       return;
     }
-    const now = this.#now();
     const claim = this.#claims.get(leader);
+    // What a process can know: the clock since its claim. Nobody tells it that somebody set the store's.
+    const now = claim ? claim.at + this.#scheduler.now - claim.claimedAt : this.#now();
     for (const fact of members) {
       this.#judgeTime(fact, now);
       fact.handovers.push(handover);
@@ -597,20 +642,24 @@ export class Oracles implements StoreWatch, PeerWatch {
       }
     }
     const other = this.#inFlight.get(leader);
-    if (other) this.fail('one submission in flight (G7)', `${other.caller.name} still has one out`, nos);
+    // A clock that is set forward ends leases of what is out.
+    if (other && this.#time.lastJump < other.startedAt)
+      this.fail('one submission in flight (G7)', `${other.caller.name} still has one out`, nos);
     this.#inFlight.set(leader, handover);
     this.#flight ??= this.db.prepare('SELECT token, lease_until FROM flight WHERE leader = ?');
     const flight = this.#flight.get(leader) as { token: number; lease_until: number } | undefined;
-    if (!claim || claim.asker !== (caller as unknown) || flight?.token !== claim.token) {
+    if (claim && this.#time.lastJump >= claim.claimedAt) {
+      // Likewise.
+    } else if (!claim || claim.asker !== (caller as unknown) || flight?.token !== claim.token) {
       this.fail('only a holder of the claim submits (G7)', `${caller.name} has lost it`, nos);
     } else if (flight.lease_until < now + carrier.timeoutMs) {
       this.fail('only a holder of the claim submits (G7)', 'its lease ends before the time-out', nos);
     }
-    if (claim) this.bulks.left(members, claim.paced, nos);
+    if (claim) this.bulks.left(members, claim.paced, nos, now);
     if (members[0]) this.onLeft(members[0].bulk, members[0].handovers.length);
     this.#judgeRate(handover, nos);
     const before = members[0]?.handovers.at(-2);
-    const early = before ? this.#scheduler.now - before.startedAt : Number.POSITIVE_INFINITY;
+    const early = before ? this.#now() - this.#time.at(before.startedAt) : Number.POSITIVE_INFINITY;
     if (carrier.onUnknown === 'hold' && before?.outcome === 'unknown' && early < HOLD_MS - SECOND) {
       this.fail('an unknown outcome is held for its report (G6)', `only ${Math.round(early)} ms`, nos);
     }
@@ -643,7 +692,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (nextOpening(fact.window, now) > now && nextOpening(fact.window, now - CLAIM_AGE_MS) > now - CLAIM_AGE_MS) {
       this.fail('never outside the window (G8)', JSON.stringify(fact.window), nos);
     }
-    const end = this.#endOf(fact);
+    const end = this.#latestEnd(fact);
     if (end !== null && now >= end) this.fail('never after the validity (G8)', `${now - end} ms late`, nos);
   }
 
@@ -655,6 +704,18 @@ export class Oracles implements StoreWatch, PeerWatch {
   #endOf(fact: Fact): number | null {
     const start = this.#startOf(fact);
     return start === null ? null : start + fact.validityMs;
+  }
+
+  /** When its validity ends at the latest, also under a limit; null = it has not begun, for all that is known. */
+  #latestEnd(fact: Fact): number | null {
+    const start = this.#startOf(fact) ?? fact.turn;
+    return start === null ? null : start + fact.validityMs;
+  }
+
+  /** Likewise at the earliest. */
+  #earliestEnd(fact: Fact): number {
+    const start = this.bulks.earliest(fact);
+    return start === null ? 0 : start + fact.validityMs;
   }
 
   ended(handover: Handover): void {
@@ -737,6 +798,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   finish(): void {
     this.bulks.watch();
     for (const fact of this.#facts.values()) this.#judgeEnd(fact);
+    this.#judgePassed();
     const open = this.#leftOpen();
     if (open !== null) this.fail('nothing is left open', open);
     const rows = this.db.prepare('SELECT no, state, status, error FROM message').all() as {
@@ -780,7 +842,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   }
 
   #judgeLateness(fact: Fact, last: { at: number }): void {
-    const end = this.#endOf(fact);
+    const end = this.#latestEnd(fact);
     if (end === null || fact.refused !== 0 || last.at <= end + LATE_MS) return;
     const well = this.#wellMs(end, last.at);
     if (well > LATE_MS) {
@@ -793,7 +855,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     const { status, error } = last;
     const lie = (what: string): void => this.fail('the status is true (G5)', `${status}/${error}: ${what}`, nos);
     const told = (kind: (one: ReportKind) => boolean): boolean => fact.reports.some((report) => kind(report.kind));
-    const taken = fact.handovers.some((handover) => handover.taken && handover.startedAt < last.at - START);
+    const taken = fact.handovers.some((handover) => handover.taken && this.#time.at(handover.startedAt) < last.at);
     switch (status) {
       case 5:
         if (!told((kind) => kind === 'retrieved')) lie('no handset retrieved it');
@@ -810,12 +872,13 @@ export class Oracles implements StoreWatch, PeerWatch {
       case 15: {
         if (told((kind) => kind === 'expired')) break;
         if (taken) lie('a carrier had taken it');
-        if (last.at < (this.#endOf(fact) ?? 0)) lie('its validity had not ended');
+        if (last.at < this.#earliestEnd(fact)) lie('its validity had not ended');
         if (fact.handovers.length === 0) this.#judgeUntried(fact);
         else this.#judgeGivenUp(fact);
         break;
       }
       case 29:
+        if (last.at < this.#earliestEnd(fact) && !this.#failsUnknown(fact)) lie('its validity had not ended');
         this.#judgeGivenUp(fact);
         if (fact.handovers.length === 0 && this.#plan.faults.lostAnswer === 0 && !this.#mayBeLost(fact)) {
           lie('it never left');
@@ -838,19 +901,19 @@ export class Oracles implements StoreWatch, PeerWatch {
     const { canceledAt } = fact.bulk;
     if (canceledAt === null || fact.refused !== 0) return;
     const open = (handover: Handover): boolean => handover.outcome !== 'deferred' && handover.outcome !== 'throttled';
-    if (last.at <= START + canceledAt || fact.reports.length > 0 || fact.handovers.some(open)) return;
+    if (last.at <= this.#time.at(canceledAt) || fact.reports.length > 0 || fact.handovers.some(open)) return;
     const { n } = this.db
       .prepare(`SELECT count(*) AS n FROM attempt WHERE leader = ? AND outcome NOT IN ('deferred', 'throttled')`)
       .get(fact.leader) as { n: number };
     if (n > 0) return;
     const from = Math.max(canceledAt, ...fact.handovers.map((handover) => handover.endedAt ?? 0));
-    const well = this.#wellMs(START + from, last.at);
+    const well = this.#wellMs(this.#time.at(from), last.at);
     if (well > CANCELED_MS) {
       const what = `${last.status} came ${Math.round(well / SECOND)} s after its bulk was cancelled`;
       this.fail('a cancelled bulk comes to its end', what, [fact.no]);
     }
     if (last.status === 31 && last.error === 4100) return;
-    const ended = last.status === 15 && last.at >= (this.#endOf(fact) ?? 0);
+    const ended = last.status === 15 && last.at >= this.#earliestEnd(fact);
     if (ended || (last.status === 100 && fact.links)) return;
     this.fail('a cancelled bulk comes to its end', `as ${last.status}/${last.error}`, [fact.no]);
   }
@@ -860,6 +923,42 @@ export class Oracles implements StoreWatch, PeerWatch {
     const known = this.bulks.find(0, { no: bulk.no });
     if (known) this.bulks.seen(known, bulk);
     else this.fail('the figures of a bulk are true', `nobody knows bulk ${bulk.no}`);
+  }
+
+  /** Its carrier's policy ends what is unknown at once. */
+  #failsUnknown(fact: Fact): boolean {
+    const { n } = this.db
+      .prepare(
+        `SELECT count(*) AS n FROM attempt a JOIN lane l ON l.no = a.lane WHERE a.leader = ? AND l.on_unknown = 'fail'`,
+      )
+      .get(fact.leader) as { n: number };
+    return n > 0;
+  }
+
+  /** Messages that were never tried ended by turns that passed: each by one of its own, an interval after the last. */
+  #judgePassed(): void {
+    for (const bulk of this.bulks.all) {
+      const [limit, changed] = bulk.limits;
+      if (!limit || changed || bulk.pauses.length + bulk.moves.length > 0) continue;
+      const intervalMs = limit.unitMs / limit.amount;
+      let first = Number.POSITIVE_INFINITY;
+      const turns: { at: number; no: number }[] = [];
+      for (const fact of bulk.facts) {
+        const last = fact.events.at(-1);
+        if (fact.seq < limit.seq || fact.refused !== 0 || fact.group > 0) continue;
+        first = Math.min(first, this.bulks.opens(fact) ?? first);
+        const untried = fact.left === null && fact.handovers.length === 0 && last?.status === 15;
+        if (untried) turns.push({ at: last.at - fact.validityMs, no: fact.no });
+      }
+      turns.sort((a, b) => a.at - b.at);
+      turns.forEach(({ at, no }, n) => {
+        const early = first + n * intervalMs - at;
+        if (early > SECOND) {
+          const what = `${n + 1} messages of bulk ${bulk.no} ended untried, the last ${Math.round(early)} ms before it had a turn`;
+          this.fail('a validity begins at the turn', what, [no]);
+        }
+      });
+    }
   }
 
   /** A process died or stood still: a claim may have been lost that was never used. */
@@ -899,7 +998,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       .prepare(`SELECT count(*) AS n FROM attempt WHERE leader = ? AND outcome = 'unknown'`)
       .get(fact.leader) as { n: number };
     if (unknowns > 0 && (onUnknown === 'fail' || (onUnknown === 'hold' && unknowns > 1))) return;
-    const well = this.#wellMs(START + last.startedAt, end, fact);
+    const well = this.#wellMs(this.#time.at(last.startedAt), end, fact);
     if (well > AGAIN_MS) {
       this.fail('what may be tried again is (G5)', `nothing was in its way for ${Math.round(well / MINUTE)} min`, [
         fact.no,

@@ -38,6 +38,8 @@ export interface Handover {
 }
 
 export interface PeerWatch {
+  /** It will be long in coming back, untaken. */
+  lingers(handover: Handover): void;
   submitted(handover: Handover): void;
   ended(handover: Handover): void;
   /** A handset got a copy. */
@@ -196,7 +198,10 @@ export class Mmsc {
       if (this.#has('carrierDefers', 0.3)) {
         onAbort(true);
         const wish = this.#dice.chance(0.3) ? { retryAfterMs: this.#dice.int(0, 300) * SECOND } : {};
-        answer(lat(), () => ({ kind: 'deferred', error: { id: 15000, words: 'busy' }, ...wish }));
+        // Some think it over, so that what happens to a message meanwhile finds it in flight.
+        const thought = this.#dice.chance(0.3) ? this.#dice.between(0, 0.9 * timeoutMs) : lat();
+        if (thought > 1.5 * SECOND) this.#watch.lingers(handover);
+        answer(thought, () => ({ kind: 'deferred', error: { id: 15000, words: 'busy' }, ...wish }));
         return;
       }
       if (this.#has('carrierThrottles', 0.1)) {

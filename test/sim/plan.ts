@@ -56,6 +56,8 @@ export const FAULTS = [
   /** The customer took it and we did not get the answer. */
   'endpointDeaf',
   'mediaFails',
+  /** The wall clock of the store's machine is set, hours forward or minutes back. */
+  'clockJump',
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
@@ -112,10 +114,14 @@ export function planOf(seed: number, cuts: Cuts = {}): Plan {
   // Some runs are calm: what goes wrong there is not drowned by noise.
   const calm = dice.chance(0.25) ? 0.3 : 1;
   for (const fault of FAULTS) {
+    // Drawn from a stream of its own, so that seeds without it stay as they were.
+    if (fault === 'clockJump') continue;
     const exists = dice.chance((LIKELY[fault] ?? 0.4) * calm);
     const strength = 0.1 + 0.9 * dice.float();
     faults[fault] = exists && !cuts.off?.has(fault) ? strength : 0;
   }
+  const jumps = new Dice(seed, 'clockJump');
+  faults.clockJump = jumps.chance(0.2) && !cuts.off?.has('clockJump') ? 0.1 + 0.9 * jumps.float() : 0;
   if (nodes === 1 && faults.skew > 0) faults.skew = 0;
   const carriers = Array.from({ length: dice.int(1, 2) }, (_, n): CarrierPlan => {
     const timeoutMs = dice.pick([2000, 5500, 10_000, 30_000]);

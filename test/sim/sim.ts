@@ -10,19 +10,24 @@
  * process and is opened again. Several nodes share one engine that lives on, as they would share a PostgreSQL.
  */
 import { createHash } from 'node:crypto';
+import { plainPolicy } from '../../src/api/auth.ts';
+import { type Bulks, createBulks } from '../../src/api/bulks.ts';
+import { createLimits } from '../../src/api/limits.ts';
 import { createSend, type SendHead } from '../../src/api/messages.ts';
 import { createReads, type Reads } from '../../src/api/reads.ts';
 import { DEFAULT_LIMITS } from '../../src/api/schema.ts';
 import type { Carrier } from '../../src/carriers/carrier.ts';
 import { createDispatch, type Dispatch, type LaneOptions } from '../../src/dispatch/dispatch.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
+import { createPartUrls } from '../../src/domain/inbound.ts';
+import { formatInstant } from '../../src/domain/schedule.ts';
 import type { CarrierReport } from '../../src/domain/submission.ts';
 import type { Env } from '../../src/env.ts';
 import { createMedia, type MediaLoop } from '../../src/media/media.ts';
-import { type BulkChange, type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
+import { type BulkChange, type BulkName, type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
 import { createWebhooks, type WebhookLoop } from '../../src/webhooks/webhooks.ts';
 import { type Asker, Cistern, type StoreBug } from './cistern.ts';
-import { Dice, HOUR, MINUTE, type Owner, Scheduler, SECOND, simEnv, type TraceLine } from './clockwork.ts';
+import { Dice, HOUR, MINUTE, type Owner, Scheduler, SECOND, StoreTime, simEnv, type TraceLine } from './clockwork.ts';
 import { type Order, ordersOf, type Steering, steeringsOf } from './customers.ts';
 import { Oracles, Violation } from './oracles.ts';
 import { type Caller, Mmsc, Web } from './peers.ts';
@@ -93,6 +98,7 @@ class SimNode implements Asker, Caller {
   store!: Store;
   send!: ReturnType<typeof createSend>;
   reads!: Reads;
+  bulks!: Bulks;
   ids!: Ids;
   dispatch!: Dispatch;
   webhooks!: WebhookLoop;
@@ -146,7 +152,13 @@ class SimNode implements Asker, Caller {
     const outbound = web.client(this);
     const node = this.name.split('.')[0] as string;
     this.dispatch = createDispatch({ store: this.store, env, install, ids: this.ids, node, lanes });
-    this.webhooks = createWebhooks({ store: this.store, outbound, env, ids: this.ids });
+    this.webhooks = createWebhooks({
+      store: this.store,
+      outbound,
+      env,
+      ids: this.ids,
+      partUrls: createPartUrls('http://postcard.example', '0'.repeat(32)),
+    });
     this.media = createMedia({ store: this.store, outbound, env });
     // The first digit of a number decides its carrier.
     const laneFor = (to: string) => lanes[to.startsWith('385') ? lanes.length - 1 : 0]?.no ?? null;
@@ -155,6 +167,7 @@ class SimNode implements Asker, Caller {
       return taken.size === 1 ? ([...taken][0] ?? null) : null;
     };
     const routing = { laneFor, laneForAll };
+    this.bulks = createBulks({ store: this.store, env, ids: this.ids });
     this.send = createSend({
       limits: DEFAULT_LIMITS,
       checkCallout: () => null,
@@ -163,7 +176,8 @@ class SimNode implements Asker, Caller {
       env,
       ids: this.ids,
       routing,
-      auth: { account: () => null, close: () => undefined },
+      policy: plainPolicy,
+      judge: createLimits({ store: this.store, clock: env.clock }).judge,
       onAccept: () => undefined,
     });
     this.reads = createReads({ store: this.store, env, ids: this.ids, logsHours: 48 });
@@ -187,6 +201,7 @@ class World {
   readonly scheduler: Scheduler;
   readonly cistern: Cistern;
   readonly oracles: Oracles;
+  readonly #time: StoreTime;
   readonly mmscs: Mmsc[];
   readonly web: Web;
   readonly #orders: Order[];
@@ -200,6 +215,8 @@ class World {
   readonly #failedStarts: number[] = [];
   #healed = false;
   #stoppedReading = false;
+  /** As they were sent first, by order. */
+  readonly #bodies = new Map<number, string>();
   /** Orders that were sent again after their answer. */
   readonly #doubled = new Set<number>();
 
@@ -214,10 +231,11 @@ class World {
     this.#looking = new Dice(seed, 'looking');
     this.#orders = orders.filter((order) => options.cuts?.only?.has(order.index) ?? true);
     const { scheduler, plan } = this;
-    this.oracles = new Oracles(scheduler, plan);
+    this.#time = new StoreTime(scheduler);
+    this.oracles = new Oracles(scheduler, this.#time, plan);
     for (const order of this.#orders) this.oracles.orders.set(order.index, order);
     const watch = this.oracles;
-    this.cistern = new Cistern(scheduler, plan, options.bug ?? {}, watch);
+    this.cistern = new Cistern(scheduler, this.#time, plan, options.bug ?? {}, watch);
     watch.db = this.cistern.db;
     watch.bulks.open(this.cistern.db);
     this.mmscs = plan.carriers.map(
@@ -379,6 +397,7 @@ class World {
       const ms = dice.chance(0.3) ? dice.between(1, 10) * MINUTE : dice.between(0.5, 40) * SECOND;
       if (node) this.#suspend(node, ms);
     });
+    this.#plotJumps();
     // Half of them strike where a process has something in its hands.
     const ambush = new Dice(plan.seed, 'ambush');
     const left = { kill: Math.round(8 * kill), pause: Math.round(8 * pause) };
@@ -399,6 +418,15 @@ class World {
         const forMs = ambush.chance(0.5) ? overslept : ambush.between(1, 150) * SECOND;
         scheduler.after(ms, () => this.#suspend(node, forMs));
       }
+    };
+    // And where a turn is lost that will not come again soon.
+    const stall = new Dice(plan.seed, 'stall');
+    let stalls = Math.round(8 * pause);
+    this.oracles.onTurn = (asker) => {
+      const node = this.#slots.find((one) => one === (asker as unknown));
+      if (this.#healed || !node || stalls === 0 || !stall.chance(0.2)) return;
+      stalls--;
+      this.#suspend(node, stall.between(0.3, 5) * SECOND);
     };
     for (const order of this.#orders) scheduler.at(order.at, () => void this.#place(order, 0));
     const waiting = new Set<Steering>();
@@ -421,6 +449,25 @@ class World {
       }
     };
     for (let account = 1; account <= plan.accounts; account++) this.#pullLater(account);
+  }
+
+  /** Somebody sets the clock of the store's machine. */
+  #plotJumps(): void {
+    const { scheduler, plan, cistern } = this;
+    const { clockJump } = plan.faults;
+    if (clockJump === 0) return;
+    const dice = new Dice(plan.seed, 'jumps');
+    const set = (ms: number): void => {
+      if (this.#healed) return;
+      if (cistern.jump(ms)) scheduler.trace(`the clock of the store is set by ${ms} ms`);
+      else scheduler.after(5 * SECOND, () => set(ms));
+    };
+    for (let n = dice.int(1, 1 + Math.round(4 * clockJump)); n > 0; n--) {
+      const small = dice.between(1, 120) * SECOND;
+      const ms = dice.chance(0.5) ? small : dice.between(2, 180 * clockJump) * MINUTE;
+      const back = dice.chance(0.5);
+      scheduler.at(momentOf(plan, dice), () => set(Math.round(back ? -Math.min(ms, 10 * MINUTE) : ms)));
+    }
   }
 
   #suspend(node: SimNode, ms: number): void {
@@ -492,7 +539,7 @@ class World {
     if (node.owner.dead) return later();
     scheduler.trace(`order ${order.index} sent to ${node.name}`);
     const head: SendHead = { account: order.account, key: order.idem };
-    const answer = await this.#within(CLIENT_PATIENCE_MS, node.send.body(head, Buffer.from(order.body)));
+    const answer = await this.#within(CLIENT_PATIENCE_MS, node.send.body(head, Buffer.from(this.#bodyOf(order, node))));
     if (answer === null) {
       scheduler.trace(`order ${order.index} has no answer`);
       if (order.repeatable) later();
@@ -505,6 +552,21 @@ class World {
     }
   }
 
+  /** With the generated bulkId that it joins. Who repeats a request sends the same. */
+  #bodyOf(order: Order, node: SimNode): string {
+    const known = this.#bodies.get(order.index);
+    if (known !== undefined) return known;
+    const no = order.joins === null ? null : this.oracles.bulks.ofOrder(order.joins);
+    let { body } = order;
+    if (no !== null) {
+      const request = JSON.parse(body) as { options?: { schedule?: object } };
+      const schedule = { ...request.options?.schedule, bulkId: node.ids.print('bulk', no) };
+      body = JSON.stringify({ ...request, options: { ...request.options, schedule } });
+    }
+    this.#bodies.set(order.index, body);
+    return body;
+  }
+
   #uploaded(account: number, id: string): boolean {
     return this.cistern.db.prepare('SELECT 1 FROM upload WHERE account = ? AND id = ?').get(account, id) !== undefined;
   }
@@ -515,11 +577,30 @@ class World {
     const name = 'id' in bulk ? bulk : generated === null ? null : { no: generated };
     const node = this.#alive();
     const done =
-      node && name ? await this.#within(PEER_PATIENCE_MS, node.store.bulkSteer(account, name, changes)) : null;
+      node && name ? await this.#within(PEER_PATIENCE_MS, this.#change(node, account, name, steering, tries)) : null;
     // After phase 1 nobody pauses any more; and who has had no answer to a request asks for its bulk a few times.
     if (done !== null || (this.#healed && changes[0]?.kind !== 'resume')) return;
     if (name === null && tries > 5) return;
     this.scheduler.after((name ? 5 : 60) * SECOND, () => void this.#steer(steering, tries + 1));
+  }
+
+  /** Half of the changes that fit into one request go through the door. */
+  async #change(
+    node: SimNode,
+    account: number,
+    name: BulkName,
+    { at, changes }: Steering,
+    tries: number,
+  ): Promise<unknown> {
+    const request = requestOf(changes);
+    if (request === null || new Dice(this.plan.seed, 'door', Math.floor(at), tries).chance(0.5)) {
+      return node.store.bulkSteer(account, name, changes);
+    }
+    const bulkId = 'id' in name ? name.id : node.ids.print('bulk', name.no);
+    const intake = request.status ? node.bulks.putStatus({ bulkId }) : node.bulks.put({ bulkId });
+    const answer = await intake.body({ account, bulkId }, Buffer.from(JSON.stringify(request.body)));
+    this.oracles.steered(bulkId, request.body, answer);
+    return answer;
   }
 
   #pullLater(account: number): void {
@@ -558,4 +639,24 @@ class World {
     if (!node || node.owner.pausedUntil > this.scheduler.now) return false;
     return (await this.#within(PEER_PATIENCE_MS, node.store.report(report))) !== null;
   }
+}
+
+/** The PUT that asks for these changes; null = it takes several. */
+function requestOf(changes: readonly BulkChange[]): { status: boolean; body: Record<string, unknown> } | null {
+  const body: Record<string, unknown> = {};
+  for (const change of changes) {
+    switch (change.kind) {
+      case 'reschedule':
+        body.sendAt = formatInstant(change.sendAt);
+        break;
+      case 'limit':
+        body.sendingSpeedLimit = change.speed;
+        break;
+      default: {
+        const status = { pause: 'PAUSED', resume: 'PROCESSING', cancel: 'CANCELED' }[change.kind];
+        return changes.length === 1 ? { status: true, body: { status } } : null;
+      }
+    }
+  }
+  return { status: false, body };
 }

@@ -1,6 +1,8 @@
 /**
  * A PostgreSQL server of the torture's own, in a directory of its own, that may be killed at will.
  *
+ * A standby of one copies it, follows it over a stream, and takes over when it is promoted.
+ *
  * Promises: started with the server's safe defaults (fsync on); whoever kills it can start it again on the same port; it
  * runs as an unprivileged user also where the torture runs as root, because PostgreSQL refuses to.
  * Fails: rejects when there are no server programs (see `clusterPrograms`), or when it does not start within START_MS.
@@ -32,6 +34,10 @@ export interface Cluster {
   killBackend(database: string): Promise<boolean>;
   /** `immediate` = as after a crash; `fast` = connections are ended in order. */
   stop(how: 'fast' | 'immediate'): Promise<void>;
+  /** A copy that follows this one; from its return on, a commit here waits until it is on the copy's disk, too. */
+  standby(): Promise<Cluster>;
+  /** Makes a standby take writes. It does not wait for a standby of its own. */
+  promote(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -50,7 +56,12 @@ function owner(): { uid: number; gid: number } | null {
 }
 
 /** Makes a cluster with the given databases, in a fresh directory under `parent`, and starts it. */
-export async function startCluster(databases: string[], parent = tmpdir()): Promise<Cluster> {
+export function startCluster(databases: string[], parent = tmpdir()): Promise<Cluster> {
+  return openCluster(databases, parent, null);
+}
+
+/** A cluster of its own, or a copy of the one at port `follows`. */
+async function openCluster(databases: string[], parent: string, follows: number | null): Promise<Cluster> {
   const programs = clusterPrograms();
   if (programs === null) throw new Error('no PostgreSQL server programs found');
   const user = owner();
@@ -58,17 +69,35 @@ export async function startCluster(databases: string[], parent = tmpdir()): Prom
   if (user) chownSync(dir, user.uid, user.gid);
   const data = join(dir, 'data');
   const as = { ...user, cwd: dir, env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' } };
-  execFileSync(join(programs, 'initdb'), ['-D', data, '-U', 'postcard', '-A', 'trust', '--no-sync', '-E', 'UTF8'], {
-    ...as,
-    stdio: 'ignore',
-  });
+  const quiet = { ...as, stdio: 'ignore' } as const;
+  if (follows === null) {
+    const init = ['-D', data, '-U', 'postcard', '-A', 'trust', '--no-sync', '-E', 'UTF8'];
+    execFileSync(join(programs, 'initdb'), init, quiet);
+  } else {
+    const from = ['-h', '127.0.0.1', '-p', String(follows), '-U', 'postcard'];
+    execFileSync(join(programs, 'pg_basebackup'), [...from, '-D', data, '-R', '-X', 'stream', '-c', 'fast'], quiet);
+  }
   const port = await freePort();
   let server: ChildProcess | null = null;
   let output = '';
 
   const url = (database: string, through = port): string => `postgres://postcard@127.0.0.1:${through}/${database}`;
 
+  /** Asks a server that runs; one that recovers from what was done to it is waited for. */
   async function ask<Row>(database: string, text: string): Promise<Row[]> {
+    for (const until = Date.now() + START_MS; ; ) {
+      try {
+        return await askOnce<Row>(database, text);
+      } catch (error) {
+        // An answer to the question itself is the answer: class 57 is a server that goes, comes or was hurt.
+        const { code = '', severity } = error as { code?: string; severity?: string };
+        if ((severity !== undefined && !code.startsWith('57')) || !running() || Date.now() > until) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  async function askOnce<Row>(database: string, text: string): Promise<Row[]> {
     const client = new pg.Client({
       connectionString: url(database),
       connectionTimeoutMillis: 3_000,
@@ -102,7 +131,7 @@ export async function startCluster(databases: string[], parent = tmpdir()): Prom
           output = (output + chunk.toString()).slice(-8_000);
         });
       }
-      const up = await ask('postgres', 'SELECT 1').then(
+      const up = await askOnce('postgres', 'SELECT 1').then(
         () => true,
         () => false,
       );
@@ -145,6 +174,22 @@ export async function startCluster(databases: string[], parent = tmpdir()): Prom
       } catch {
         return false;
       }
+    },
+    async standby() {
+      const copy = await openCluster([], parent, port);
+      // After the copy was made, which would have taken the setting over.
+      await ask('postgres', "ALTER SYSTEM SET synchronous_standby_names = '*'");
+      await ask('postgres', 'SELECT pg_reload_conf()');
+      for (const until = Date.now() + START_MS; Date.now() < until; ) {
+        const rows = await ask<{ state: string }>('postgres', 'SELECT sync_state AS state FROM pg_stat_replication');
+        if (rows.some((row) => row.state === 'sync')) return copy;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      await copy.close();
+      throw new Error('the standby does not follow');
+    },
+    async promote() {
+      await ask('postgres', 'SELECT pg_promote()');
     },
     stop: (how) => end(how === 'fast' ? 'SIGINT' : 'SIGQUIT'),
     async close() {

@@ -6,7 +6,7 @@
  * What must hold, whatever happened: each acknowledged message is in the store (G1, G2); a repeat under the same messageId or
  * Idempotency-Key sends nothing twice (G3); one final status, the one that the carrier reported first (G4, G5); at the
  * carrier one transaction id a message, and further copies only after outcomes that were unknown (G6); each final is
- * reported and never two different ones (G10); a refusal is a 503 with Retry-After that means it, never a 500 (G15); a process that ends
+ * reported and never two different ones (G10); a refusal is a 503 (or 429) with Retry-After that means it, never a 500 (G15); a process that ends
  * does so because we ended it, and with 0 after SIGTERM (G14).
  *
  * Messages that may rightly wait longer than a cycle (a lost lease, a webhook's first retry after a minute) are carried along
@@ -40,6 +40,8 @@ const SENDERS = 8;
 const CLIENT_MS = 5_000;
 /** After healing: ready again, each customer answered, fresh work done. Generous: the promises say 30 s and 90 s. */
 const HEAL_MS = 90_000;
+/** Nothing of it was done, come back: the store is away; more is under way than the node takes on at a time. */
+const REFUSALS: ReadonlySet<number> = new Set([503, 429]);
 /** A stop may take 35 s (G14), and the machine is slow. */
 const STOP_MS = 40_000;
 
@@ -91,7 +93,7 @@ export interface CycleOptions {
 export interface CycleResult {
   faults: string[];
   acknowledged: number;
-  /** Requests that ended without a definite answer, and answers 503. */
+  /** Requests that ended without a definite answer, and answers 503 or 429. */
   unanswered: number;
   refused: number;
   /** Judged in this cycle, and carried into the next. */
@@ -179,7 +181,7 @@ export class Rig {
   private readonly judged = new Map<string, { to: string; status: number; copies: number }>();
   /** Numbers whose request got no definite answer: the message may exist. */
   private readonly maybe = new Set<string>();
-  /** Numbers whose only request was answered 503: nothing of it may have happened. */
+  /** Numbers whose only request was refused: nothing of it may have happened. */
   private readonly refused = new Set<string>();
 
   private constructor(options: RigOptions) {
@@ -376,13 +378,13 @@ export class Rig {
       if (answer === null) {
         count.unanswered++;
         this.totals.unanswered++;
-      } else if (answer.status === 503) {
+      } else if (REFUSALS.has(answer.status)) {
         count.refused++;
         this.totals.refused++;
-        if (answer.retryAfter === null) this.violate('a 503 without Retry-After');
+        if (answer.retryAfter === null) this.violate(`a ${answer.status} without Retry-After`);
       } else this.violate(`a request was answered with ${answer.status}: ${JSON.stringify(answer.body).slice(0, 300)}`);
       if (kind === 'plain') {
-        const refused = answer?.status === 503;
+        const refused = answer !== null && REFUSALS.has(answer.status);
         for (const one of to) (refused ? this.refused : this.maybe).add(one);
         await this.client.write({ kind: refused ? 'refused' : 'unknown', to });
         return null;
@@ -449,7 +451,8 @@ export class Rig {
       headers: { 'content-type': 'text/plain', 'x-content-id': 'note.txt', 'x-media-type': 'text/plain' },
     });
     if (answer?.status === 200) this.upload = (answer.body as { uploadedContentId: string }).uploadedContentId;
-    else if (answer !== null && answer.status !== 503) this.violate(`an upload was answered with ${answer.status}`);
+    else if (answer !== null && !REFUSALS.has(answer.status))
+      this.violate(`an upload was answered with ${answer.status}`);
   }
 
   // ------------------------------------------------------------------------------------------------------------- faults
@@ -791,7 +794,7 @@ export class Rig {
     const numbers = new Set(acknowledged.values());
     for (const [to, txs] of transactions) {
       if (txs.size > 1) this.violate(`${to} was taken by the carrier under ${[...txs].join(', ')}`);
-      if (this.refused.has(to)) this.violate(`${to} was answered 503, and sent all the same`);
+      if (this.refused.has(to)) this.violate(`${to} was refused (503 or 429), and sent all the same`);
       else if (!numbers.has(to) && !this.maybe.has(to)) this.violate(`${to} is at the carrier, and nobody sent to it`);
     }
     return this.violations;

@@ -54,7 +54,7 @@ describe.concurrent('the comparison', () => {
       expect(found).toContain('lost: own-490000000000');
       expect(found).toContain(`${copied.to} was taken by the carrier under ${copied.tx}, ${copied.tx}-other`);
       expect(found).toContain(`${known}: `);
-      expect(found).toContain(`${copied.to} was answered 503, and sent all the same`);
+      expect(found).toContain(`${copied.to} was refused (503 or 429), and sent all the same`);
       rig.violations.length = 0;
     });
   });

@@ -208,6 +208,9 @@ describe('a status code', () => {
   it.each(codes)('%i is %s with %i, in a response, in faults and in damaged XML', (code, kind, id) => {
     const expected = { kind, error: { id } };
     expect(outcome(rsp(code, 'no'))).toMatchObject({ ...expected, error: { id, words: `${code} no` } });
+    // What is about the service, not about the message, another carrier may not share.
+    const elsewhere = code >= 4000 && code < 5000 && (kind === 'deferred' || code === 4007);
+    expect((outcome(rsp(code, 'no')) as { elsewhere?: boolean }).elsewhere ?? false).toBe(elsewhere);
     expect(outcome(soap(rsError(code)), { status: 500 })).toMatchObject(expected);
     if (code < 1000) return;
     for (const http of [200, 400, 500, 502]) {

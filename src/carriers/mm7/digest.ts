@@ -124,7 +124,9 @@ function readChallenges(value: string): (Challenge | null)[] {
 /** `name=value` and `name="value"`, comma between them. */
 function parameters(text: string): Record<string, string> {
   const found: Record<string, string> = Object.create(null);
-  for (const [, name, inQuotes, plain] of text.matchAll(/([A-Za-z*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g)) {
+  for (const [, name, inQuotes, plain] of text.matchAll(
+    /([A-Za-z*-]{1,40})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g,
+  )) {
     const key = (name as string).toLowerCase();
     if (!(key in found)) found[key] = inQuotes === undefined ? (plain as string) : inQuotes.replace(/\\(.)/g, '$1');
   }

@@ -169,7 +169,7 @@ describe('a peer', () => {
     const mmsc = await peer(() => {});
     await undo.pop()?.();
     const outcome = await submit(mmsc.url);
-    expect(outcome).toMatchObject({ kind: 'deferred', error: { id: 15000 } });
+    expect(outcome).toMatchObject({ kind: 'deferred', error: { id: 15000 }, elsewhere: true });
     expect(JSON.stringify(outcome)).toContain('ECONNREFUSED');
   });
 

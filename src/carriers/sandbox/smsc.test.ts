@@ -397,6 +397,20 @@ describe('with the npm package as ESME', () => {
     expect(await counters()).toMatchObject({ smsRefused: 1, smsTaken: 0 });
   });
 
+  it('joins a text that was cut in the middle of a character, as Kannel does', async () => {
+    const session = await bound();
+    const octets = Buffer.from('Hi 😀!', 'utf16le').swap16();
+    for (const [n, part] of [octets.subarray(0, 8), octets.subarray(8)].entries()) {
+      const short_message = Buffer.concat([Uint8Array.of(5, 0, 3, 9, 2, n + 1), part]);
+      const fields = { source_addr: '12345', destination_addr: '447700900001', esm_class: 0x40, data_coding: 8 };
+      const answer = await ask((done) => session.submit_sm({ ...fields, short_message }, done));
+      expect(answer.command_status).toBe(0);
+    }
+    await env.clock.advance(1_000);
+    await until(async () => (await counters()).smsPending === 0);
+    expect((await inbox('447700900001')).map((message) => message.text)).toEqual(['Hi 😀!']);
+  });
+
   it('answers enquire_link and unbind', async () => {
     const session = await bound();
     expect((await ask((done) => session.enquire_link({}, done))).command_status).toBe(0);

@@ -52,6 +52,20 @@ describe('what handsets send', () => {
     await inbound.flush();
   });
 
+  it('is joined also where its peer cut a character in two', async () => {
+    const { inbound, texts } = inboundOn(testEnv());
+    const octets = Buffer.from('one 😀 two', 'utf16le').swap16();
+    // Between the two halves of the emoji.
+    for (const [n, part] of [octets.subarray(0, 10), octets.subarray(10)].entries()) {
+      const header = Uint8Array.of(5, 0, 3, 1, 2, n + 1);
+      await inbound.take(from('1', Buffer.concat([header, part]), { esmClass: 0x40, dataCoding: 8 }));
+    }
+    // Half a character alone cannot be shown.
+    await inbound.take(from('2', octets.subarray(0, 10), { dataCoding: 8 }));
+    await inbound.take(from('3', octets.subarray(0, 7), { dataCoding: 8 }));
+    expect(texts()).toEqual(['one 😀 two', 'one \ufffd', 'one\ufffd']);
+  });
+
   it('has the id it would have had before a restart, so that a repetition over it is known', async () => {
     const env = testEnv();
     const before = inboundOn(env);

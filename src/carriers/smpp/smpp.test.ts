@@ -290,6 +290,7 @@ describe('binding', () => {
       kind: 'deferred',
       error: { words: expect.stringContaining('ECONNREFUSED') },
       retryAfterMs: expect.any(Number),
+      elsewhere: true,
     });
   });
 

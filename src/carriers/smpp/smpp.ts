@@ -208,7 +208,8 @@ class Carrier implements SmppCarrier {
     const until = this.env.clock.monotonic() + PATIENCE_MS;
     const first = await this.send(messages[0]!, segments[0]!, until, signal);
     // Nothing of it is there, and the trouble is the link's: another carrier may take it.
-    if (first.kind === 'deferred' && first.error.id === NOT_SUBMITTED && !signal.aborted) return { ...first, elsewhere: true };
+    if (first.kind === 'deferred' && first.error.id === NOT_SUBMITTED && !signal.aborted)
+      return { ...first, elsewhere: true };
     if (first.kind !== 'taken') return first;
     const rest = await Promise.all(messages.slice(1).map((_, i) => this.sendLater(messages, i + 1, signal)));
     // What is certain decides: one segment refused, and the text will never be whole.

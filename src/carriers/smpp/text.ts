@@ -202,6 +202,12 @@ export function readText(message: ShortMessage, encoding: TextOptions['encoding'
   return { text: decodeOctets(octets, message.dataCoding, encoding, (7 - bits) % 7), octets, piece };
 }
 
+/** A half of a character stays one: some peers cut in the middle, and its other half begins the next piece. */
+function readUtf16(bytes: Buffer): string {
+  const whole = bytes.subarray(0, bytes.length & ~1);
+  return Buffer.from(whole).swap16().toString('utf16le') + (whole.length < bytes.length ? '\ufffd' : '');
+}
+
 /** The concatenation of a user data header; null = it tells of none. */
 function readHeader(header: Uint8Array): Piece | null {
   for (let at = 0; at + 2 <= header.length; at += 2 + header[at + 1]!) {
@@ -251,7 +257,7 @@ function decodeOctets(
     case 0x07:
       return new TextDecoder('iso-8859-8').decode(octets);
     case UCS2:
-      return new TextDecoder('utf-16be', { ignoreBOM: true }).decode(octets);
+      return readUtf16(bytes);
     case 0x0e:
       return new TextDecoder('euc-kr').decode(octets);
     default:

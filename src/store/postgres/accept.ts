@@ -7,13 +7,19 @@
  * waits for; a bulk or an Idempotency-Key that another node makes at the same moment raises Conflict, and the request is
  * run again alone, when it finds the other's row.
  */
+import { lanesOfWays, printWays } from '../../domain/failover.ts';
+import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { repaced } from '../clock.ts';
 import type { Accept, Accepted } from '../contract.ts';
+import { OPT_OUT_WORDS } from '../inbound.ts';
 import { PLAIN_BULK, printSpeed } from '../steering.ts';
 import type { createEvents } from './events.ts';
+import { type AccountFacts, accountFacts } from './inbound.ts';
+import { LEVEL } from './inside.ts';
 import { type LineKey, type Lines, lineKey, type Wake } from './lines.ts';
+import { addLinks } from './links.ts';
 import { BULK, type BulkColumns, type BulkRow, RunBook, toBulk } from './runs.ts';
 import { byKey, Conflict, list, plain, sql, type Tx, texts } from './tx.ts';
 
@@ -51,10 +57,12 @@ const SQL = {
   keys: sql(`INSERT INTO message_key (account, key, no) SELECT account, key, no
     FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS x(account, key, no) ORDER BY account, key COLLATE "C", no
     ON CONFLICT DO NOTHING RETURNING no`),
-  endpoints: sql(`SELECT e.no, e.account, e.url, e.content_type FROM endpoint e
-    JOIN unnest($1::bigint[], $2::text[], $3::text[]) AS x(account, url, content_type)
-      ON e.account = x.account AND md5(e.url) = md5(x.url) AND e.url = x.url AND e.content_type = x.content_type
-    ORDER BY e.no FOR KEY SHARE OF e`),
+  endpoints: sql(`SELECT e.no, e.account, e.url, e.content_type FROM (SELECT f.no
+      FROM unnest($1::bigint[], $2::text[], $3::text[]) AS x(account, url, content_type)
+      CROSS JOIN LATERAL (SELECT no FROM endpoint r WHERE r.account = x.account AND md5(r.url) = md5(x.url)
+        AND r.url = x.url AND r.content_type = x.content_type AND r.kind = 0 OFFSET 0) f ORDER BY f.no OFFSET 0) f
+    CROSS JOIN LATERAL (SELECT no, account, url, content_type FROM endpoint r WHERE r.no = f.no FOR KEY SHARE) e
+    ORDER BY e.no`),
   endpointAdd: sql(`INSERT INTO endpoint (account, url, content_type, secret, open, fails, fresh, due_at, seq)
     SELECT account, url, content_type, NULL, 0, 0, false, NULL, 0 FROM unnest($1::bigint[], $2::text[], $3::text[])
       AS x(account, url, content_type) ORDER BY account, url COLLATE "C", content_type COLLATE "C" ON CONFLICT DO NOTHING`),
@@ -75,14 +83,14 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::smallint[],
       $8::integer[], $9::bigint[]) AS x(no, account, spec, "to", key, state, status, error, done_at)`),
   runs: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-      limited, moves, media, due_at, seq)
+      limited, moves, media, due_at, seq, ways, needs)
     SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, moves,
-      media, due_at, seq
+      media, due_at, seq, ways, CASE WHEN tracked OR ways IS NOT NULL THEN ${LEVEL} ELSE 0 END
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::integer[],
       $8::integer[], $9::integer[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
-      $15::bigint[], $16::integer[])
+      $15::bigint[], $16::integer[], $17::text[], $18::boolean[])
       AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq,
-        moves)`),
+        moves, ways, tracked)`),
 };
 
 /** A bulk that this group makes. */
@@ -115,6 +123,17 @@ function columnsOf<Row>(rows: readonly Row[]) {
 }
 
 const pair = (account: number, name: string): string => `${account} ${name}`;
+
+/** Where reports of a spec go: its own URL, else the account's default endpoint. */
+function targetOf(
+  account: number,
+  spec: Accept['specs'][number],
+  facts: AccountFacts,
+): { url: string; contentType: string } | null {
+  if (spec.endpoint) return spec.endpoint;
+  const standard = spec.notify ? facts.standard.get(account) : undefined;
+  return standard ? { url: standard.url, contentType: spec.contentType ?? standard.contentType } : null;
+}
 
 export type AcceptGroup = (tx: Tx, requests: Accept[]) => Promise<Accepted[]>;
 
@@ -176,12 +195,13 @@ export function createAccept(
   }
 
   /** Numbers of the endpoints, made on first use; locked (KEY SHARE), so that retention does not drop one that is used again. */
-  async function endpointsOf(tx: Tx, requests: Accept[]): Promise<Map<string, number>> {
+  async function endpointsOf(tx: Tx, requests: Accept[], facts: AccountFacts): Promise<Map<string, number>> {
     const key = (account: number, url: string, type: string): string => `${account} ${type} ${url}`;
     const found = new Map<string, number>();
     const missing = new Map<string, { account: number; url: string; contentType: string }>();
     for (const { account, specs } of requests) {
-      for (const { endpoint } of specs) {
+      for (const spec of specs) {
+        const endpoint = targetOf(account, spec, facts);
         if (!endpoint) continue;
         const url = plain(endpoint.url);
         const name = key(account, url, endpoint.contentType);
@@ -201,7 +221,7 @@ export function createAccept(
     const absent = [...missing].filter(([name]) => !found.has(name)).map(([, row]) => row);
     if (absent.length > 0) {
       const of = columnsOf(absent);
-      await tx.query(SQL.endpointAdd, [
+      tx.later(SQL.endpointAdd, [
         of.numbers((row) => row.account),
         of.texts((row) => row.url),
         of.texts((row) => row.contentType),
@@ -289,7 +309,7 @@ export function createAccept(
     });
     if (going.length > 0) await store(tx, going, { bulkAdds, uploads, results });
     await book.flush();
-    for (const [no, speed] of speeds) await tx.query(SQL.bulkSpeed, [no, speed]);
+    for (const [no, speed] of speeds) tx.later(SQL.bulkSpeed, [no, speed]);
     for (const { index, first } of again) {
       results[index] = { ...(results[first] as Extract<Accepted, { kind: 'accepted' }>), kind: 'replayed' };
     }
@@ -336,18 +356,29 @@ export function createAccept(
     }
     const repeated = new Set(asked.filter(({ no }) => !taken.has(no)).map(({ no }) => no));
 
-    const endpoints = await endpointsOf(
-      tx,
-      going.map(({ request }) => request),
-    );
+    const requests = going.map(({ request }) => request);
+    const facts = await accountFacts(tx, requests);
+    const endpoints = await endpointsOf(tx, requests, facts);
     const wantedLines: LineKey[] = going.flatMap(({ request, bulk }) =>
       request.runs.map((run) => ({
         lane: run.lane,
         account: request.account,
         bulk: bulk?.no ?? 0,
         paused: bulk !== null && bulk.pausedAt !== null,
+        ...(request.specs[run.spec - request.first - 1]?.links.length === 0
+          ? { due: nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0)) }
+          : {}),
       })),
     );
+    // Where messages may go later: made now, with the bulk's row held, so that steering finds these lines, too.
+    for (const { request, bulk } of going) {
+      const paused = bulk !== null && bulk.pausedAt !== null;
+      for (const run of request.runs) {
+        for (const lane of lanesOfWays(run.ways)) {
+          wantedLines.push({ lane, account: request.account, bulk: bulk?.no ?? 0, paused });
+        }
+      }
+    }
     const lineNos = await lines.find(tx, wantedLines);
 
     const changes = events.begin(tx);
@@ -387,44 +418,61 @@ export function createAccept(
       moves: number;
       media: boolean;
       due: number | null;
+      /** Its texts hold short links, which a version without them would send as they are. */
+      tracked: boolean;
     }[] = [];
     const wakes: Wake[] = [];
+    const tracked: Parameters<typeof addLinks>[1] = [];
 
     for (const { index, request, bulk, bulkNo } of going) {
       const { account } = request;
+      request.specs.forEach(({ first, end, campaign, entity, application, tracked: links }, at) => {
+        if (!links) return;
+        const of = { spec: request.first + 1 + at, account, bulk: bulkNo, bulkId: bulk?.id ?? null };
+        const from = request.sendAt ?? tx.now;
+        tracked.push({ ...of, first, end, campaign, entity, application, from, tracked: links });
+      });
       const base = request.specs[0]?.first ?? request.first;
       const refused = new Map(request.refused);
       const linked = new Set<number>();
+      const optedOut: [number, number][] = [];
+      const turnedAway = new Map(request.turnedAway?.map(([no, , error]) => [no, error]));
+      for (const [no, status] of request.turnedAway ?? []) facts.optedOut.set(no, status);
       request.specs.forEach((spec, at) => {
         const no = request.first + 1 + at;
-        const endpoint = spec.endpoint
-          ? (endpoints.get(`${account} ${spec.endpoint.contentType} ${plain(spec.endpoint.url)}`) ?? null)
-          : null;
+        const target = targetOf(account, spec, facts);
+        const endpoint = target && (endpoints.get(`${account} ${target.contentType} ${plain(target.url)}`) ?? null);
         const counted = bulk !== null;
         specRows.push({ no, account, bulk: bulkNo, endpoint, spec, counted });
-        changes.setWay(no, { endpoint, intermediate: spec.intermediate, bulk: bulkNo, counted });
+        changes.setWay(no, { endpoint, intermediate: spec.intermediate, bulk: bulkNo, counted, failover: false });
         for (const { segment, id } of spec.uploads) {
           const { content_type: type, name, hash } = uploads.get(pair(account, id)) as UploadRow;
           mediaRows.push({ spec: no, segment, url: null, type, name, hash, due: null });
         }
+        if (spec.links.length > 0) linked.add(no);
+        // Where no message is left to be sent, nobody fetches.
+        let fetch: number | null = null;
+        for (let one = spec.first; one < spec.end && fetch === null && spec.links.length > 0; one++) {
+          if (!repeated.has(one) && !refused.has(one) && !facts.optedOut.has(one)) fetch = tx.now;
+        }
         for (const { segment, url, contentType } of spec.links) {
-          mediaRows.push({ spec: no, segment, url, type: contentType, name: null, hash: null, due: tx.now });
+          mediaRows.push({ spec: no, segment, url, type: contentType, name: null, hash: null, due: fetch });
         }
-        if (spec.links.length > 0) {
-          linked.add(no);
-          tx.hint('media');
-        }
+        if (fetch !== null) tx.hint('media');
         for (let message = spec.first; message < spec.end; message++) {
           if (repeated.has(message)) continue;
-          const status = refused.get(message);
+          const unwanted = refused.has(message) ? undefined : facts.optedOut.get(message);
+          if (unwanted !== undefined) optedOut.push([message, unwanted]);
+          const status = unwanted ?? refused.get(message);
           const state = status === undefined ? STATE.pending : STATE.rejected;
-          const error = status === 19 ? 15023 : 0;
+          const error = turnedAway.get(message) ?? (unwanted !== undefined ? OPT_OUT_ERROR : status === 19 ? 15023 : 0);
           const to = request.to[message - base] as string;
           const doneAt = status === undefined ? null : tx.now;
           messageRows.push({ no: message, account, spec: no, to, state, status: status ?? 26, error, doneAt });
           if (counted) changes.tallies.accepted(bulkNo, state);
           if (status !== undefined) {
-            changes.emit({ no: message, account, spec: no }, { state, status, error }, 'refused at the door');
+            const words = unwanted === undefined || turnedAway.has(message) ? 'refused at the door' : OPT_OUT_WORDS;
+            changes.emit({ no: message, account, spec: no }, { state, status, error }, words);
           }
         }
       });
@@ -443,15 +491,19 @@ export function createAccept(
           moves,
           media,
           due: media ? null : opensAt,
+          tracked: request.specs[run.spec - request.first - 1]?.tracked !== undefined,
         });
         if (!media) wakes.push({ lane: run.lane, line, due: opensAt });
       }
       const duplicates = request.keys.filter(([no]) => repeated.has(no)).map(([no]) => no);
-      results[index] = { kind: 'accepted', first: request.first, bulkId: bulk?.id ?? null, bulk: bulkNo, duplicates };
+      const unwanted = optedOut.length > 0 ? { optedOut } : {};
+      const name = { first: request.first, bulkId: bulk?.id ?? null, bulk: bulkNo };
+      results[index] = { kind: 'accepted', ...name, duplicates, ...unwanted };
     }
 
+    addLinks(tx, tracked);
     const spec = columnsOf(specRows);
-    await tx.query(SQL.specs, [
+    tx.later(SQL.specs, [
       spec.numbers((row) => row.no),
       spec.numbers((row) => row.account),
       spec.numbers((row) => row.bulk),
@@ -469,7 +521,7 @@ export function createAccept(
     ]);
     if (mediaRows.length > 0) {
       const of = columnsOf(mediaRows);
-      await tx.query(SQL.media, [
+      tx.later(SQL.media, [
         of.numbers((row) => row.spec),
         of.numbers((row) => row.segment),
         of.texts((row) => row.url),
@@ -481,7 +533,7 @@ export function createAccept(
     }
     if (messageRows.length > 0) {
       const of = columnsOf(messageRows);
-      await tx.query(SQL.messages, [
+      tx.later(SQL.messages, [
         of.numbers((row) => row.no),
         of.numbers((row) => row.account),
         of.numbers((row) => row.spec),
@@ -495,7 +547,7 @@ export function createAccept(
     }
     if (runRows.length > 0) {
       const of = columnsOf(runRows);
-      await tx.query(SQL.runs, [
+      tx.later(SQL.runs, [
         of.numbers(({ run }) => run.first),
         of.numbers((row) => row.line),
         of.numbers(({ run }) => run.spec),
@@ -512,6 +564,8 @@ export function createAccept(
         of.numbers((row) => row.due),
         of.numbers(() => tx.seq()),
         of.numbers((row) => row.moves),
+        of.texts(({ run }) => printWays(run.ways)),
+        of.numbers((row) => row.tracked),
       ]);
     }
     await lines.wake(tx, wakes);

@@ -7,6 +7,7 @@
  * A step of a drain holds its bulk's lock, so no claim is at work on the bulk's runs and retries beside it. Locks: bulk, run,
  * retry, message.
  */
+import { type Leg, lanesOfWays, readWays, smsLeader } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
 import { startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
@@ -20,6 +21,7 @@ import {
   statusOf,
   steered,
 } from '../steering.ts';
+import { addCallBacks, sweepCallBacks } from './callback.ts';
 import type { createEvents } from './events.ts';
 import { type Lines, lineKey, type Wake } from './lines.ts';
 import { BULK, type BulkColumns, type BulkRow, RUN, RunBook, type RunColumns, toBulk, toRun } from './runs.ts';
@@ -33,7 +35,7 @@ const GIVEN_UP = 20;
 /** Messages that one page of a list may count. */
 const LIST_COUNTED = 50_000;
 
-const MESSAGE = 'm.no, m.state, r.no AS run, r.members';
+const MESSAGE = 'm.no, m.state, m.leg, r.no AS run, r.members';
 
 const SQL = {
   now: sql(
@@ -45,21 +47,31 @@ const SQL = {
   list: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.no < $2 ORDER BY b.no DESC LIMIT $3`),
   // Of which bulks the first spec is in no tally.
   uncounted: sql(`SELECT b.no FROM unnest($1::bigint[]) AS b(no) CROSS JOIN LATERAL (SELECT s.counted FROM spec s
-    WHERE s.bulk = b.no ORDER BY s.no LIMIT 1) f WHERE NOT f.counted`),
+    WHERE s.bulk = b.no AND s.no > b.no ORDER BY s.no LIMIT 1) f WHERE NOT f.counted`),
   lockNo: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.no = $2 FOR UPDATE OF b`),
   lockId: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.id = $2 FOR UPDATE OF b`),
   add: sql(`INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, pauses)
     VALUES ($1, $2, NULL, $3, NULL, 0, 0, '[]') ON CONFLICT DO NOTHING RETURNING no`),
-  expressRuns:
-    sql(`SELECT r.no, r."end" AS "end", r.line, l.lane FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
-    JOIN line l ON l.no = r.line WHERE s.bulk = $1 AND s.account = $2 AND l.bulk = 0 ORDER BY r.no FOR UPDATE OF r`),
+  expressRuns: sql(`SELECT r.no, r."end" AS "end", r.line, r.ways, l.lane FROM spec s
+    CROSS JOIN LATERAL (SELECT no, "end", line, ways FROM run q WHERE q.no >= s.first AND q.no < s."end" ORDER BY q.no FOR UPDATE) r
+    CROSS JOIN LATERAL (SELECT lane, bulk FROM line q WHERE q.no = r.line OFFSET 0) l
+    WHERE s.bulk = $1 AND s.account = $2 AND l.bulk = 0 ORDER BY r.no`),
+  expressSmsRuns: sql(`SELECT r.no, r."end" AS "end", r.line, NULL AS ways, l.lane FROM spec s
+    CROSS JOIN LATERAL (SELECT no, "end", line FROM run q WHERE q.no > -s."end" AND q.no <= -s.first ORDER BY q.no FOR UPDATE) r
+    CROSS JOIN LATERAL (SELECT lane, bulk FROM line q WHERE q.no = r.line OFFSET 0) l
+    WHERE s.bulk = $1 AND s.account = $2 AND l.bulk = 0 ORDER BY r.no`),
   runLine: sql(
-    `UPDATE run r SET line = x.line FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line) WHERE r.no = x.no`,
+    `UPDATE run r SET line = x.line FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
+      WHERE r.no = x.no AND r.no = ANY($1::bigint[])`,
   ),
   // What is in flight comes back to the line that its run has then.
-  retryLine:
-    sql(`UPDATE retry t SET line = x.line FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", line)
+  // Each on its own lane: it may have been handed on to another carrier.
+  retryLine: sql(`UPDATE retry t SET line = coalesce((SELECT n.no FROM line o CROSS JOIN LATERAL (SELECT no FROM line q
+        WHERE q.lane = o.lane AND q.account = o.account AND q.bulk = $4 OFFSET 0) n WHERE o.no = t.line), x.line) FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", line)
     WHERE t.leader >= x.no AND t.leader < x."end"`),
+  flightLine: sql(`UPDATE flight f SET line = (SELECT n.no FROM line o CROSS JOIN LATERAL (SELECT no FROM line q
+        WHERE q.lane = o.lane AND q.account = o.account AND q.bulk = $3 OFFSET 0) n WHERE o.no = f.line) FROM unnest($1::bigint[], $2::bigint[]) AS x(no, "end")
+    WHERE f.leader >= x.no AND f.leader < x."end" AND f.line IS NOT NULL`),
   steer: sql(`UPDATE bulk SET send_at = $2, moves = $3, canceled_at = $4, speed = $5,
       drain = CASE WHEN $6::boolean THEN 0 ELSE drain END, drain_no = CASE WHEN $6::boolean THEN 0 ELSE drain_no END
     WHERE no = $1`),
@@ -67,23 +79,32 @@ const SQL = {
   wakesGone: sql('DELETE FROM wake WHERE line = ANY($1::bigint[])'),
   paused: sql('UPDATE line SET paused = $2 WHERE no = ANY($1::bigint[])'),
   dueAt: sql(`UPDATE line l SET due_at = $3, seq = x.seq FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq)
-    WHERE l.no = x.no AND NOT l.paused`),
+    WHERE l.no = x.no AND l.no = ANY($1::bigint[]) AND NOT l.paused`),
   givenUp: sql(`SELECT ${BULK} FROM bulk b WHERE b.paused_at <= $1 AND b.canceled_at IS NULL ORDER BY b.paused_at
     LIMIT ${GIVEN_UP} FOR UPDATE OF b SKIP LOCKED`),
   draining: sql(`SELECT ${BULK}, b.drain, b.drain_no FROM bulk b WHERE b.drain IS NOT NULL ORDER BY b.drain LIMIT 1
     FOR NO KEY UPDATE OF b SKIP LOCKED`),
   drained: sql('UPDATE bulk SET drain = $2, drain_no = $3 WHERE no = $1'),
   runsOf: sql(`SELECT ${RUN}, s.no AS s_no, l.lane FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
-    JOIN line l ON l.no = r.line WHERE s.bulk = $1 AND s.no >= $2 AND r."end" > $3 ORDER BY s.no, r.no LIMIT ${RUNS}
+    CROSS JOIN LATERAL (SELECT lane, bulk FROM line q WHERE q.no = r.line OFFSET 0) l
+    WHERE s.bulk = $1 AND s.no >= $2 AND r."end" > $3 ORDER BY s.no, r.no LIMIT ${RUNS}
     FOR NO KEY UPDATE OF r`),
+  // Not told yet: it knows fewer moves, or is due later than now; a retry of it that waits for the bulk likewise.
+  smsRuns: sql(`SELECT ${RUN}, 0 AS s_no, l.lane FROM unnest($1::bigint[], $2::bigint[]) AS x(no, "end")
+    CROSS JOIN LATERAL (SELECT ${RUN} FROM run r WHERE r.no > -x."end" AND r.no <= -x.no
+        AND (r.moves < $3 OR r.due_at > $4 OR (SELECT t.free_at FROM retry t WHERE t.leader = r.no) IS NOT NULL)
+      ORDER BY r.no LIMIT ${RUNS} FOR NO KEY UPDATE) r
+    CROSS JOIN LATERAL (SELECT lane FROM line q WHERE q.no = r.line OFFSET 0) l LIMIT ${RUNS}`),
   close: sql(`UPDATE run SET next = "end", due_at = NULL, look_at = CASE WHEN next = no THEN NULL ELSE look_at END
     WHERE no = ANY($1::bigint[])`),
   retriesFree: sql(`UPDATE retry t SET due_at = coalesce(t.free_at, t.due_at), free_at = NULL
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", lane)
-    WHERE t.leader >= x.no AND t.leader < x."end" RETURNING x.lane, t.line, t.due_at`),
+    WHERE t.leader >= x.no AND t.leader < x."end"
+    RETURNING coalesce((SELECT l.lane FROM line l WHERE l.no = t.line), x.lane) AS lane, t.line, t.due_at`),
   // The nearest run at or below a number is its own, but for those refused at the door, which are final.
   unfinished: sql(`SELECT ${MESSAGE} FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
-    JOIN message m ON m.no >= x.first AND m.no < x."end" AND m.state < ${STATE.delivered}
+    CROSS JOIN LATERAL (SELECT no, state, leg FROM message q WHERE q.no >= x.first AND q.no < x."end"
+      AND q.state < ${STATE.delivered} OFFSET 0) m
     CROSS JOIN LATERAL (SELECT n.no, n.members FROM run n WHERE n.no <= m.no ORDER BY n.no DESC LIMIT 1) r
     ORDER BY m.no LIMIT $3`),
   recalls: sql(`SELECT c.no FROM recall c WHERE c.at <= $1 ORDER BY c.at LIMIT ${STEP} FOR UPDATE SKIP LOCKED`),
@@ -187,7 +208,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
   async function rest(tx: Tx, nos: number[]): Promise<void> {
     const held = await lines.lock(tx, nos);
     // Their wakes have told; what they told of is seen by the rest.
-    await tx.query(SQL.wakesGone, [list(held.map((line) => line.no))]);
+    tx.later(SQL.wakesGone, [list(held.map((line) => line.no))]);
     await lines.rest(
       tx,
       held.map((line) => line.no),
@@ -205,18 +226,23 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
   async function own(tx: Tx, account: number, bulk: BulkRow): Promise<void> {
     const made = await tx.query(SQL.add, [bulk.no, account, bulk.acceptedAt]);
     if (made.length === 0) throw new Conflict('the bulk was steered by another node at the same moment');
-    const runs = await tx.query<{ no: number; end: number; line: number; lane: number }>(SQL.expressRuns, [
-      bulk.no,
-      account,
-    ]);
-    if (runs.length === 0) return;
-    const keys = runs.map(({ lane }) => ({ lane, account, bulk: bulk.no, paused: false }));
+    type Run = { no: number; end: number; line: number; lane: number; ways: string | null };
+    const first = await tx.query<Run>(SQL.expressRuns, [bulk.no, account]);
+    if (first.length === 0) return;
+    const runs = [...first, ...(await tx.query<Run>(SQL.expressSmsRuns, [bulk.no, account]))];
+    const key = (lane: number) => ({ lane, account, bulk: bulk.no, paused: false });
+    const keys = runs.map(({ lane }) => key(lane));
+    // Where its messages may go later.
+    const more = new Set(first.flatMap(({ ways }) => lanesOfWays(readWays(ways))));
+    if (more.size > 0) await lines.find(tx, [...more].map(key));
     const found = await lines.find(tx, keys);
     const lineOf = keys.map((key) => found.get(lineKey(key)) as number);
     const nos = list(runs.map((run) => run.no));
-    await tx.query(SQL.runLine, [nos, list(lineOf)]);
-    await tx.query(SQL.retryLine, [nos, list(runs.map((run) => run.end)), list(lineOf)]);
-    await rest(tx, [...new Set([...runs.map((run) => run.line), ...lineOf])]);
+    tx.later(SQL.runLine, [nos, list(lineOf)]);
+    const ends = list(runs.map((run) => run.end));
+    tx.later(SQL.retryLine, [nos, ends, list(lineOf), bulk.no]);
+    tx.later(SQL.flightLine, [nos, ends, bulk.no]);
+    await rest(tx, [...new Set([...runs.map((run) => run.line), ...lineOf, ...(await linesOf(tx, bulk.no))])]);
   }
 
   async function linesOf(tx: Tx, bulk: number): Promise<number[]> {
@@ -228,14 +254,14 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
     const book = new RunBook(tx);
     book.setClock({ ...bulk }, to);
     await book.flush();
-    await tx.query(SQL.steer, [bulk.no, to.sendAt, to.moves, to.canceledAt, printSpeed(to.speed), drain]);
+    tx.later(SQL.steer, [bulk.no, to.sendAt, to.moves, to.canceledAt, printSpeed(to.speed), drain]);
     const held = await lines.lock(tx, await linesOf(tx, bulk.no));
     const nos = held.map((line) => line.no);
     const still = to.pausedAt !== null || to.canceledAt !== null;
-    await tx.query(SQL.paused, [list(nos), still]);
+    tx.later(SQL.paused, [list(nos), still]);
     if (!still && to.moves > bulk.moves && to.sendAt !== null) {
       // Its runs are due when they were: that is looked at again at the new instant, not before.
-      await tx.query(SQL.dueAt, [list(nos), list(nos.map(() => tx.seq())), Math.max(to.sendAt, tx.now)]);
+      tx.later(SQL.dueAt, [list(nos), list(nos.map(() => tx.seq())), Math.max(to.sendAt, tx.now)]);
       await restTurns(tx, held);
     } else await rest(tx, nos);
     if (!still) tx.hint('lane');
@@ -274,28 +300,33 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
 
   interface Open {
     no: number;
+    leg: Leg;
     run: number;
     members: number;
   }
 
+  const leaderOf = ({ no, leg, run, members }: Open): number => (leg === 1 ? smsLeader(no) : members > 0 ? run : no);
+
   /** Ends messages of cancelled bulks; those in flight are looked at again later. What a carrier may have runs on. */
   async function cancel(tx: Tx, messages: Open[]): Promise<void> {
     if (messages.length === 0) return;
-    const leaders = list([...new Set(messages.map(({ no, run, members }) => (members > 0 ? run : no)))]);
-    await tx.query(SQL.retriesLock, [leaders]);
+    const sms = messages.filter(({ leg }) => leg === 1);
+    if (sms.length > 0) tx.later(SQL.close, [list(sms.map(leaderOf))]);
+    tx.later(SQL.retriesLock, [list([...new Set(messages.map(leaderOf))])]);
     const changes = events.begin(tx);
     await changes.load(messages.map((message) => message.no));
     // After the messages are locked: no settle is at work on them, so a flight that is not seen is over.
-    const flying = new Set(
-      (await tx.query<{ no: number }>(SQL.over, [list(messages.map((message) => message.no))])).map((row) => row.no),
-    );
+    const places = messages.map(({ no, leg }) => (leg === 1 ? smsLeader(no) : no));
+    const flying = new Set((await tx.query<{ no: number }>(SQL.over, [list(places)])).map((row) => Math.abs(row.no)));
+    // Its other leg began in between: that one is looked at again.
+    for (const { no, leg } of messages) if (changes.get(no) && changes.get(no)?.leg !== leg) flying.add(no);
     const landed = messages.filter(({ no }) => !flying.has(no));
-    if (flying.size > 0) await tx.query(SQL.recallAdd, [list([...flying]), tx.now + RECALL_MS]);
+    if (flying.size > 0) tx.later(SQL.recallAdd, [list([...flying]), tx.now + RECALL_MS]);
     if (landed.length > 0) {
-      await tx.query(SQL.retriesDelete, [
-        list([...new Set(landed.map((one) => (one.members > 0 ? one.run : one.no)))]),
-      ]);
+      tx.later(SQL.retriesDelete, [list([...new Set(landed.map(leaderOf))])]);
     }
+    const out = landed.filter(({ no }) => changes.get(no)?.state === STATE.submitted);
+    addCallBacks(tx, [...new Set(out.map(leaderOf))]);
     for (const { no } of landed) {
       const message = changes.get(no);
       if (message) changes.change(message, { kind: 'cancelled' }, CANCELED_WORDS);
@@ -306,7 +337,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
   type DrainRun = RunColumns & { s_no: number; lane: number };
 
   /** Runs of a bulk that was moved, or has another pace: looked at again as soon as they may leave. */
-  async function tell(tx: Tx, bulk: BulkRow, rows: DrainRun[]): Promise<void> {
+  async function tell(tx: Tx, bulk: BulkRow, rows: DrainRun[], at = Number.POSITIVE_INFINITY): Promise<void> {
     if (rows.length === 0) return;
     const book = new RunBook(tx);
     const wakes: Wake[] = [];
@@ -314,7 +345,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
       const run = toRun(row);
       book.adopt(run, bulk);
       if (run.next >= run.end) continue;
-      const due = startOf(run, bulk) ?? run.opensAt;
+      const due = Math.min(startOf(run, bulk) ?? run.opensAt, at);
       book.move(run, run.next, due);
       if (!run.closed) wakes.push({ lane: row.lane, line: run.line, due });
     }
@@ -328,6 +359,13 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
     await lines.wake(tx, wakes);
   }
 
+  /** The SMS legs of these runs' messages that have still to be told, up to RUNS of them. */
+  async function smsOf(tx: Tx, bulk: BulkRow, rows: DrainRun[]): Promise<DrainRun[]> {
+    if (rows.length === 0) return [];
+    const spans = [list(rows.map(({ no }) => no)), list(rows.map(({ end }) => end))];
+    return tx.query<DrainRun>(SQL.smsRuns, [...spans, bulk.moves, tx.now]);
+  }
+
   /** One step of the bulk that has waited longest. True = more may be left. */
   async function drain(tx: Tx): Promise<boolean> {
     const [row] = await tx.query<BulkColumns & { drain: number; drain_no: number }>(SQL.draining);
@@ -336,9 +374,14 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
     const rows = await tx.query<DrainRun>(SQL.runsOf, [bulk.no, row.drain, row.drain_no]);
     const last = rows.at(-1);
     let [spec, place, over] = [last?.s_no ?? 0, last?.end ?? 0, rows.length < RUNS];
-    if (bulk.canceledAt === null) await tell(tx, bulk, rows);
-    else {
-      await tx.query(SQL.close, [list(rows.map((run) => run.no))]);
+    if (bulk.canceledAt === null) {
+      await tell(tx, bulk, rows);
+      const sms = await smsOf(tx, bulk, rows);
+      await tell(tx, bulk, sms, tx.now);
+      // Told again at the next step, with those that are left.
+      if (sms.length === RUNS) [spec, place, over] = [row.drain, row.drain_no, false];
+    } else {
+      tx.later(SQL.close, [list(rows.map((run) => run.no))]);
       const spans = [list(rows.map((run) => Math.max(run.no, row.drain_no))), list(rows.map((run) => run.end))];
       const messages = await tx.query<Open>(SQL.unfinished, [...spans, STEP]);
       await cancel(tx, messages);
@@ -349,7 +392,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
         over = false;
       }
     }
-    await tx.query(SQL.drained, [bulk.no, over ? null : spec, over ? 0 : place]);
+    tx.later(SQL.drained, [bulk.no, over ? null : spec, over ? 0 : place]);
     if (over) await rest(tx, await linesOf(tx, bulk.no));
     return true;
   }
@@ -358,7 +401,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
     const rows = await tx.query<{ no: number }>(SQL.recalls, [tx.now]);
     if (rows.length === 0) return false;
     const nos = rows.map((row) => row.no);
-    await tx.query(SQL.recallDelete, [list(nos)]);
+    tx.later(SQL.recallDelete, [list(nos)]);
     await cancel(tx, await tx.query<Open>(SQL.unfinished, [list(nos), list(nos.map((no) => no + 1)), STEP]));
     return rows.length === STEP;
   }
@@ -377,7 +420,8 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
     async sweep(tx: Tx): Promise<boolean> {
       const given = await giveUp(tx);
       const drained = await drain(tx);
-      return (await recall(tx)) || drained || given;
+      const old = await sweepCallBacks(tx);
+      return (await recall(tx)) || drained || given || old;
     },
   };
 }

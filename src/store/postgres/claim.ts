@@ -8,77 +8,43 @@
  * all the same, for those who steer and sweep.
  */
 
+import { legOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
-import type { Claim, Claims } from '../contract.ts';
-import { ACCOUNT_QUANTUM, AHEAD_MS, LINE_QUANTUM, type RetryRow } from '../waiting.ts';
+import { bucketOf, byTurns, startOf, type Turns, viewOf } from '../clock.ts';
+import type { Claim } from '../contract.ts';
+import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import { RING } from './inside.ts';
 import type { Lines } from './lines.ts';
 import { readSpecs } from './rows.ts';
-import {
-  BULK,
-  type BulkColumns,
-  type BulkRow,
-  RUN,
-  RunBook,
-  type RunColumns,
-  type RunRow,
-  toBulk,
-  toRun,
-} from './runs.ts';
+import { type BulkRow, RunBook, type RunRow, toBulk, toRun } from './runs.ts';
 import { byKey, list, sql, type Tx } from './tx.ts';
 
-/** Runs of one line loaded in one round. */
-const DEPTH_MAX = 256;
-/** Accounts looked at in one round, and rounds in one claim. */
-const TURNS = 64;
+/** Looks for more in one claim. */
 const ROUNDS = 6;
-
-/** Columns of `retry t`. */
-export const RETRY =
-  't.leader, t.line, t.run, t.members, t.sent, t.generation, t.attempts, t.held, t.valid_until, t.due_at';
 
 /** Lines remembered as to whose turn it is, fresh or retry. */
 const FLIPS = 10_000;
 
 const SQL = {
-  turns: sql(`SELECT account, low_at FROM turn WHERE lane = $1 AND due_at <= $2 ORDER BY due_at, seq LIMIT ${TURNS}`),
-  lines:
-    sql(`SELECT l.no, l.account, l.bulk, l.low_at, l.tried FROM unnest($2::bigint[], $5::bigint[]) WITH ORDINALITY AS a(account, low_at, place)
-    CROSS JOIN LATERAL (SELECT n.no, n.account, n.bulk, n.low_at, n.due_at, n.seq,
-        EXISTS (SELECT 1 FROM retry t WHERE t.line = n.no AND t.due_at >= n.low_at AND t.due_at <= $3) AS tried FROM line n
-      WHERE n.lane = $1 AND n.account = a.account AND n.due_at >= a.low_at AND n.due_at <= $3 ORDER BY n.due_at, n.seq LIMIT $4
-      FOR NO KEY UPDATE SKIP LOCKED) l ORDER BY a.place, l.due_at, l.seq`),
-  bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
-  runs: sql(`SELECT ${RUN} FROM unnest($1::bigint[], $4::bigint[]) AS l(line, low_at)
-    CROSS JOIN LATERAL (SELECT n.no, n.line, n.spec, n.next, n."end", n.members, n.days, n.from_min, n.to_min, n.validity,
-      n.opens_at, n.limited, n.moves, n.media, n.due_at, n.seq FROM run n WHERE n.line = l.line AND n.due_at >= l.low_at AND n.due_at <= $2
-      ORDER BY n.due_at, n.seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) r ORDER BY r.due_at, r.seq`),
-  retries: sql(`SELECT ${RETRY} FROM unnest($1::bigint[], $4::bigint[]) AS l(line, low_at)
-    CROSS JOIN LATERAL (SELECT n.leader, n.line, n.run, n.members, n.sent, n.generation, n.attempts, n.held, n.valid_until,
-      n.due_at FROM retry n WHERE n.line = l.line AND n.due_at >= l.low_at AND n.due_at <= $2
-      ORDER BY n.due_at, n.leader LIMIT $3 FOR UPDATE SKIP LOCKED) t ORDER BY t.due_at, t.leader`),
-  runsOf: sql(`SELECT ${RUN} FROM run r WHERE r.no = ANY($1::bigint[])`),
-  // Only messages that still wait: a duplicate id has no row, a timely report or an expiry has made others final.
-  pending: sql(`SELECT m.no, m."to", m.key, m.state FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
-    JOIN message m ON m.no >= x.first AND m.no < x."end" AND m.state IN (${STATE.pending}, ${STATE.uncertain})`),
   fly: sql(`WITH gone AS (DELETE FROM retry WHERE leader = ANY($12::bigint[])),
     waits AS (UPDATE retry t SET free_at = coalesce(t.free_at, t.due_at), due_at = x.due_at FROM unnest($13::bigint[], $14::bigint[]) AS x(leader, due_at)
-      WHERE t.leader = x.leader)
-    INSERT INTO flight (leader, token, lane, run, members, sent, generation, attempts, held, valid_until, lease_until)
-    SELECT leader, token, $1, run, members, sent, generation, attempts, held, valid_until, $2
+      WHERE t.leader = x.leader AND t.leader = ANY($13::bigint[]))
+    INSERT INTO flight (leader, token, lane, run, members, sent, generation, attempts, held, valid_until, lease_until, turn_from, turn_end,
+      line)
+    SELECT leader, token, $1, run, members, sent, generation, attempts, held, valid_until, $2, turn_from, turn_end, line
     FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::integer[], $7::integer[], $8::integer[], $9::integer[],
-      $10::integer[], $11::bigint[])
-      AS x(leader, token, run, members, sent, generation, attempts, held, valid_until)`),
+      $10::integer[], $11::bigint[], $15::float8[], $16::float8[], $17::bigint[])
+      AS x(leader, token, run, members, sent, generation, attempts, held, valid_until, turn_from, turn_end, line)`),
 };
 
 /** A line with what was loaded of it. */
 interface Serving {
   no: number;
   account: number;
-  /** Nothing of it is due before. */
-  lowAt: number;
+  /** Its account has more lines than take turns by themselves. */
+  full: boolean;
   bulk: BulkRow | null;
   runs: RunRow[];
   retries: RetryRow[];
@@ -96,6 +62,9 @@ interface Flight {
   run: number;
   members: number;
   held: number;
+  turns: Turns | null;
+  /** Where it was handed on to another carrier; null = its run's. */
+  line: number | null;
 }
 
 /** One round's decisions, written together. */
@@ -105,7 +74,7 @@ class Plan {
   private readonly book: RunBook;
   /** Runs of retries, by number. */
   private readonly retryRuns: Map<number, RunRow>;
-  /** Messages that wait, of all that was loaded, by number. */
+  /** Messages that wait, of all that was loaded, by number (below 0 = its SMS leg). */
   private readonly pending: Map<number, Pending>;
   /** Up to which number of a run messages were looked for. */
   private readonly loadedTo: Map<number, number>;
@@ -138,11 +107,13 @@ class Plan {
   }
 
   private fly(
+    line: number,
     run: RunRow,
     members: Pending[],
     span: { leader: number; members: number },
     state: { generation: number; attempts: number; held: number },
-    time: { notBeforeUs: number; paced: boolean; validUntil: number },
+    /** `turns` null = it needs none. */
+    { turns, ...time }: { notBeforeUs: number; turns: Turns | null; validUntil: number },
   ): void {
     const claim: Claim = {
       token: this.tx.seq(),
@@ -151,10 +122,18 @@ class Plan {
       members: members.map(({ no, to, key }) => ({ no, to, key })),
       generation: state.generation,
       attempt: state.attempts + 1,
+      paced: turns !== null,
       ...time,
     };
     this.claims.push(claim);
-    this.flights.push({ claim, run: run.no, members: span.members, held: state.held });
+    this.flights.push({
+      claim,
+      run: run.no,
+      members: span.members,
+      held: state.held,
+      turns,
+      line: line === run.line ? null : line,
+    });
   }
 
   /** Submissions taken (0 or 1). */
@@ -167,21 +146,33 @@ class Plan {
       this.retriesGone.push(retry.leader);
       return 0;
     }
-    const view = viewOf(run, bulk, startOf(run, bulk) ?? tx.now, 1);
+    const untried = retry.valid_until === UNTRIED;
+    const start = startOf(run, bulk);
+    if (untried && (start === null || run.moves < (bulk?.moves ?? 0))) {
+      // The drain of its bulk brings the new sendAt to its run first.
+      this.retriesWait.set(retry.leader, tx.now + DRAIN_MS);
+      return 0;
+    }
+    const view = viewOf(run, bulk, start ?? tx.now, 1);
     const bucket = bucketOf(bulk);
-    const admission = admit({ ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
+    const admission = admit(untried ? view : { ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
     if (admission.kind !== 'go') {
       // Past its validity: the sweep ends it truthfully; until then it is not claimable.
       this.retriesWait.set(retry.leader, admission.kind === 'wait' ? admission.until : tx.now + 60_000);
       return 0;
     }
     this.retriesGone.push(retry.leader);
-    book.charge(bulk, admission.bucketNext + (members.length - 1) * admission.stepUs);
+    const end = admission.bucketNext + (members.length - 1) * admission.stepUs;
+    book.charge(bulk, end);
     // Fewer members than last time are another submission; but what may have reached the carrier keeps its id.
     const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
     const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
-    const time = { notBeforeUs: admission.firstAt, paced: bucket !== null, validUntil: retry.valid_until };
-    this.fly(run, members, { leader: retry.leader, members: retry.members }, state, time);
+    const { firstAt, validUntil } = admission;
+    const time = { notBeforeUs: firstAt, turns: bucket && { from: bucket.next, end }, validUntil };
+    this.fly(line.no, run, members, { leader: retry.leader, members: retry.members }, state, time);
+    if (untried && byTurns(run, start, bulk)) {
+      book.deadline(validUntil, retry.leader, retry.leader + retry.members, run.no);
+    }
     return 1;
   }
 
@@ -217,23 +208,26 @@ class Plan {
     const messages = this.waiting(run.next, end);
     const fresh = { generation: 0, attempts: 0, held: 0 };
     const { firstAt, stepUs, validUntil } = admission;
-    const paced = bucket !== null;
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
         const span = { leader: run.next, members: left };
-        this.fly(run, messages, span, fresh, { notBeforeUs: firstAt, paced, validUntil });
+        const turnEnd = firstAt + messages.length * stepUs;
+        const turns = bucket && { from: bucket.next, end: turnEnd };
+        this.fly(line.no, run, messages, span, fresh, { notBeforeUs: firstAt, turns, validUntil });
         taken = 1;
-        book.charge(bulk, admission.bucketNext + (messages.length - 1) * stepUs);
+        book.charge(bulk, turnEnd);
       }
     } else {
       for (const message of messages) {
-        const span = { leader: message.no, members: 1 };
-        this.fly(run, [message], span, fresh, { notBeforeUs: firstAt + taken * stepUs, paced, validUntil });
+        const span = { leader: legOf(run.no) === 1 ? run.no : message.no, members: 1 };
+        const turn = firstAt + taken * stepUs;
+        const turns = bucket && { from: taken === 0 ? bucket.next : turn, end: turn + stepUs };
+        this.fly(line.no, run, [message], span, fresh, { notBeforeUs: turn, turns, validUntil });
         taken++;
       }
-      // Numbers without a message to send (a duplicate id) take no turn.
-      book.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
+      // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
+      if (taken > 0) book.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
     }
     if (byTurns(run, start, bulk)) book.deadline(validUntil, run.next, end, run.no);
     book.move(run, end, tx.now);
@@ -279,7 +273,7 @@ class Plan {
   async write(lane: number, leaseUntil: number): Promise<void> {
     const { flights } = this;
     const of = (pick: (flight: Flight) => number): string => list(flights.map(pick));
-    await this.tx.query(SQL.fly, [
+    this.tx.later(SQL.fly, [
       lane,
       leaseUntil,
       of(({ claim }) => claim.leader),
@@ -294,88 +288,70 @@ class Plan {
       list(this.retriesGone),
       list([...this.retriesWait.keys()]),
       list([...this.retriesWait.values()]),
+      list(flights.map((flight) => flight.turns?.from ?? null)),
+      list(flights.map((flight) => flight.turns?.end ?? null)),
+      list(flights.map((flight) => flight.line)),
     ]);
     await this.book.flush();
   }
+}
+
+/** What one round took; `served` = whether wakes wait, and when the lane may have more. */
+interface Round {
+  claims: Claim[];
+  served: Promise<{ woken: boolean; due: number | null }>;
+}
+
+/** A claim before its last answers: they may be on their way behind the COMMIT. */
+export interface Claimed {
+  now: number;
+  claims: Claim[];
+  specs: Promise<SpecRow[]>;
+  served: Round['served'];
 }
 
 /** The work of one claim: up to `limit` submissions of a lane, leased for `leaseMs`, and when the lane is due next. Never waits for another claim. */
 export function createClaim(lines: Lines) {
   const lastWasRetry = new Set<number>();
 
-  /** Loads due lines of the next accounts, serves them in turns, writes. Null = nothing was there to serve. */
-  async function round(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claim[] | null> {
-    const turns = await tx.query<{ account: number; low_at: number }>(SQL.turns, [lane, tx.now]);
-    if (turns.length === 0) return null;
-    const accounts = turns.map((turn) => turn.account);
-    const each = Math.max(1, Math.ceil(limit / accounts.length));
-    // tried = a retry is due. One that comes after this look has a wake, which the next claim takes.
-    type LineRow = { no: number; account: number; bulk: number; low_at: number; tried: boolean };
-    const locked = await tx.query<LineRow>(SQL.lines, [
-      lane,
-      list(accounts),
-      tx.now,
-      Math.min(each, 64),
-      list(turns.map((turn) => turn.low_at)),
-    ]);
-    if (locked.length === 0) {
-      // All served by other nodes at this moment, or a turn that promised too much.
-      await lines.restOwnTurns(tx, lane, accounts, tx.now);
-      return null;
-    }
-    const bulkNos = locked.filter((line) => line.bulk !== 0).map((line) => line.bulk);
-    const bulks =
-      bulkNos.length === 0
-        ? new Map<number, BulkRow>()
-        : byKey((await tx.query<BulkColumns>(SQL.bulks, [list(bulkNos)])).map(toBulk), (bulk) => bulk.no);
+  /** Loads due lines of the next accounts (`first`: after the wakes), serves them in turns, writes. */
+  async function round(tx: Tx, lane: number, limit: number, leaseMs: number, first: boolean): Promise<Round | null> {
+    const loaded = await lines.load(tx, lane, first, limit);
+    if (loaded === null) return null;
+    const bulks = byKey((loaded.bulks ?? []).map(toBulk), (bulk) => bulk.no);
     const serving = new Map<number, Serving>();
-    for (const { no, account, bulk, low_at: lowAt } of locked) {
+    for (const { no, account, bulk, full } of loaded.lines ?? []) {
       const row = bulk === 0 ? null : bulks.get(bulk);
       // Its bulk is being steered: left as it is for the next claim.
-      if (row !== undefined) serving.set(no, { no, account, lowAt, bulk: row, runs: [], retries: [] });
+      if (row !== undefined) serving.set(no, { no, account, full, bulk: row, runs: [], retries: [] });
     }
-    if (serving.size === 0) return null;
-    const nos = list([...serving.keys()]);
-    const lows = list([...serving.values()].map((line) => line.lowAt));
-    const depth = Math.min(DEPTH_MAX, Math.max(2, Math.ceil((2 * limit) / serving.size)));
-    const runs = (await tx.query<RunColumns>(SQL.runs, [nos, tx.now, depth, lows])).map(toRun);
-    for (const run of runs) serving.get(run.line)?.runs.push(run);
-    const tried = locked.some((line) => line.tried);
-    const retries = tried ? await tx.query<RetryRow>(SQL.retries, [nos, tx.now, depth, lows]) : [];
-    for (const retry of retries) serving.get(retry.line)?.retries.push(retry);
-    const retryRuns =
-      retries.length === 0
-        ? new Map<number, RunRow>()
-        : byKey(
-            (await tx.query<RunColumns>(SQL.runsOf, [list(retries.map((retry) => retry.run))])).map(toRun),
-            (run) => run.no,
-          );
+    const runs: RunRow[] = [];
+    const loadedTo = new Map<number, number>();
+    for (const row of loaded.runs ?? []) {
+      const run = toRun(row);
+      runs.push(run);
+      loadedTo.set(run.no, row.loaded_to);
+      serving.get(run.line)?.runs.push(run);
+    }
+    for (const retry of loaded.retries ?? []) serving.get(retry.line)?.retries.push(retry);
+    const retryRuns = byKey((loaded.retryRuns ?? []).map(toRun), (run) => run.no);
     // A run that is loaded twice (fresh, and for its retry) must be one: its cursor moves.
     for (const run of runs) if (retryRuns.has(run.no)) retryRuns.set(run.no, run);
-    // The messages that may be taken: of one run alone all that is asked for, of many their share.
-    const share = Math.max(LINE_QUANTUM, Math.ceil((2 * limit) / Math.max(1, runs.length)));
-    const loadedTo = new Map(
-      runs.map((run) => [run.no, run.members > 0 ? run.end : Math.min(run.end, run.next + Math.min(limit, share))]),
-    );
-    const spans = [
-      ...runs.map((run) => [run.next, loadedTo.get(run.no) as number] as const),
-      ...retries.map((retry) => [retry.leader, retry.leader + retry.members] as const),
-    ];
-    const pending = byKey(
-      await tx.query<Pending>(SQL.pending, [list(spans.map(([first]) => first)), list(spans.map(([, end]) => end))]),
-      (message) => message.no,
-    );
+    const pending = new Map<number, Pending>();
+    for (const [place, to, key, state] of loaded.pending ?? []) {
+      pending.set(place, { no: Math.abs(place), to, key, state: state as State });
+    }
     const plan = new Plan(tx, { retryRuns, pending, loadedTo }, lastWasRetry);
     const byAccount = new Map<number, Serving[]>();
     for (const line of serving.values()) byAccount.set(line.account, [...(byAccount.get(line.account) ?? []), line]);
     const ring = [...byAccount.values()];
     let left = limit;
     // Who was not reached keeps its place in the ring.
-    const visited = new Map<number, number>();
+    const visited = new Map<number, Serving>();
     for (let own = ring.shift(); own && left > 0; own = ring.shift()) {
       let quota = Math.min(ACCOUNT_QUANTUM, left);
       for (let line = own.shift(); line; line = own.shift()) {
-        visited.set(line.no, line.account);
+        visited.set(line.no, line);
         const taken = plan.serve(line, Math.min(LINE_QUANTUM, quota));
         quota -= taken;
         left -= taken;
@@ -385,25 +361,38 @@ export function createClaim(lines: Lines) {
       if (own.length > 0) ring.push(own);
     }
     await plan.write(lane, tx.now + leaseMs);
-    await lines.rest(tx, [...visited.keys()], tx.now);
-    await lines.restOwnTurns(tx, lane, [...visited.values()], tx.now);
-    return plan.claims;
+    // What promised a turn and has no line to serve is put right, too (or another node is at work there now).
+    const found = new Set((loaded.lines ?? []).map((line) => line.account));
+    const empty = (loaded.accounts ?? []).filter((account) => !found.has(account));
+    const served = lines.served(tx, lane, {
+      lines: [...visited.values()],
+      accounts: [...[...visited.values()].map((line) => line.account), ...empty],
+      crowded: loaded.turns >= RING,
+    });
+    // Awaited where it is needed; a transaction that fails tells by itself.
+    served.catch(() => undefined);
+    return { claims: plan.claims, served };
   }
 
-  return async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claims> {
+  return async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claimed> {
+    const { now } = tx;
     const claims: Claim[] = [];
-    // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
-    if (!(await lines.fold(tx, lane))) return { now: tx.now, claims, specs: [], nextDue: tx.now };
+    let served: Round['served'] = Promise.resolve({ woken: true, due: now });
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
-      const more = await round(tx, lane, limit - claims.length, leaseMs);
+      const more = await round(tx, lane, limit - claims.length, leaseMs, rounds === 0);
+      // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
       if (more === null) break;
-      claims.push(...more);
+      claims.push(...more.claims);
+      served = more.served;
+      if (claims.length >= limit) break;
+      const { due } = await served;
+      if (more.claims.length === 0 || due === null || due > now) break;
     }
-    const specs: SpecRow[] = await readSpecs(
+    const specs = readSpecs(
       tx,
       claims.map((one) => one.spec),
     );
-    const { woken, due } = await lines.peek(tx, lane);
-    return { now: tx.now, claims, specs, nextDue: woken ? Math.min(tx.now, due ?? tx.now) : due };
+    specs.catch(() => undefined);
+    return { now, claims, specs, served };
   };
 }

@@ -1,7 +1,7 @@
 /**
  * What is said of messages whose validity has ended: loaded for all of a step at once, told for each.
  */
-import { endedWords } from '../clock.ts';
+import { closedAt, endedWords } from '../clock.ts';
 import type { Live } from './events.ts';
 import type { RunRow } from './runs.ts';
 import { list, sql, type Tx } from './tx.ts';
@@ -26,5 +26,10 @@ export async function loadEnds(tx: Tx, leaders: number[], runs: RunRow[]): Promi
   const lines = [list([...new Set(runs.map((run) => run.line))])];
   const paused = new Set((await tx.query<{ no: number }>(SQL.paused, lines)).map((line) => line.no));
   return ({ state }, leader, run) =>
-    endedWords({ state, attempts: attempts.get(leader) ?? [], paused: run !== null && paused.has(run.line) });
+    endedWords({
+      state,
+      attempts: attempts.get(leader) ?? [],
+      paused: run !== null && paused.has(run.line),
+      closed: closedAt(run, tx.now),
+    });
 }

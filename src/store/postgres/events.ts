@@ -6,7 +6,20 @@
  * Order of events: their numbers come from `event_numbers` at the flush, in the order of the changes. The message's lock
  * is held since before its events were decided, so the events of one message are numbered in their true order.
  */
-import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
+import { FAILED_OVER, type Leg, spanOf, WITHDRAWN_WORDS } from '../../domain/failover.ts';
+import { senderKey } from '../../domain/optout.ts';
+import {
+  ACCEPTED,
+  isFinal,
+  type MessageStatus,
+  STATE,
+  type State,
+  type StatusEvent,
+  transition,
+} from '../../domain/status.ts';
+import type { ReportKind } from '../../domain/submission.ts';
+import { SecondLegs } from './failover.ts';
+import type { Lines } from './lines.ts';
 import { Tallies } from './tally.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
@@ -21,6 +34,7 @@ export interface Live {
   status: number;
   error: number;
   sent_at: number | null;
+  leg: Leg;
 }
 
 /** Reports that change nothing are kept as notes, at most this many events a message. */
@@ -34,20 +48,33 @@ const SPECS = 8192;
 const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'unknown', 'report']);
 
 const SQL = {
-  messages: sql(`SELECT no, account, spec, "to", key, state, status, error, sent_at FROM message
+  messages: sql(`SELECT no, account, spec, "to", key, state, status, error, sent_at, leg FROM message
     WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE`),
-  specs: sql('SELECT no, endpoint, intermediate, bulk, counted FROM spec WHERE no = ANY($1::bigint[])'),
+  // A sender that is a number of the account's can be answered.
+  specs: sql(`SELECT s.no, s.endpoint, s.intermediate, s.bulk, s.counted, (SELECT n.number FROM own_number n
+      WHERE n.number = ltrim(s.sender, '+') AND n.account = s.account) AS answered,
+      EXISTS (SELECT 1 FROM run r WHERE r.no >= s.first AND r.no < s."end" AND r.ways IS NOT NULL) AS failover
+    FROM spec s WHERE s.no = ANY($1::bigint[])`),
+  // A handset that answers means the last message that it got.
+  conversations: sql(`INSERT INTO conversation (account, sender, destination, no)
+    SELECT account, sender COLLATE "C" AS s, destination COLLATE "C" AS d, max(no)
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS x(account, sender, destination, no)
+    GROUP BY account, s, d ORDER BY account, s, d
+    ON CONFLICT (account, sender, destination) DO UPDATE SET no = excluded.no`),
+  // For what is no change of status.
+  other: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
+    SELECT n.no, $1, $2, $3, 0, 0, $4, $5 FROM event_numbers(1) AS n(no) RETURNING no`),
   open: sql('SELECT DISTINCT message FROM open_event WHERE message = ANY($1::bigint[])'),
   update: sql(`UPDATE message m SET state = x.state, status = x.status, error = x.error, sent_at = x.sent_at,
-      done_at = x.done_at
-    FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[])
-      AS x(no, state, status, error, sent_at, done_at) WHERE m.no = x.no`),
+      done_at = x.done_at, leg = x.leg
+    FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[])
+      AS x(no, state, status, error, sent_at, done_at, leg) WHERE m.no = x.no AND m.no = ANY($1::bigint[])`),
   numbers: sql('SELECT no FROM event_numbers($1::integer) AS no'),
-  events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
-    SELECT no, message, account, $8::bigint, status, error, kind, words
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[])
-      AS x(no, message, account, status, error, kind, words)
-    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message) < ${NOTES}`),
+  events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words, leg)
+    SELECT no, message, account, $8::bigint, status, error, kind, words, leg
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[], $9::smallint[])
+      AS x(no, message, account, status, error, kind, words, leg)
+    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message AND e.kind < 2) < ${NOTES}`),
   outbox: sql(`INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($1::bigint[], $2::bigint[])
     AS x(endpoint, event)`),
   endpointWake: sql('INSERT INTO endpoint_wake (endpoint) SELECT unnest($1::bigint[])'),
@@ -66,6 +93,10 @@ interface SpecWay {
   bulk: number;
   /** Its messages are in the bulk's tally. */
   counted: boolean;
+  /** The account's number that it is sent from, where it is one. */
+  answered: string | null;
+  /** Its messages may have a second leg. */
+  failover: boolean;
 }
 
 /** An entry of the pull list. */
@@ -90,20 +121,27 @@ interface NewEvent {
   endpoint: number | null;
   pull: boolean;
   open: boolean;
+  leg: Leg | typeof FAILED_OVER;
+}
+
+/** The event of something that is no change of status, about the number `of`; its own number. */
+export async function addEvent(tx: Tx, of: number, account: number, kind: number, words: string): Promise<number> {
+  const [row] = await tx.query<{ no: number }>(SQL.other, [of, account, tx.now, kind, words]);
+  return (row as { no: number }).no;
 }
 
 /** Events to hand on to their endpoints: outbox rows and a wake-up. */
 export async function handOn(tx: Tx, rows: { endpoint: number; event: number }[]): Promise<void> {
   if (rows.length === 0) return;
-  await tx.query(SQL.outbox, [list(rows.map((row) => row.endpoint)), list(rows.map((row) => row.event))]);
-  await tx.query(SQL.endpointWake, [list([...new Set(rows.map((row) => row.endpoint))])]);
+  tx.later(SQL.outbox, [list(rows.map((row) => row.endpoint)), list(rows.map((row) => row.event))]);
+  tx.later(SQL.endpointWake, [list([...new Set(rows.map((row) => row.endpoint))])]);
   tx.hint('webhooks');
 }
 
 /** Events for those who fetch their reports themselves: each kept until its own `until` (epoch ms). */
 export async function addToPull(tx: Tx, rows: Pull[]): Promise<void> {
   if (rows.length === 0) return;
-  await tx.query(SQL.pull, [
+  tx.later(SQL.pull, [
     list(rows.map((row) => row.account)),
     list(rows.map((row) => row.event)),
     list(rows.map((row) => row.message)),
@@ -116,7 +154,7 @@ export async function addToPull(tx: Tx, rows: Pull[]): Promise<void> {
 export type Changes = ReturnType<ReturnType<typeof createEvents>['begin']>;
 
 /** What transactions change of messages; `begin` opens the books of one. Remembers where reports of a spec go. */
-export function createEvents() {
+export function createEvents(lines: Lines) {
   const known = new Map<number, SpecWay>();
 
   function begin(tx: Tx) {
@@ -126,12 +164,20 @@ export function createEvents() {
     const open = new Set<number>();
     const changed = new Map<number, { live: Live; doneAt: number | null }>();
     const events: NewEvent[] = [];
+    const conversations: { account: number; sender: string; to: string; no: number }[] = [];
     const tallies = new Tallies();
+    const second = new SecondLegs(tx);
 
-    function emit(message: { no: number; account: number; spec: number }, next: MessageStatus, words: string): void {
+    /** `leg` FAILED_OVER = it is not the last. */
+    function emit(
+      message: { no: number; account: number; spec: number },
+      next: MessageStatus,
+      words: string,
+      leg: Leg | typeof FAILED_OVER = 0,
+    ): void {
       const way = ways.get(message.spec);
       if (!way) throw new Error(`spec ${message.spec} is gone`);
-      const final = isFinal(next.state);
+      const final = isFinal(next.state) && leg !== FAILED_OVER;
       const event: NewEvent = {
         message: message.no,
         account: message.account,
@@ -144,6 +190,7 @@ export function createEvents() {
         endpoint: null,
         pull: false,
         open: false,
+        leg,
       };
       events.push(event);
       if (way.endpoint === null) event.pull = final;
@@ -159,7 +206,7 @@ export function createEvents() {
       emit,
       tallies,
       /** Where reports of a spec go, for one that is being accepted. */
-      setWay: (spec: number, way: SpecWay): void => void ways.set(spec, way),
+      setWay: (spec: number, way: Omit<SpecWay, 'answered'>): void => void ways.set(spec, { ...way, answered: null }),
 
       /** Locks messages, in order of their numbers. Those that do not exist (refused duplicates) are left out. */
       async load(nos: Iterable<number>): Promise<void> {
@@ -175,24 +222,37 @@ export function createEvents() {
         }
         if (missing.size > 0) {
           type Row = SpecWay & { no: number };
-          for (const { no, endpoint, intermediate, bulk, counted } of await tx.query<Row>(SQL.specs, [
-            list([...missing]),
-          ])) {
-            ways.set(no, { endpoint, intermediate, bulk, counted });
+          for (const { no, endpoint, intermediate, bulk, counted, answered, failover } of await tx.query<Row>(
+            SQL.specs,
+            [list([...missing])],
+          )) {
+            const way = { endpoint, intermediate, bulk, counted, answered, failover };
+            ways.set(no, way);
             if (known.size >= SPECS) known.clear();
             // Read, so committed: nothing that a rollback takes back.
-            known.set(no, { endpoint, intermediate, bulk, counted });
+            known.set(no, way);
           }
         }
+        await second.load(
+          rows.flatMap(({ no, spec, state, leg }) =>
+            leg === 0 && !isFinal(state) && ways.get(spec)?.failover ? [no] : [],
+          ),
+        );
         const several = rows.filter((row) => ways.get(row.spec)?.intermediate).map((row) => row.no);
         if (several.length === 0) return;
         for (const row of await tx.query<{ message: number }>(SQL.open, [list(several)])) open.add(row.message);
       },
       get: (no: number): Live | undefined => messages.get(no),
+      /** Of loaded messages on their SMS leg, about which a report of the MMS may come: whether it can be withdrawn. */
+      async loadWaiting(nos: number[]): Promise<void> {
+        const on = (no: number): boolean => messages.get(no)?.leg === 1 && messages.get(no)?.state === STATE.pending;
+        await second.loadWaiting([...new Set(nos)].filter(on));
+      },
       /** The loaded messages of a submission, in order. */
       span(leader: number, members: number): Live[] {
+        const { first, end } = spanOf(leader, members);
         const found: Live[] = [];
-        for (let no = leader; no < leader + members; no++) {
+        for (let no = first; no < end; no++) {
           const live = messages.get(no);
           if (live) found.push(live);
         }
@@ -205,39 +265,67 @@ export function createEvents() {
         const { next, changed: moved, final } = transition(from, event);
         if (!moved) return false;
         message.sent_at ??= SENT.has(event.kind) ? tx.now : null;
-        message.state = next.state;
-        message.status = next.status;
-        message.error = next.error;
-        changed.set(message.no, { live: message, doneAt: final ? tx.now : null });
+        const { leg } = message;
+        const follows = final && leg === 0 ? second.open(message, event, next) : null;
+        const then = follows?.opened ? ACCEPTED : next;
+        message.state = then.state;
+        message.status = then.status;
+        message.error = then.error;
+        if (follows?.opened) message.leg = 1;
+        changed.set(message.no, { live: message, doneAt: isFinal(then.state) ? tx.now : null });
         const way = ways.get(message.spec);
-        if (way?.counted) tallies.moved(way.bulk, from.state, next.state);
-        if (next.status !== from.status || next.error !== from.error) emit(message, next, words);
+        if (way?.answered && event.kind === 'accepted') {
+          const { account, to, no } = message;
+          conversations.push({ account, sender: senderKey(way.answered), to, no });
+        }
+        if (way?.counted) tallies.moved(way.bulk, from.state, then.state);
+        if (next.status !== from.status || next.error !== from.error) {
+          const all = follows ? [words, follows.words].filter((part) => part !== '').join('; ') : words;
+          emit(message, next, all, follows?.opened ? FAILED_OVER : leg);
+        }
         return true;
+      },
+      /** A report of the MMS leg after the SMS leg has begun: delivered wins while nothing of the SMS has left. True = it did. */
+      reportLate(message: Live, report: ReportKind, words: string): boolean {
+        if (report !== 'retrieved' || !second.withdraw(message)) return false;
+        message.leg = 0;
+        return this.change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
       },
       /** A report that changed nothing (late, doubled) is still part of the story. */
       note(message: Live, words: string): void {
-        const { no, account, spec, status, error } = message;
-        const ways = { endpoint: null, pull: false, open: false };
+        const { no, account, spec, status, error, leg } = message;
+        const ways = { endpoint: null, pull: false, open: false, leg };
         events.push({ message: no, account, spec, bulk: 0, status, error, kind: 1, words, ...ways });
       },
 
-      async flush(): Promise<void> {
+      /** `landed`: flights that this transaction ends. */
+      async flush(landed: ReadonlySet<number> = new Set()): Promise<void> {
         await tallies.flush(tx);
+        await second.flush(lines, landed);
         if (changed.size > 0) {
           const rows = [...changed.values()];
-          await tx.query(SQL.update, [
+          tx.later(SQL.update, [
             list(rows.map(({ live }) => live.no)),
             list(rows.map(({ live }) => live.state)),
             list(rows.map(({ live }) => live.status)),
             list(rows.map(({ live }) => live.error)),
             list(rows.map(({ live }) => live.sent_at)),
             list(rows.map(({ doneAt }) => doneAt)),
+            list(rows.map(({ live }) => live.leg)),
+          ]);
+        }
+        if (conversations.length > 0) {
+          tx.later(SQL.conversations, [
+            list(conversations.map((one) => one.account)),
+            texts(conversations.map((one) => one.sender)),
+            texts(conversations.map((one) => one.to)),
+            list(conversations.map((one) => one.no)),
           ]);
         }
         if (events.length === 0) return;
         const numbers = (await tx.query<{ no: number }>(SQL.numbers, [events.length])).map((row) => row.no);
         const numbered = events.map((event, index) => ({ ...event, no: numbers[index] as number }));
-        await tx.query(SQL.events, [
+        tx.later(SQL.events, [
           list(numbers),
           list(events.map((event) => event.message)),
           list(events.map((event) => event.account)),
@@ -246,10 +334,11 @@ export function createEvents() {
           list(events.map((event) => event.kind)),
           texts(events.map((event) => event.words)),
           tx.now,
+          list(events.map((event) => event.leg)),
         ]);
         const opened = numbered.filter((event) => event.open);
         if (opened.length > 0) {
-          await tx.query(SQL.openAdd, [list(opened.map((one) => one.message)), list(opened.map((one) => one.no))]);
+          tx.later(SQL.openAdd, [list(opened.map((one) => one.message)), list(opened.map((one) => one.no))]);
         }
         await addToPull(
           tx,

@@ -7,14 +7,23 @@
  * outbox inserts an `endpoint_wake` row, which is taken under the same lock. Lock order: hook, message, endpoint.
  */
 import { statusView } from '../../domain/codes.ts';
+import { FAILED_OVER } from '../../domain/failover.ts';
 import { webhookDelay } from '../../domain/retry.ts';
-import type { EventRow, Webhook, WebhookSettle, Webhooks } from '../contract.ts';
-import { addToPull, handOn } from './events.ts';
+import {
+  type EndpointSetting,
+  type EventRow,
+  type InboundRow,
+  PENDING_MAX,
+  TRIES_MAX,
+  type Webhook,
+  type WebhookSettle,
+  type Webhooks,
+} from '../contract.ts';
+import { EXHAUSTED_MS, kindOf, POST_MOST, postMostSql, validSecrets } from '../hooks.ts';
+import { addToPull, handOn, type Pull } from './events.ts';
 import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, readSpecs, toEvent } from './rows.ts';
 import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
 
-/** Most events in one POST (contract: up to 100 reports). */
-const POST_EVENTS = 100;
 /** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
 const ENDPOINT_SLOTS = 8;
 /** Of these, fresh ones that are not full: two, so that while one is answered the next fills. */
@@ -25,19 +34,17 @@ const BREAKER = 5;
 const LOST = 64;
 /** Rounds over the endpoints in one call; each gives an endpoint one POST. */
 const ROUNDS = 64;
-/** Where a webhook was exhausted, its final report can be pulled for this long. */
-const EXHAUSTED_PULL_MS = 7 * 86_400_000;
 /** First characters kept of an endpoint's answer. */
 const EXCERPT = 500;
 
-const ENDPOINT = 'e.no, e.account, e.url, e.content_type, e.secret, e.open, e.fails, e.fresh';
-/** Whether fresh events of endpoint e (with x.open POSTs out) may be formed into a POST: any, or only a full one. */
+const ENDPOINT = 'e.no, e.account, e.url, e.content_type, e.kind, e.open, e.fails, e.fresh';
+/** Whether fresh events of endpoint x.no (of x.kind, with x.open POSTs out) may be formed into a POST: any, or only a full one. */
 const FRESH_READY = `CASE WHEN x.open < ${FRESH_SLOTS} THEN EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no)
-  ELSE EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no ORDER BY o.event OFFSET ${POST_EVENTS - 1} LIMIT 1) END`;
+  ELSE EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no ORDER BY o.event OFFSET ${postMostSql('x.kind')} - 1 LIMIT 1) END`;
 
 const SQL = {
   waking: sql(`SELECT ${ENDPOINT} FROM endpoint e
-    WHERE e.no IN (SELECT w.endpoint FROM endpoint_wake w ORDER BY w.no LIMIT 1000) FOR NO KEY UPDATE OF e SKIP LOCKED`),
+    WHERE e.no = ANY(ARRAY(SELECT w.endpoint FROM endpoint_wake w ORDER BY w.no LIMIT 1000)) FOR NO KEY UPDATE OF e SKIP LOCKED`),
   fold: sql('DELETE FROM endpoint_wake WHERE endpoint = ANY($1::bigint[])'),
   lost: sql(`SELECT h.no, h.endpoint FROM hook h WHERE h.leased AND h.due_at <= $1 ORDER BY h.due_at LIMIT ${LOST}
     FOR NO KEY UPDATE SKIP LOCKED`),
@@ -47,20 +54,21 @@ const SQL = {
     FOR NO KEY UPDATE OF e SKIP LOCKED`),
   // What each of some locked endpoints could send next.
   ready: sql(`SELECT x.no, ${FRESH_READY} AS fresh, h.no AS hook, h.retry, h.events, h.body
-    FROM unnest($1::bigint[], $2::integer[]) AS x(no, open) LEFT JOIN LATERAL (SELECT n.no, n.retry, n.events, n.body FROM hook n
+    FROM unnest($1::bigint[], $2::integer[], $4::smallint[]) AS x(no, open, kind) LEFT JOIN LATERAL (SELECT n.no, n.retry, n.events, n.body FROM hook n
       WHERE n.endpoint = x.no AND n.state = 0 AND NOT n.leased AND n.due_at <= $3 ORDER BY n.due_at LIMIT 1) h ON true`),
   hooksLease: sql(`UPDATE hook h SET token = x.token, leased = true, due_at = $3 FROM unnest($1::bigint[], $2::bigint[])
-    AS x(no, token) WHERE h.no = x.no`),
-  take: sql(`DELETE FROM outbox o USING (SELECT n.endpoint, n.event FROM unnest($1::bigint[]) AS p(endpoint)
-      CROSS JOIN LATERAL (SELECT w.endpoint, w.event FROM outbox w WHERE w.endpoint = p.endpoint ORDER BY w.event
-        LIMIT ${POST_EVENTS}) n) x
-    WHERE o.endpoint = x.endpoint AND o.event = x.event RETURNING o.endpoint, o.event`),
+    AS x(no, token) WHERE h.no = x.no AND h.no = ANY($1::bigint[])`),
+  take: sql(`DELETE FROM outbox o WHERE o.ctid = ANY(ARRAY(
+      SELECT n.ctid FROM unnest($1::bigint[], $2::integer[]) AS p(endpoint, most)
+      CROSS JOIN LATERAL (SELECT w.ctid FROM outbox w WHERE w.endpoint = p.endpoint ORDER BY w.event LIMIT p.most) n))
+    RETURNING o.endpoint, o.event`),
   hooksAdd: sql(`INSERT INTO hook (endpoint, account, state, retry, token, leased, due_at, at, events)
     SELECT endpoint, account, 0, 0, token, true, $5::bigint, $6::bigint, events::bigint[]
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS x(endpoint, account, token, events)
     RETURNING no, token`),
   eventsHook: sql(
-    `UPDATE event e SET hook = x.hook FROM unnest($1::bigint[], $2::bigint[]) AS x(no, hook) WHERE e.no = x.no`,
+    `UPDATE event e SET hook = x.hook FROM unnest($1::bigint[], $2::bigint[]) AS x(no, hook)
+      WHERE e.no = x.no AND e.no = ANY($1::bigint[])`,
   ),
   // Writes locked endpoints and their next due instant; what is due already goes to the end of the ring.
   rest: sql(`UPDATE endpoint e SET open = x.open, fails = x.fails, fresh = x.fresh, seq = x.seq,
@@ -68,34 +76,54 @@ const SQL = {
         WHEN ${FRESH_READY} THEN $6::bigint
         ELSE (SELECT CASE WHEN min(h.due_at) IS NULL THEN NULL ELSE greatest(min(h.due_at), $6::bigint) END FROM hook h
           WHERE h.endpoint = x.no AND h.state = 0 AND NOT h.leased) END
-    FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::boolean[], $5::bigint[]) AS x(no, open, fails, fresh, seq)
-    WHERE e.no = x.no RETURNING e.no, e.due_at`),
+    FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::boolean[], $5::bigint[],
+      $7::smallint[]) AS x(no, open, fails, fresh, seq, kind)
+    WHERE e.no = x.no AND e.no = ANY($1::bigint[]) RETURNING e.no, e.due_at`),
   peek: sql(`SELECT greatest(w.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
     EXISTS (SELECT 1 FROM endpoint_wake) AS woken, least((SELECT min(h.due_at) FROM hook h WHERE h.leased),
       (SELECT min(e.due_at) FROM endpoint e WHERE e.due_at IS NOT NULL)) AS due FROM high_water w`),
   events: sql(`SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
     WHERE e.no = ANY($1::bigint[])`),
-  hooks: sql(`SELECT no, endpoint, account, retry, token, state, leased, events FROM hook WHERE no = ANY($1::bigint[])
-    ORDER BY no FOR NO KEY UPDATE`),
+  inbound: sql(
+    `SELECT e.no AS event, i.body FROM event e JOIN inbound i ON i.no = e.message WHERE e.no = ANY($1::bigint[])`,
+  ),
+  words: sql('SELECT no, words FROM event WHERE no = ANY($1::bigint[])'),
+  pending: sql(`SELECT p.endpoint, (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.endpoint = p.endpoint
+      LIMIT ${PENDING_MAX}) c)::integer AS n FROM unnest($1::bigint[]) AS p(endpoint)`),
+  // OFFSET 0: see settle.ts, refs.
+  settings: sql(`SELECT x.endpoint, s.secrets, s.headers
+    FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[]) AS x(endpoint, account, kind, url)
+    CROSS JOIN LATERAL (SELECT r.secrets, r.headers FROM endpoint_setting r WHERE r.account = x.account AND r.kind = x.kind
+      AND md5(r.url) = md5(x.url) AND r.url = x.url OFFSET 0) s`),
+  boxes: sql(`INSERT INTO inbox (account, event, inbound, until) SELECT account, no, message, $2::bigint FROM event
+    WHERE no = ANY($1::bigint[]) ON CONFLICT DO NOTHING`),
+  hooks: sql(`SELECT h.no, h.endpoint, h.account, h.retry, h.token, h.state, h.leased, h.events,
+      (SELECT p.kind FROM endpoint p WHERE p.no = h.endpoint) AS kind
+    FROM hook h WHERE h.no = ANY($1::bigint[]) ORDER BY h.no FOR NO KEY UPDATE OF h`),
   tries:
-    sql(`INSERT INTO hook_try (hook, retry, at, took, status, excerpt) SELECT hook, retry, at, took, status, excerpt
-    FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $5::integer[], $6::text[])
-      AS x(hook, retry, at, took, status, excerpt)
+    // Numbered on over a replay, whose cycle begins again.
+    sql(`INSERT INTO hook_try (hook, retry, at, took, status, excerpt)
+    SELECT hook, (SELECT least(coalesce(max(t.retry) + 1, 0), ${TRIES_MAX - 1}) FROM hook_try t WHERE t.hook = x.hook), at, took,
+      status, excerpt
+    FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::text[]) AS x(hook, at, took, status, excerpt)
     ON CONFLICT (hook, retry) DO UPDATE SET at = excluded.at, took = excluded.took, status = excluded.status,
       excerpt = excluded.excerpt`),
   hooksSet: sql(`UPDATE hook h SET state = x.state, retry = x.retry, leased = false, due_at = x.due_at,
-      body = coalesce(x.body, h.body)
+      body = coalesce(x.body, h.body), ended_at = CASE WHEN x.state > 0 THEN $6::bigint END
     FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::bigint[], $5::text[]) AS x(no, state, retry, due_at, body)
-    WHERE h.no = x.no`),
-  openMessages: sql(`SELECT m.no FROM message m WHERE m.no IN (SELECT o.message FROM event e JOIN open_event o
-    ON o.message = e.message AND o.event = e.no WHERE e.no = ANY($1::bigint[])) ORDER BY m.no FOR NO KEY UPDATE`),
-  openDelete: sql(`DELETE FROM open_event o USING event e WHERE e.no = ANY($1::bigint[]) AND o.message = e.message
-    AND o.event = e.no RETURNING o.message, o.event`),
+    WHERE h.no = x.no AND h.no = ANY($1::bigint[])`),
+  openMessages: sql(`SELECT m.no FROM message m WHERE m.no = ANY(ARRAY(SELECT o.message FROM event e
+    CROSS JOIN LATERAL (SELECT message FROM open_event q WHERE q.message = e.message AND q.event = e.no OFFSET 0) o
+    WHERE e.no = ANY($1::bigint[]))) ORDER BY m.no FOR NO KEY UPDATE`),
+  openDelete: sql(`DELETE FROM open_event o WHERE o.ctid = ANY(ARRAY(SELECT f.ctid FROM event e
+      CROSS JOIN LATERAL (SELECT ctid FROM open_event q WHERE q.message = e.message AND q.event = e.no OFFSET 0) f
+      WHERE e.no = ANY($1::bigint[])))
+    RETURNING o.message, o.event`),
   openNext: sql(
     'SELECT message, min(event) AS event FROM open_event WHERE message = ANY($1::bigint[]) GROUP BY message',
   ),
   pulls:
-    sql(`SELECT e.no AS event, e.account, e.message, e.status, m.spec, s.bulk FROM event e JOIN message m ON m.no = e.message
+    sql(`SELECT e.no AS event, e.account, e.message, e.status, e.leg, m.spec, s.bulk FROM event e JOIN message m ON m.no = e.message
     JOIN spec s ON s.no = m.spec WHERE e.no = ANY($1::bigint[])`),
 };
 
@@ -104,7 +132,7 @@ interface EndpointRow {
   account: number;
   url: string;
   content_type: string;
-  secret: string | null;
+  kind: number;
   open: number;
   fails: number;
   fresh: boolean;
@@ -119,6 +147,7 @@ interface HookRow {
   state: number;
   leased: boolean;
   events: number[];
+  kind: number;
 }
 
 /** Whether anything may be due: one read, cheap enough for idle polls. */
@@ -137,6 +166,7 @@ async function rest(tx: Tx, endpoints: EndpointRow[]): Promise<boolean> {
     list(endpoints.map((row) => row.fresh)),
     list(endpoints.map(() => tx.seq())),
     tx.now,
+    list(endpoints.map((row) => row.kind)),
   ]);
   return rows.some((row) => row.due_at !== null);
 }
@@ -145,7 +175,7 @@ async function rest(tx: Tx, endpoints: EndpointRow[]): Promise<boolean> {
 async function takeBackLost(tx: Tx): Promise<void> {
   const lost = await tx.query<{ no: number; endpoint: number }>(SQL.lost, [tx.now]);
   if (lost.length === 0) return;
-  await tx.query(SQL.free, [list(lost.map((hook) => hook.no)), tx.now]);
+  tx.later(SQL.free, [list(lost.map((hook) => hook.no)), tx.now]);
   const endpoints = await tx.query<EndpointRow>(SQL.lock, [list([...new Set(lost.map((hook) => hook.endpoint))])]);
   for (const endpoint of endpoints) {
     const own = lost.filter((hook) => hook.endpoint === endpoint.no).length;
@@ -154,7 +184,8 @@ async function takeBackLost(tx: Tx): Promise<void> {
   await rest(tx, endpoints);
 }
 
-type Made = Omit<Webhook, 'events'> & { numbers: number[] };
+/** A POST that is formed but for what it tells of. */
+type Made = Pick<Webhook, 'no' | 'token' | 'retry' | 'body'> & { of: EndpointRow; numbers: number[] };
 
 /** One POST for each of the endpoints next in turn. Null = none is due. */
 async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null> {
@@ -173,6 +204,7 @@ async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null
       list(endpoints.map((row) => row.no)),
       list(endpoints.map((row) => row.open)),
       tx.now,
+      list(endpoints.map((row) => row.kind)),
     ]),
     (row) => row.no,
   );
@@ -187,14 +219,13 @@ async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null
     else if (of.fresh) fresh.push({ endpoint, token: tx.seq() });
   }
   const made = new Map<number, Made>();
-  const add = (endpoint: EndpointRow, more: Pick<Made, 'no' | 'token' | 'retry' | 'body' | 'numbers'>): void => {
-    const { no, account, url, content_type: contentType, secret } = endpoint;
-    made.set(no, { account, endpoint: { no, url, contentType, secret }, ...more });
+  const add = (endpoint: EndpointRow, more: Omit<Made, 'of'>): void => {
+    made.set(endpoint.no, { of: endpoint, ...more });
     endpoint.open++;
   };
   if (retries.length > 0) {
     const nos = retries.map(({ of }) => of.hook);
-    await tx.query(SQL.hooksLease, [list(nos), list(retries.map(({ token }) => token)), lease]);
+    tx.later(SQL.hooksLease, [list(nos), list(retries.map(({ token }) => token)), lease]);
     for (const { endpoint, token, of } of retries) {
       add(endpoint, { no: of.hook as number, token, retry: of.retry, body: of.body, numbers: of.events });
       endpoint.fresh = false;
@@ -203,7 +234,8 @@ async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null
   if (fresh.length > 0) {
     const taken = new Map<number, number[]>();
     const nos = list(fresh.map(({ endpoint }) => endpoint.no));
-    for (const row of await tx.query<{ endpoint: number; event: number }>(SQL.take, [nos])) {
+    const most = list(fresh.map(({ endpoint }) => POST_MOST[endpoint.kind] ?? 1));
+    for (const row of await tx.query<{ endpoint: number; event: number }>(SQL.take, [nos, most])) {
       const own = taken.get(row.endpoint);
       if (own) own.push(row.event);
       else taken.set(row.endpoint, [row.event]);
@@ -227,7 +259,7 @@ async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null
       add(endpoint, { no, token, retry: 0, body: null, numbers });
       endpoint.fresh = true;
     }
-    await tx.query(SQL.eventsHook, [list(pairs.map(([event]) => event)), list(pairs.map(([, hook]) => hook))]);
+    tx.later(SQL.eventsHook, [list(pairs.map(([event]) => event)), list(pairs.map(([, hook]) => hook))]);
   }
   await rest(tx, endpoints);
   return endpoints.flatMap((endpoint) => made.get(endpoint.no) ?? []);
@@ -238,7 +270,7 @@ export async function webhookNext(tx: Tx, limit: number, leaseMs: number): Promi
   await takeBackLost(tx);
   const woken = await tx.query<EndpointRow>(SQL.waking);
   if (woken.length > 0) {
-    await tx.query(SQL.fold, [list(woken.map((row) => row.no))]);
+    tx.later(SQL.fold, [list(woken.map((row) => row.no))]);
     await rest(tx, woken);
   }
   const made: Made[] = [];
@@ -247,19 +279,85 @@ export async function webhookNext(tx: Tx, limit: number, leaseMs: number): Promi
     if (more === null) break;
     made.push(...more);
   }
-  const numbers = made.flatMap((hook) => hook.numbers);
-  const rows = numbers.length === 0 ? [] : await tx.query<EventColumns>(SQL.events, [list(numbers)]);
-  const events = byKey(rows.map(toEvent), (event) => event.event);
-  const webhooks = made.map(({ numbers: own, ...hook }) => ({
-    ...hook,
-    events: own.map((no) => events.get(no)).filter((event): event is EventRow => event !== undefined),
-  }));
+  const webhooks = await filled(tx, made);
   const specs = await readSpecs(
     tx,
     webhooks.flatMap((hook) => hook.events.map((event) => event.spec)),
   );
   const next = await peekHooks(tx);
   return { now: tx.now, webhooks, specs, nextDue: next.woken ? tx.now : next.due };
+}
+
+/** POSTs with what they tell of and how their endpoints are spoken to. */
+async function filled(tx: Tx, made: Made[]): Promise<Webhook[]> {
+  if (made.length === 0) return [];
+  const endpoints = [...byKey(made, ({ of }) => of.no).values()].map(({ of }) => of);
+  type Setting = { endpoint: number; secrets: string; headers: string };
+  const settings = byKey(
+    await tx.query<Setting>(SQL.settings, [
+      list(endpoints.map((row) => row.no)),
+      list(endpoints.map((row) => row.account)),
+      list(endpoints.map((row) => row.kind)),
+      texts(endpoints.map((row) => row.url)),
+    ]),
+    (row) => row.endpoint,
+  );
+  const numbersOf = (kind: number): number[] =>
+    made.filter(({ of }) => of.kind === kind).flatMap(({ numbers }) => numbers);
+  const events = await eventsOf(tx, numbersOf(0));
+  const inbound = new Map<number, InboundRow>();
+  const pending = new Map<number, number>();
+  const told = numbersOf(1);
+  if (told.length > 0) {
+    for (const row of await tx.query<{ event: number; body: string }>(SQL.inbound, [list(told)])) {
+      inbound.set(row.event, JSON.parse(row.body) as InboundRow);
+    }
+    const nos = list(endpoints.filter(({ kind }) => kind === 1).map(({ no }) => no));
+    for (const row of await tx.query<{ endpoint: number; n: number }>(SQL.pending, [nos])) {
+      pending.set(row.endpoint, row.n);
+    }
+  }
+  const clicks = numbersOf(2);
+  const words = new Map<number, string>();
+  if (clicks.length > 0) {
+    for (const row of await tx.query<{ no: number; words: string }>(SQL.words, [list(clicks)])) {
+      words.set(row.no, row.words);
+    }
+  }
+  const rowsOf = <Row>(numbers: number[], rows: Map<number, Row>): Row[] =>
+    numbers.map((no) => rows.get(no)).filter((row): row is Row => row !== undefined);
+  return made.map(({ of, numbers, body, ...hook }) => {
+    const setting = settings.get(of.no);
+    const secrets = JSON.parse(setting?.secrets ?? '[]') as EndpointSetting['secrets'];
+    return {
+      ...hook,
+      account: of.account,
+      kind: kindOf(of.kind),
+      endpoint: {
+        no: of.no,
+        url: of.url,
+        contentType: of.content_type,
+        secrets: validSecrets(secrets, tx.now),
+        headers: JSON.parse(setting?.headers ?? '{}') as EndpointSetting['headers'],
+      },
+      body: body ?? (of.kind === 2 ? (words.get(numbers[0] as number) ?? null) : null),
+      events: of.kind === 0 ? rowsOf(numbers, events) : [],
+      inbound: of.kind === 1 ? rowsOf(numbers, inbound) : [],
+      pending: pending.get(of.no) ?? 0,
+    };
+  });
+}
+
+async function eventsOf(tx: Tx, numbers: number[]): Promise<Map<number, EventRow>> {
+  if (numbers.length === 0) return new Map();
+  const rows = await tx.query<EventColumns>(SQL.events, [list(numbers)]);
+  return byKey(rows.map(toEvent), (event) => event.event);
+}
+
+/** Endpoints after something outside changed what waits under them. */
+export async function hooksAgain(tx: Tx, endpoints: Iterable<number>): Promise<void> {
+  const locked = await tx.query<EndpointRow>(SQL.lock, [list([...new Set(endpoints)])]);
+  if (await rest(tx, locked)) tx.hint('webhooks');
 }
 
 /** Outcomes of POSTs, in one transaction. False = the token was stale. */
@@ -283,29 +381,31 @@ export async function webhookSettle(tx: Tx, settles: WebhookSettle[]): Promise<b
       state,
       retry: delay === null ? hook.retry : hook.retry + 1,
       due,
-      body: settle.ok ? null : settle.body,
+      body: settle.body,
     });
     return true;
   });
   if (tries.length === 0) return results;
-  await tx.query(SQL.tries, [
+  tx.later(SQL.tries, [
     list(tries.map(({ hook }) => hook.no)),
-    list(tries.map(({ hook }) => hook.retry)),
     list(tries.map(({ settle }) => Math.round(tx.now - settle.tookMs))),
     list(tries.map(({ settle }) => Math.round(settle.tookMs))),
     list(tries.map(({ settle }) => settle.status)),
     texts(tries.map(({ settle }) => settle.excerpt.slice(0, EXCERPT))),
   ]);
-  await tx.query(SQL.hooksSet, [
+  tx.later(SQL.hooksSet, [
     list(sets.map(({ hook }) => hook.no)),
     list(sets.map((set) => set.state)),
     list(sets.map((set) => set.retry)),
     list(sets.map((set) => set.due)),
     texts(sets.map(({ body }) => (body === null ? null : plain(body)))),
+    tx.now,
   ]);
 
   // What ended: its messages' next open events come forward, and what nobody took goes to the pull list.
-  const ended = sets.filter((set) => set.state !== 0);
+  const unheard = sets.filter((set) => set.state === 2 && set.hook.kind === 1).flatMap(({ hook }) => hook.events);
+  if (unheard.length > 0) tx.later(SQL.boxes, [list(unheard), tx.now + EXHAUSTED_MS]);
+  const ended = sets.filter((set) => set.state !== 0 && set.hook.kind === 0);
   if (ended.length > 0) {
     const endpointOf = new Map(
       ended.flatMap(({ hook }) => hook.events.map((event) => [event, hook.endpoint] as const)),
@@ -313,12 +413,12 @@ export async function webhookSettle(tx: Tx, settles: WebhookSettle[]): Promise<b
     const numbers = list([...endpointOf.keys()]);
     const exhausted = ended.filter((set) => set.state === 2).flatMap(({ hook }) => hook.events);
     if (exhausted.length > 0) {
-      type Row = { event: number; account: number; message: number; status: number; spec: number; bulk: number };
+      type Row = Omit<Pull, 'until'> & { status: number; leg: number };
       // Only finals are pulled: what came between is of no use once nobody listens.
       const rows = (await tx.query<Row>(SQL.pulls, [list(exhausted)])).filter(
-        (row) => statusView(row.status).groupName !== 'PENDING',
+        (row) => row.leg !== FAILED_OVER && statusView(row.status).groupName !== 'PENDING',
       );
-      const until = tx.now + EXHAUSTED_PULL_MS;
+      const until = tx.now + EXHAUSTED_MS;
       await addToPull(
         tx,
         rows.map(({ event, account, message, spec, bulk }) => ({ event, account, message, spec, bulk, until })),

@@ -4,9 +4,20 @@
  */
 import { optOutStatus, senderKey } from '../../domain/optout.ts';
 import { refOf } from '../../domain/submission.ts';
-import type { Accept, Claim, Inbound, InboundIn, InboundRow, OptOut, OptOutFilter, OwnNumber } from '../contract.ts';
+import {
+  type Accept,
+  ANSWERS_SHOWN,
+  type Claim,
+  type Inbound,
+  type InboundIn,
+  type InboundRow,
+  type OptOut,
+  type OptOutFilter,
+  type OwnNumber,
+  type Story,
+} from '../contract.ts';
 import { EVENT_INBOUND, INBOX_MS, kindCode } from '../hooks.ts';
-import { inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
+import { answerOf, inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
 import { addEvent, type createEvents, handOn } from './events.ts';
 import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
 
@@ -16,7 +27,8 @@ const SQL = {
   add: sql(`INSERT INTO inbound (no, account, carrier, ref, at, entity, application, body) VALUES ($1, 0, $2, $3, $4, NULL, NULL, '')
     ON CONFLICT (carrier, ref) DO NOTHING RETURNING no`),
   known: sql('SELECT no FROM inbound WHERE carrier = $1 AND ref = $2'),
-  fill: sql('UPDATE inbound SET account = $2, entity = $3, application = $4, body = $5 WHERE no = $1'),
+  fill: sql('UPDATE inbound SET account = $2, entity = $3, application = $4, body = $5, paired = $6 WHERE no = $1'),
+  answers: sql(`SELECT body FROM inbound WHERE paired = $1 AND account = $2 ORDER BY no LIMIT ${ANSWERS_SHOWN}`),
   numbers: sql(`SELECT ${NUMBER} FROM own_number n WHERE n.number = ANY($1::text[])`),
   firstAccount: sql('SELECT min(no) AS no FROM account'),
   // carrier_ref is kept under the carrier's home lane.
@@ -99,7 +111,8 @@ export async function inbound(tx: Tx, message: InboundIn): Promise<Inbound> {
   const to = number?.number ?? named[0] ?? '';
   const paired = await pairedOf(tx, message, account, { from, to });
   const row = inboundRow(message, { account, to, number, paired, receivedAt: tx.now });
-  await tx.query(SQL.fill, [no, account, row.entity, row.application, plain(JSON.stringify(row))]);
+  const body = plain(JSON.stringify(row));
+  await tx.query(SQL.fill, [no, account, row.entity, row.application, body, row.paired?.no ?? null]);
   const parts = message.parts.map((part, index) => ({ ...part, index })).filter(({ hash }) => hash !== null);
   if (parts.length > 0) {
     await tx.query(SQL.parts, [
@@ -170,6 +183,11 @@ export async function inboundPart(
   part: number,
 ): Promise<{ hash: string; contentType: string } | null> {
   return (await ask.query<{ hash: string; contentType: string }>(SQL.part, [no, part]))[0] ?? null;
+}
+
+/** What handsets sent in answer to a message, oldest first. */
+export async function answersOf(ask: Ask, message: number, account: number): Promise<Story['answers']> {
+  return (await ask.query<{ body: string }>(SQL.answers, [message, account])).map(({ body }) => answerOf(body));
 }
 
 /** A number of the operator's, made or changed. */

@@ -1,4 +1,7 @@
-/** Where the scans of wakes begin: never behind one that nobody has taken, however late it was committed. */
+/**
+ * What a process remembers of a lane: where the scans of wakes begin (never behind one that nobody has taken, however late it was
+ * committed), and which rows rest.
+ */
 import { describe, expect, it } from 'vitest';
 import { testEnv } from '../../env.ts';
 import { createLines } from './lines.ts';
@@ -7,121 +10,205 @@ import type { Sql, Tx, Value } from './tx.ts';
 interface WakeRow {
   no: number;
   line: number;
-  due_at: number;
-  locked: number | null;
 }
 
-/** A lane's wakes as a server would answer; `held` lines are locked by somebody else. */
-function fake() {
+/** A lane's wakes and one line as a server would answer; `held` lines are locked by somebody else. */
+function fake(clock: { monotonic(): number }) {
   const wakes = new Map<number, WakeRow>();
   const held = new Set<number>();
   const floors: number[] = [];
   const done: (() => void)[] = [];
+  /** Values of the statements that put to rest. */
+  const rests: Value[][] = [];
   let seq = 0;
+  const unexpected = (): never => {
+    throw new Error('not expected');
+  };
   const tx: Tx = {
-    now: 1_000_000,
+    get now() {
+      return 1_000_000 + clock.monotonic();
+    },
     seq: () => ++seq,
     hint: () => undefined,
     afterCommit: (run) => done.push(run),
+    later: unexpected,
     async query<Row>(statement: Sql | string, values: Value[] = []): Promise<Row[]> {
       const text = typeof statement === 'string' ? statement : statement.text;
-      if (text.includes('pg_try_advisory_xact_lock')) {
-        const floor = values[1] as number;
+      if (text.includes('claim_load')) {
+        const floor = values[2] as number;
         floors.push(floor);
         const found = [...wakes.values()].filter(({ no }) => no > floor).sort((a, b) => a.no - b.no);
-        const rows = found.map((row) => ({ ...row, ours: true, locked: held.has(row.line) ? null : row.line }));
-        return (rows.length > 0 ? rows : [{ ours: true, no: null }]) as Row[];
+        const taken = found.filter(({ line }) => !held.has(line));
+        for (const { no } of taken) wakes.delete(no);
+        const answer = {
+          ours: true,
+          first: found[0]?.no ?? null,
+          last: found.at(-1)?.no ?? null,
+          held: found.find(({ line }) => held.has(line))?.no ?? null,
+          woken: taken.length === 0 ? null : [...new Set(taken.map(({ line }) => line))],
+          low: null,
+          turns: 0,
+        };
+        return [{ found: answer }] as Row[];
       }
-      if (text.includes('DELETE FROM wake')) {
-        for (const no of String(values[0]).slice(1, -1).split(',')) wakes.delete(Number(no));
-        return [];
+      if (text.includes('claim_rest')) {
+        rests.push(values);
+        const may = values[5] === '{true}';
+        const idle = [[7, 70, null]];
+        const accounts = [[3, 30, null]];
+        const written = may ? { wroteLines: [7], lines: null } : { wroteLines: null, lines: idle };
+        return [
+          { found: { ...written, accounts: may ? null : accounts, wroteAccounts: null, due: null, woken: null } },
+        ] as Row[];
       }
       if (text.includes('high_water')) {
         const floor = values[1] as number;
         const first = [...wakes.keys()].filter((no) => no > floor).sort((a, b) => a - b)[0];
         return [{ now: 1_000_000, woken: first ?? null, due: null }] as Row[];
       }
-      throw new Error(`not expected: ${text}`);
+      return unexpected();
     },
   };
-  const add = (no: number, line = no): void => void wakes.set(no, { no, line, due_at: 5, locked: null });
+  const add = (no: number, line = no): void => void wakes.set(no, { no, line });
   const commit = (): void => {
     for (const run of done.splice(0)) run();
   };
-  return { tx, wakes, held, floors, add, commit };
+  return { tx, wakes, held, floors, rests, add, commit };
 }
 
-/** Takes wakes 101 to 160, one every 100 ms: scans begin behind the first of them by then. */
+/** Takes wakes 101 to 200, one every 50 ms: scans begin behind the first of them by then. */
 async function busy(env: ReturnType<typeof testEnv>, server: ReturnType<typeof fake>) {
   const lines = createLines(env.clock);
-  for (let no = 101; no <= 160; no++) {
+  for (let no = 101; no <= 200; no++) {
     server.add(no);
-    await lines.fold(server.tx, 1);
+    await lines.load(server.tx, 1, true, 64);
     server.commit();
-    await env.clock.advance(100);
+    await env.clock.advance(50);
   }
   return lines;
 }
 
 describe('where the scans of wakes begin', () => {
-  it('follows what was taken, more than a second behind, so that dead entries are not walked each time', async () => {
+  it('at what was taken last, and every so often a second behind it, so that dead entries are not walked each time', async () => {
     const env = testEnv();
-    const server = fake();
+    const server = fake(env.clock);
     await busy(env, server);
-    const behind = server.floors.map((floor, at) => 100 + at - floor).slice(30);
-    const short = behind.filter((far) => far < 60);
-    expect(short.length).toBeGreaterThan(20);
-    // 100 ms a wake: at least ten of them are looked at again.
-    expect(Math.min(...short)).toBeGreaterThanOrEqual(10);
-    expect(Math.max(...short)).toBeLessThanOrEqual(25);
+    const behind = server.floors.map((floor, at) => 100 + at - floor).slice(50);
+    expect(behind.filter((far) => far === 0).length).toBeGreaterThan(30);
+    // 50 ms a wake: twenty and more of them are looked at again.
+    const late = behind.filter((far) => far > 0 && far < 100);
+    expect(late.length).toBeGreaterThanOrEqual(5);
+    expect(Math.min(...late)).toBeGreaterThanOrEqual(20);
+    expect(Math.max(...late)).toBeLessThanOrEqual(50);
+  });
+
+  it('finds a wake that was committed a moment after a higher one', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = await busy(env, server);
+    server.add(190);
+    await env.clock.advance(200);
+    await lines.load(server.tx, 1, true, 64);
+    expect([...server.wakes.keys()]).toEqual([]);
   });
 
   it('finds a wake of a low number that was committed late, by a claim', async () => {
     const env = testEnv();
-    const server = fake();
+    const server = fake(env.clock);
     const lines = await busy(env, server);
     server.add(50);
     await env.clock.advance(10_000);
-    await lines.fold(server.tx, 1);
+    await lines.load(server.tx, 1, true, 64);
     server.commit();
     expect([...server.wakes.keys()]).toEqual([]);
   });
 
   it('finds it by an idle look, and the claim after it takes it', async () => {
     const env = testEnv();
-    const server = fake();
+    const server = fake(env.clock);
     const lines = await busy(env, server);
     server.add(50);
     await env.clock.advance(10_000);
     expect((await lines.peek(server.tx, 1)).woken).toBe(true);
-    await lines.fold(server.tx, 1);
+    await lines.load(server.tx, 1, true, 64);
     server.commit();
     expect([...server.wakes.keys()]).toEqual([]);
   });
 
   it('never begins behind a wake whose line somebody else holds', async () => {
     const env = testEnv();
-    const server = fake();
+    const server = fake(env.clock);
     server.add(100, 7);
     server.held.add(7);
     const lines = await busy(env, server);
     expect(Math.max(...server.floors)).toBeLessThan(100);
     server.held.clear();
-    await lines.fold(server.tx, 1);
+    await lines.load(server.tx, 1, true, 64);
     server.commit();
     expect([...server.wakes.keys()]).toEqual([]);
   });
 
   it('takes nothing for granted that was rolled back', async () => {
     const env = testEnv();
-    const server = fake();
+    const server = fake(env.clock);
     const lines = createLines(env.clock);
     for (let no = 101; no <= 140; no++) {
       server.add(no);
-      await lines.fold(server.tx, 1);
+      await lines.load(server.tx, 1, true, 64);
       // No commit.
       await env.clock.advance(100);
     }
     expect(Math.max(...server.floors)).toBe(0);
+  });
+});
+
+describe('what rests', () => {
+  const visited = { lines: [{ no: 7, account: 3, full: false }], accounts: [3], crowded: false };
+
+  it('is written sixteen times in a row, then twice a second, however often it runs empty', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    for (let n = 0; n < 200; n++) {
+      await lines.served(server.tx, 1, visited);
+      await env.clock.advance(50);
+    }
+    const may = server.rests.filter((values) => values[5] === '{true}').length;
+    // 10 s at two a second, and the burst.
+    expect(may).toBeGreaterThanOrEqual(34);
+    expect(may).toBeLessThanOrEqual(38);
+  });
+
+  it('is passed over with its place until a wake of it is taken, and asks for a look when it may be written', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    let due: number | null = null;
+    let calls = 0;
+    while (due === null) {
+      calls++;
+      ({ due } = await lines.served(server.tx, 1, visited));
+    }
+    expect(calls).toBe(18);
+    expect(due - server.tx.now).toBeGreaterThan(0);
+    expect(due - server.tx.now).toBeLessThanOrEqual(500);
+    expect((await lines.peek(server.tx, 1)).due).toBe(due);
+    await lines.served(server.tx, 1, visited);
+    expect(server.rests.at(-1)?.slice(12)).toEqual(['{7}', '{3}', '{30}']);
+    server.add(300, 7);
+    await lines.load(server.tx, 1, true, 64);
+    await lines.served(server.tx, 1, visited);
+    expect(server.rests.at(-1)?.slice(12)).toEqual(['{}', '{}', '{}']);
+  });
+
+  it('is looked at again when its time has come', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    for (let n = 0; n < 18; n++) await lines.served(server.tx, 1, visited);
+    await env.clock.advance(500);
+    await lines.served(server.tx, 1, visited);
+    expect(server.rests.at(-1)?.slice(12)).toEqual(['{}', '{}', '{}']);
+    expect(server.rests.at(-1)?.[5]).toBe('{true}');
   });
 });

@@ -9,19 +9,33 @@
  * snapshot (a backup) nobody can clear them. So a scan begins at a lower bound. Lines and turns keep theirs (`low_at`), and it
  * is exact: moved up under the lock that guards `due_at`, moved down by the wakes that are taken. Wakes themselves have
  * none that is exact (a number is taken before its commit): theirs is remembered here, a second late, and all of them are
- * looked at again from time to time, so that one committed late is found.
+ * looked at again from time to time, so that one committed late is found. Turns are never made due before the clock of who does it,
+ * so their scan begins a little behind the earliest there was.
+ *
+ * Rows of rings are not written at each claim, since each of their versions lies in the way of every later look at them while
+ * such a snapshot is held: their order in a turn is moved on here, not there, and a line or turn that has nothing left, but was
+ * written a moment ago, rests: it stays due in its row and is passed over here until it is woken, or written when its time
+ * has come. Another process that finds it due looks, finds nothing, and writes it.
  */
 import type { Clock } from '../../env.ts';
-import { TURN_LOCK } from './schema.ts';
+import type { RetryRow } from '../waiting.ts';
+import { type Loaded, load, REST_MS, type Rested, rest, TURN_LOCK } from './inside.ts';
+import type { BulkColumns, RunColumns } from './runs.ts';
 import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
 
-/** Wakes taken by one claim. */
-const WAKES = 1000;
 /** How long ago the wakes up to a number must have been taken before scans begin behind it. */
 const LATE_MS = 1_000;
 /** All wakes of a lane are looked at this often at least while it is fast, and never more rarely than the second. */
 const FULL_MS = 1_000;
 const FULL_MAX_MS = 10_000;
+/** A look that does not begin at the bound of what is LATE_MS old begins behind all that was taken, for so long. */
+const HOT_MS = 200;
+/** A turn is never made due before the clock of who does it, and nobody waits longer than this between that clock and the lock. */
+const TURN_LATE_MS = 5_000;
+/** Writes of one row of a ring that may follow each other at once; more wait for their time, REST_MS each. */
+const BURST = 16;
+/** Rows of rings remembered. */
+const REMEMBERED = 20_000;
 /** Otherwise that look takes about one part in so many of the time. */
 const FULL_SHARE = 100;
 
@@ -38,8 +52,9 @@ const SQL = {
       WHERE r.lane = x.lane AND r.account = x.account AND r.bulk = x.bulk OFFSET 0) l`),
   // In one order everywhere, so that two nodes cannot wait for each other.
   add: sql(`INSERT INTO line (lane, account, bulk, paused, due_at, seq)
-    SELECT lane, account, bulk, paused, NULL, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[])
-      AS x(lane, account, bulk, paused) ORDER BY lane, account, bulk ON CONFLICT DO NOTHING`),
+    SELECT lane, account, bulk, paused, due_at, seq
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bigint[])
+      AS x(lane, account, bulk, paused, due_at, seq) ORDER BY lane, account, bulk ON CONFLICT DO NOTHING`),
   turnAdd: sql(`INSERT INTO turn (lane, account, due_at, seq) SELECT DISTINCT lane, account, NULL::bigint, 0
     FROM unnest($1::bigint[], $2::bigint[]) AS x(lane, account) ORDER BY lane, account ON CONFLICT DO NOTHING`),
   wake: sql(`INSERT INTO wake (lane, line, due_at) SELECT lane, line, due_at
@@ -61,24 +76,13 @@ const SQL = {
         WHERE l.lane = $1 AND l.account = t.account AND l.due_at >= least(t.low_at, $5::bigint) OFFSET 0) d)
     FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq)
     WHERE t.lane = $1 AND t.account = x.account AND t.account = ANY($2::bigint[])`),
-  // The turns if nobody has them; then wakes of the lane and their lines, locked first, so the update sees the due_at that the
-  // last claim left. Line by line: as a join, it reads all lines there are.
-  waking: sql(`SELECT o.ours, w.no, w.line, w.due_at, w.locked
-    FROM (SELECT pg_try_advisory_xact_lock(${TURN_LOCK}, $3::integer) AS ours OFFSET 0) o
-    LEFT JOIN LATERAL (SELECT a.no, a.line, a.due_at, l.no AS locked
-      FROM (SELECT no, line, due_at FROM wake WHERE o.ours AND lane = $1 AND no > $2 ORDER BY no LIMIT ${WAKES}) a
-      LEFT JOIN LATERAL (SELECT r.no FROM line r WHERE r.no = a.line FOR NO KEY UPDATE SKIP LOCKED) l ON true
-    ) w ON true ORDER BY w.no`),
-  fold: sql(`WITH taken AS (DELETE FROM wake WHERE no = ANY($1::bigint[]) RETURNING line, due_at),
-      first AS (SELECT line, min(due_at) AS due_at FROM taken GROUP BY line)
-    UPDATE line l SET low_at = least(l.low_at, f.due_at),
-      due_at = CASE WHEN l.paused OR l.due_at <= f.due_at THEN l.due_at ELSE f.due_at END,
-      seq = CASE WHEN l.paused OR l.due_at <= f.due_at THEN l.seq ELSE $3::bigint END
-    FROM first f WHERE l.no = f.line AND l.no = ANY($2::bigint[])
-      AND (l.low_at > f.due_at OR NOT (l.paused OR (l.due_at IS NOT NULL AND l.due_at <= f.due_at))) RETURNING l.account`),
+  load: sql(`SELECT ${load.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS found`),
+  served: sql(`SELECT ${rest.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS found`),
   peek: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
       (SELECT w.no FROM wake w WHERE w.lane = $1 AND w.no > $2 ORDER BY w.no LIMIT 1) AS woken,
-      (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at IS NOT NULL) AS due FROM high_water h`),
+      (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at >= $3
+        AND t.seq IS DISTINCT FROM ($5::bigint[])[array_position($4::bigint[], t.account)]) AS due
+      FROM high_water h`),
 };
 
 export interface LineKey {
@@ -87,6 +91,8 @@ export interface LineKey {
   /** 0 = the account's express line. */
   bulk: number;
   paused: boolean;
+  /** When a new one is due first; its wake tells the account's turn. Absent = its wake tells the line, too. */
+  due?: number;
 }
 
 export const lineKey = (one: { lane: number; account: number; bulk: number }): string =>
@@ -101,49 +107,131 @@ export interface Wake {
 
 export type Lines = ReturnType<typeof createLines>;
 
-/** Where the scans of a lane's wakes begin. */
+/** A line or turn that is due in its row and has nothing before `until`. */
+interface Resting {
+  seq: number;
+  until: number;
+  /** Of a line. */
+  account: number;
+}
+
+/** What is remembered of a lane: where scans begin, and what rests. */
 interface Head {
-  /** Up to here all were taken, LATE_MS ago or more. */
+  /** Up to here all wakes were taken, LATE_MS ago or more. */
   floor: number;
   /** Up to `no` all were taken at `at` (monotonic ms). */
   taken: { at: number; no: number } | null;
+  /** Up to here all that were seen were taken; the last look that began at the floor was then. */
+  hot: number;
+  flooredAt: number;
+  /** No turn is due before, but for what a full look finds. */
+  turnFloor: number;
   /** The last look at all of them began then, and the next is due so many ms later. */
   lookedAt: number;
   pauseMs: number;
+  /** Claims so far: moves the rings on. */
+  tick: number;
+  lines: Map<number, Resting>;
+  accounts: Map<number, Resting>;
+}
+
+/** One look of a claim or a poll: from where, and how much of it is left to chance. */
+interface Look {
+  head: Head;
+  at: number;
+  full: boolean;
+  floor: number;
+  turnFloor: number;
+}
+
+/** How often rows may be written: BURST at once, then one each REST_MS. */
+class Pace {
+  private readonly next = new Map<number, number>();
+
+  /** Ms until `row` may be written. */
+  wait(row: number, now: number): number {
+    return Math.max(0, (this.next.get(row) ?? 0) - BURST * REST_MS - now);
+  }
+
+  wrote(row: number, now: number): void {
+    if (this.next.size >= REMEMBERED) {
+      for (const [one, next] of this.next) if (next <= now) this.next.delete(one);
+      if (this.next.size >= REMEMBERED) this.next.clear();
+    }
+    this.next.set(row, Math.max(this.next.get(row) ?? 0, now) + REST_MS);
+  }
+}
+
+/** What a claim has visited, to be put to rest. */
+export interface Visited {
+  lines: { no: number; account: number; full: boolean }[];
+  accounts: number[];
+  /** The lane has more accounts than take turns by themselves. */
+  crowded: boolean;
 }
 
 /**
- * The verbs on lines, turns and wakes. Remembers the numbers of express lines, which never change, and where the scans of
- * each lane's wakes begin.
+ * The verbs on lines, turns and wakes. Remembers the numbers of express lines, which never change, where the scans of each lane
+ * begin, and what rests.
  */
 export function createLines(clock: Clock) {
   const heads = new Map<number, Head>();
+  const linePace = new Pace();
+  const turnPace = new Pace();
   function headOf(lane: number): Head {
     let head = heads.get(lane);
     if (!head) {
-      head = { floor: 0, taken: null, lookedAt: Number.NEGATIVE_INFINITY, pauseMs: FULL_MS };
+      const never = Number.NEGATIVE_INFINITY;
+      const bounds = {
+        floor: 0,
+        taken: null,
+        hot: 0,
+        flooredAt: never,
+        turnFloor: 0,
+        lookedAt: never,
+        pauseMs: FULL_MS,
+      };
+      head = { ...bounds, tick: 0, lines: new Map(), accounts: new Map() };
       heads.set(lane, head);
     }
     return head;
   }
 
-  /** A scan of a lane's wakes from where it should begin. `first` says the lowest number that was found. */
-  async function scan<Row>(lane: number, look: (floor: number) => Promise<Row[]>, first: (row: Row) => number | null) {
+  /** Where to begin. `idle` = nothing else is looked at, so it must not miss what comes a little late. */
+  function lookOf(lane: number, idle: boolean): Look {
     const head = headOf(lane);
     const at = clock.monotonic();
     const full = at - head.lookedAt >= head.pauseMs;
-    const rows = await look(full ? 0 : head.floor);
-    if (full) {
-      head.lookedAt = at;
-      head.pauseMs = Math.min(FULL_MAX_MS, Math.max(FULL_MS, FULL_SHARE * (clock.monotonic() - at)));
-      const lowest = rows[0] ? first(rows[0]) : null;
-      // Committed late: the next scans must see it until it is taken.
-      if (lowest !== null && lowest <= head.floor) {
-        head.floor = lowest - 1;
-        head.taken = null;
-      }
+    const floored = idle || at - head.flooredAt >= HOT_MS;
+    if (full || floored) head.flooredAt = at;
+    const floor = full ? 0 : floored ? head.floor : head.hot;
+    return { head, at, full, floor, turnFloor: full ? 0 : head.turnFloor };
+  }
+
+  /** After a look: `lowest` = the first wake it found; `left` = it was not taken by it, so the next claim must see it. */
+  function looked({ head, at, full }: Look, lowest: number | null, left: boolean): void {
+    if (left && lowest !== null) head.hot = Math.min(head.hot, lowest - 1);
+    if (!full) return;
+    head.lookedAt = at;
+    head.pauseMs = Math.min(FULL_MAX_MS, Math.max(FULL_MS, FULL_SHARE * (clock.monotonic() - at)));
+    // Committed late: the next scans must see it until it is taken.
+    if (lowest !== null && lowest <= head.floor) {
+      head.floor = lowest - 1;
+      head.taken = null;
     }
-    return { head, at, rows };
+  }
+
+  /** What rests at `now`, as arrays. */
+  function resting(rows: Map<number, Resting>, now: number): [nos: string, seqs: string] {
+    for (const [no, one] of rows) if (one.until <= now) rows.delete(no);
+    return [list([...rows.keys()]), list([...rows.values()].map((one) => one.seq))];
+  }
+
+  /** `due`, or when the first that rests is to be looked at. */
+  function sooner(head: Head, due: number | null): number | null {
+    let first = due ?? Number.POSITIVE_INFINITY;
+    for (const { until } of head.accounts.values()) first = Math.min(first, until);
+    return first === Number.POSITIVE_INFINITY ? null : first;
   }
 
   // Express lines never change and are never deleted; bounded, filled only after a commit.
@@ -151,8 +239,8 @@ export function createLines(clock: Clock) {
 
   const lines = {
     async lane(tx: Tx, carrier: string, shard: number, onUnknown: string, reports: boolean): Promise<number> {
-      await tx.query(SQL.laneAdd, [carrier, shard, onUnknown, reports]);
-      await tx.query(SQL.lanePolicy, [carrier, onUnknown, reports]);
+      tx.later(SQL.laneAdd, [carrier, shard, onUnknown, reports]);
+      tx.later(SQL.lanePolicy, [carrier, onUnknown, reports]);
       const [row] = await tx.query<{ no: number }>(SQL.lane, [carrier, shard]);
       return (row as { no: number }).no;
     },
@@ -165,7 +253,10 @@ export function createLines(clock: Clock) {
         const key = lineKey(one);
         const cached = one.bulk === 0 ? known.get(key) : undefined;
         if (cached !== undefined) found.set(key, cached);
-        else missing.set(key, one);
+        else {
+          const due = Math.min(one.due ?? Number.POSITIVE_INFINITY, missing.get(key)?.due ?? Number.POSITIVE_INFINITY);
+          missing.set(key, due === Number.POSITIVE_INFINITY ? one : { ...one, due });
+        }
       }
       if (missing.size === 0) return found;
       const keys = [...missing.values()];
@@ -189,8 +280,15 @@ export function createLines(clock: Clock) {
       if (absent.length > 0) {
         const lanes = list(absent.map((k) => k.lane));
         const accounts = list(absent.map((k) => k.account));
-        await tx.query(SQL.add, [lanes, accounts, list(absent.map((k) => k.bulk)), list(absent.map((k) => k.paused))]);
-        await tx.query(SQL.turnAdd, [lanes, accounts]);
+        tx.later(SQL.add, [
+          lanes,
+          accounts,
+          list(absent.map((k) => k.bulk)),
+          list(absent.map((k) => k.paused)),
+          list(absent.map((k) => (k.paused ? null : (k.due ?? null)))),
+          list(absent.map(() => tx.seq())),
+        ]);
+        tx.later(SQL.turnAdd, [lanes, accounts]);
         await look();
       }
       return found;
@@ -204,7 +302,7 @@ export function createLines(clock: Clock) {
         (wake) => wake.line,
       );
       const rows = [...first.values()];
-      await tx.query(SQL.wake, [
+      tx.later(SQL.wake, [
         list(rows.map((row) => row.lane)),
         list(rows.map((row) => row.line)),
         list(rows.map((row) => row.due)),
@@ -222,72 +320,107 @@ export function createLines(clock: Clock) {
      */
     async rest(tx: Tx, nos: number[], since = 0): Promise<void> {
       if (nos.length === 0) return;
-      await tx.query(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now, since]);
+      tx.later(SQL.rest, [list(nos), list(nos.map(() => tx.seq())), tx.now, since]);
     },
 
     /** Likewise for accounts' turns on a lane. Lanes in ascending order. */
     async restTurns(tx: Tx, lane: number, accounts: number[]): Promise<void> {
       if (accounts.length === 0) return;
-      await tx.query(SQL.turnsLock, [lane]);
-      await lines.restOwnTurns(tx, lane, accounts, 0);
-    },
-
-    /** Likewise by who had the turns from `fold` before it touched a line; it made none due before `since`. */
-    async restOwnTurns(tx: Tx, lane: number, accounts: number[], since: number): Promise<void> {
-      if (accounts.length === 0) return;
+      tx.later(SQL.turnsLock, [lane]);
       const unique = [...new Set(accounts)];
-      await tx.query(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now, since]);
+      tx.later(SQL.turnRest, [lane, list(unique), list(unique.map(() => tx.seq())), tx.now, 0]);
     },
 
     /**
-     * Takes the turns of a lane, then its wake rows whose lines nobody else holds now. False = another transaction has the
-     * turns; it is not waited for.
+     * Takes the turns of a lane (`take`) with its wakes whose lines nobody else holds now, and loads what is due, up to
+     * `limit` submissions. Null = another transaction has the turns; it is not waited for.
      */
-    async fold(tx: Tx, lane: number): Promise<boolean> {
-      type Row = { no: number; line: number; due_at: number; locked: number | null };
-      type Found = { ours: boolean } & (Row | { no: null });
-      const scanned = await scan(
-        lane,
-        (floor) => tx.query<Found>(SQL.waking, [lane, floor, lane]),
-        (row) => row.no,
-      );
-      if (!scanned.rows[0]?.ours) return false;
-      const { head, at } = scanned;
-      const rows = scanned.rows.filter((row): row is Row & { ours: boolean } => row.no !== null);
-      const taken = rows.filter((row) => row.locked !== null);
-      if (taken.length === 0) return true;
-      const woken = await tx.query<{ account: number }>(SQL.fold, [
-        list(taken.map((row) => row.no)),
-        list([...new Set(taken.map((row) => row.line))]),
-        tx.seq(),
-      ]);
-      await lines.restOwnTurns(
-        tx,
-        lane,
-        woken.map((row) => row.account),
-        taken.reduce((least, row) => Math.min(least, row.due_at), tx.now),
-      );
-      const left = rows.find((row) => row.locked === null);
-      const no = left ? left.no - 1 : (rows.at(-1) as Row).no;
+    async load(
+      tx: Tx,
+      lane: number,
+      take: boolean,
+      limit: number,
+    ): Promise<Loaded<RunColumns, BulkColumns, RetryRow> | null> {
+      const look = lookOf(lane, false);
+      const { head, at } = look;
+      const places = [...resting(head.lines, tx.now), ...resting(head.accounts, tx.now)];
+      type Row = { found: Loaded<RunColumns, BulkColumns, RetryRow> };
+      const values = [lane, take, look.floor, look.turnFloor, tx.now, tx.seq(), limit, head.tick % 5040, ...places];
+      const [row] = await tx.query<Row>(SQL.load, values);
+      const { found } = row as Row;
+      if (!found.ours) return null;
+      head.tick += 1;
+      head.turnFloor = Math.min(found.low ?? tx.now, tx.now) - TURN_LATE_MS;
+      if (!take) return found;
+      looked(look, found.first, false);
+      for (const no of found.woken ?? []) head.accounts.delete(head.lines.get(no)?.account ?? 0);
+      for (const no of found.woken ?? []) head.lines.delete(no);
+      if (found.last === null) return found;
+      const no = found.held === null ? found.last : found.held - 1;
+      const hot = look.floor === head.hot || found.held !== null ? no : Math.max(head.hot, no);
       tx.afterCommit(() => {
-        if (head.taken && at - head.taken.at < LATE_MS) return;
+        head.hot = hot;
+        if (found.woken === null || (head.taken && at - head.taken.at < LATE_MS)) return;
         // Not below what was taken before: a late one that was found at the head says nothing of those behind it.
         if (head.taken) head.floor = Math.max(head.floor, head.taken.no);
         head.taken = { at, no };
       });
-      return true;
+      return found;
+    },
+
+    /**
+     * Puts what a claim served to rest, by who has the turns from `load`: what is really under the lines and turns. Says when the
+     * lane may have work again; `woken` = wakes are there.
+     */
+    async served(tx: Tx, lane: number, visited: Visited): Promise<{ woken: boolean; due: number | null }> {
+      const { now } = tx;
+      const look = lookOf(lane, true);
+      const { head } = look;
+      const accounts = [...new Set(visited.accounts)];
+      const [restLines] = resting(head.lines, now);
+      const [row] = await tx.query<{ found: Rested }>(SQL.served, [
+        lane,
+        now,
+        look.floor,
+        look.turnFloor,
+        list(visited.lines.map(({ no }) => no)),
+        list(visited.lines.map(({ no }) => linePace.wait(no, now) === 0)),
+        list(visited.lines.map(({ full }) => full)),
+        list(visited.lines.map(() => tx.seq())),
+        list(accounts),
+        list(accounts.map((account) => turnPace.wait(account, now) === 0)),
+        visited.crowded,
+        list(accounts.map(() => tx.seq())),
+        restLines,
+        ...resting(head.accounts, now),
+      ]);
+      const { found } = row as { found: Rested };
+      looked(look, found.woken, true);
+      for (const no of found.wroteLines ?? []) linePace.wrote(no, now);
+      for (const account of found.wroteAccounts ?? []) turnPace.wrote(account, now);
+      const accountOf = new Map(visited.lines.map((line) => [line.no, line.account]));
+      const until = (due: number | null, wait: number): number =>
+        Math.min(due ?? Number.POSITIVE_INFINITY, now + Math.max(1, wait));
+      for (const [no, seq, due] of found.lines ?? []) {
+        head.lines.set(no, { seq, account: accountOf.get(no) ?? 0, until: until(due, linePace.wait(no, now)) });
+      }
+      for (const [account, seq, due] of found.accounts ?? []) {
+        const own = [...head.lines.values()].filter((line) => line.account === account).map((line) => line.until);
+        head.accounts.set(account, { seq, account, until: Math.min(until(due, REST_MS), ...own) });
+      }
+      return { woken: found.woken !== null, due: sooner(head, found.due) };
     },
 
     /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */
     async peek(ask: Ask, lane: number): Promise<{ now: number; woken: boolean; due: number | null }> {
-      const { rows } = await scan(
-        lane,
-        (floor) => ask.query<{ now: number; woken: number | null; due: number | null }>(SQL.peek, [lane, floor]),
-        (found) => found.woken,
-      );
-      const [row] = rows;
+      const look = lookOf(lane, true);
+      const { head } = look;
+      const rests = [list([...head.accounts.keys()]), list([...head.accounts.values()].map((one) => one.seq))];
+      type Row = { now: number; woken: number | null; due: number | null };
+      const [row] = await ask.query<Row>(SQL.peek, [lane, look.floor, look.turnFloor, ...rests]);
       if (!row) throw new Error('the store has no clock row');
-      return { ...row, woken: row.woken !== null };
+      looked(look, row.woken, true);
+      return { ...row, woken: row.woken !== null, due: sooner(head, row.due) };
     },
   };
   return lines;

@@ -5,11 +5,15 @@
  *
  * Promises: a resolved `transaction` is committed. When the answer to COMMIT is lost, the truth is looked up: every
  * transaction first writes its number into the connection's row of `mark`, so after reconnecting that row, read under its
- * lock, tells whether it happened, also on a standby that took over. What surely did not commit is run again once while
+ * lock, tells whether it happened, also on a standby that took over. A row is given up after MARK_MAX transactions for a new
+ * one: each version of a row lies in the way while somebody holds an old snapshot. What surely did not commit is run again once while
  * the caller's patience lasts; nothing is ever applied twice.
  *
- * Fails: StoreUnavailable when there is no writable server within the patience, or when the truth could not be learnt
- * within RESOLVE_MS; Conflict and DatabaseError of the work itself after the rollback; UnsafeServer from `open`.
+ * Statements are pipelined: what `later` was given, and the COMMIT behind it, are on the wire without waiting for answers.
+ * When one of them fails the server takes none of what follows and answers the COMMIT with a rollback.
+ *
+ * Fails: StoreUnavailable when there is no writable server within the patience, and (`unknown`) when the truth could not be
+ * learnt within RESOLVE_MS; Conflict and DatabaseError of the work itself after the rollback; UnsafeServer from `open`.
  */
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
@@ -17,8 +21,17 @@ import type { Clock, Log, Timer } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
 import type { Sql, Tx, Value } from './tx.ts';
 
-/** A new connection must be ready within this. */
-const CONNECT_MS = 3_000;
+/**
+ * A server must greet, and answer each question of a new connection, within this; twice as long after each connection that
+ * failed by silence, up to the last: a machine that is short of time would never get one.
+ */
+const CONNECT_FIRST_MS = 3_000;
+const CONNECT_LAST_MS = 12_000;
+/**
+ * A limit on silence that runs out so late was not watched: the process was paused or starved, and the answer may lie in the
+ * socket. It is given as long again, once.
+ */
+const LATE_MS = 300;
 /** The server ends a statement that runs longer (also one that waits for a dead peer's lock, after LOCK_MS). */
 const STATEMENT_MS = 8_000;
 const LOCK_MS = 3_000;
@@ -30,6 +43,12 @@ const SILENCE_MS = 10_000;
 const PROBE_MS = 4_000;
 /** Keepalive probes begin after this much silence on the socket. */
 const KEEPALIVE_MS = 10_000;
+/**
+ * The server's side likewise: by its own defaults the session of a node that lost its power would stay for hours, with its
+ * locks where an answer of the server was still under way.
+ */
+const SERVER_KEEPALIVE =
+  'SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000';
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_LAST_MS = 2_000;
 /** How long the truth about a COMMIT without an answer is looked for. */
@@ -38,7 +57,17 @@ const RESOLVE_MS = 25_000;
  * Every statement here finds its rows by an index. The planner, which takes a range of numbers for a ninth of the table and
  * knows nothing of a table that was empty a minute ago, would scan it.
  */
-const PLANS = 'SET enable_seqscan = off; SET jit = off';
+export const PLANS = 'SET enable_seqscan = off; SET jit = off';
+/** A statement behind one that failed. */
+const ABORTED = '25P02';
+/** Transactions that write one row of `mark`. */
+const MARK_MAX = 128;
+/**
+ * A session makes its plans anew after so many transactions, then after four times as many and so on, and each REPLAN_MS: those of a
+ * fresh database were made for tables that were empty, where the wrong index costs no more than the right one.
+ */
+const REPLAN_FIRST = 32;
+const REPLAN_MS = 60_000;
 /** Places and tokens per block of sequence `token`. */
 const BLOCK = 1_048_576;
 
@@ -110,6 +139,11 @@ const TYPES = {
   },
 } as pg.CustomTypesConfig;
 
+/** Ends a client's socket without a word. */
+function cut(client: pg.Client): void {
+  (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
+}
+
 /** SQLSTATE of a server's answer, '' for anything else (a socket's error has a code too, but no severity). */
 export function sqlState(error: unknown): string {
   const { code, severity } = error as { code?: string; severity?: string };
@@ -139,11 +173,22 @@ class Silence extends Error {
   override readonly name = 'Silence';
 }
 
+/** The answer to a COMMIT behind a statement that failed: surely nothing has happened. */
+class Aborted extends Error {
+  override readonly name = 'Aborted';
+}
+
 interface Live {
   client: pg.Client;
   /** To find, and end, this session from another one. */
   pid: number;
   startedAt: string;
+  /** When it last answered anything (monotonic ms). */
+  heardAt: number;
+  plannedAt: number;
+  /** Transactions so far, and at how many of them plans are made anew. */
+  runs: number;
+  replanAt: number;
   dead: boolean;
 }
 
@@ -160,6 +205,8 @@ export function createLink(options: LinkOptions): Link {
   let downSince: number | null = null;
   let closed = false;
   let markNo = 0;
+  /** The row of `mark` that transaction `no` writes. */
+  const markOf = (no: number): string => `${name}/${Math.floor(no / MARK_MAX)}`;
   /** A session that was lost while it may still hold locks: ended by the next connection. */
   let orphan: { pid: number; startedAt: string } | null = null;
   // One user at a time: a transaction owns its connection.
@@ -168,76 +215,98 @@ export function createLink(options: LinkOptions): Link {
   function drop(lost: Live, why: string, mayHoldLocks: boolean): void {
     if (lost.dead) return;
     lost.dead = true;
-    if (live === lost) live = null;
-    orphan = mayHoldLocks ? { pid: lost.pid, startedAt: lost.startedAt } : null;
     lastError = why;
+    // Still being opened: whoever opens it sees that, and an older session may yet have to be ended.
+    if (live !== lost) return;
+    live = null;
+    orphan = mayHoldLocks ? { pid: lost.pid, startedAt: lost.startedAt } : null;
     downSince ??= clock.monotonic();
-    const { connection } = lost.client as unknown as { connection: pg.Connection };
-    connection.stream.destroy();
+    cut(lost.client);
     if (closed) return;
     log.warn({ purpose, why }, 'the connection to PostgreSQL was lost');
     options.onLost();
     connectSoon();
   }
 
-  /** Asks with a limit on silence; on silence the connection is dropped. */
+  /** Asks with a limit on silence (not on the answer itself: others may be before it in the pipeline); the caller drops. */
   async function ask<Row>(on: Live, statement: Sql | string, values: Value[] | undefined, ms: number): Promise<Row[]> {
+    const query =
+      typeof statement === 'string'
+        ? { text: statement, ...(values ? { values } : {}) }
+        : { name: statement.name, text: statement.text, ...(values ? { values } : {}) };
+    const answer = (await heard(on, on.client.query(query), ms)) as pg.QueryResult | pg.QueryResult[];
+    on.heardAt = clock.monotonic();
+    // A text of several statements answers once for each; the last one counts.
+    const last = Array.isArray(answer) ? answer.at(-1) : answer;
+    if (last?.command === 'ROLLBACK' && statement === 'COMMIT') throw new Aborted('the transaction was aborted');
+    return (last?.rows ?? []) as Row[];
+  }
+
+  /** What `answer` becomes, or Silence when nothing at all was heard of the server for `ms`. */
+  async function heard<Result>(on: Live, answer: Promise<Result>, ms: number): Promise<Result> {
     let timer: Timer | null = null;
+    let excused = false;
+    const silence = new Promise<never>((_, reject) => {
+      const listen = (wait: number): void => {
+        const due = clock.monotonic() + wait;
+        timer = clock.setTimeout(() => {
+          const now = clock.monotonic();
+          const left = on.heardAt + ms - now;
+          if (left > 0) listen(left);
+          else if (now - due >= LATE_MS && !excused) {
+            excused = true;
+            listen(LATE_MS);
+          } else reject(new Silence(`no answer within ${ms} ms`));
+        }, wait);
+      };
+      listen(ms);
+    });
     try {
-      const query =
-        typeof statement === 'string'
-          ? { text: statement, ...(values ? { values } : {}) }
-          : { name: statement.name, text: statement.text, ...(values ? { values } : {}) };
-      const silence = new Promise<never>((_, reject) => {
-        timer = clock.setTimeout(() => reject(new Silence(`no answer within ${ms} ms`)), ms);
-      });
-      const answer = (await Promise.race([on.client.query(query), silence])) as pg.QueryResult | pg.QueryResult[];
-      // A text of several statements answers once for each; the last one counts.
-      const last = Array.isArray(answer) ? answer.at(-1) : answer;
-      if (last?.command === 'ROLLBACK' && statement === 'COMMIT') throw new Error('the transaction was aborted');
-      return (last?.rows ?? []) as Row[];
+      return await Promise.race([answer, silence]);
     } finally {
       (timer as Timer | null)?.cancel();
     }
   }
 
-  async function open(url: string): Promise<Live> {
+  async function open(url: string, patienceMs: number): Promise<Live> {
     const client = new pg.Client({
       connectionString: url,
       application_name: `postcard ${node} ${purpose}`,
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEPALIVE_MS,
-      connectionTimeoutMillis: CONNECT_MS,
       statement_timeout: STATEMENT_MS,
       lock_timeout: LOCK_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
       types: TYPES,
+      pipeline: true,
     });
-    const one: Live = { client, pid: 0, startedAt: '', dead: false };
+    const one: Live = {
+      client,
+      pid: 0,
+      startedAt: '',
+      heardAt: clock.monotonic(),
+      plannedAt: clock.monotonic(),
+      runs: 0,
+      replanAt: REPLAN_FIRST,
+      dead: false,
+    };
     client.on('error', (error) => drop(one, error.message, true));
-    let timer: Timer | null = null;
     try {
-      // The client's own time-out ends with the socket; a server that accepts and says nothing needs ours.
-      await Promise.race([
-        client.connect(),
-        new Promise((_, reject) => {
-          timer = clock.setTimeout(() => reject(new Silence(`no greeting within ${CONNECT_MS} ms`)), CONNECT_MS);
-        }),
-      ]);
-      await check(one, url);
-      for (const listener of listeners) await listener(client);
+      await heard(one, client.connect(), patienceMs);
+      await check(one, url, patienceMs);
+      for (const listener of listeners) await heard(one, listener(client), patienceMs);
+      // Lost behind the last answer: a server that shuts down says so in the same piece.
+      if (one.dead) throw new Error(lastError);
       return one;
     } catch (error) {
       one.dead = true;
-      (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
+      cut(client);
       throw error;
-    } finally {
-      (timer as Timer | null)?.cancel();
     }
   }
 
   /** A server is used only where G1 holds on it. */
-  async function check(on: Live, url: string): Promise<void> {
+  async function check(on: Live, url: string, patienceMs: number): Promise<void> {
     const [server] = await ask<{
       version: number;
       fsync: string;
@@ -254,7 +323,7 @@ export function createLink(options: LinkOptions): Link {
          pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only') AS readonly,
          pg_backend_pid() AS pid, (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS started`,
       undefined,
-      PROBE_MS,
+      patienceMs,
     );
     if (!server) throw new Error('no answer to the first question');
     on.pid = server.pid;
@@ -262,26 +331,20 @@ export function createLink(options: LinkOptions): Link {
     const unsafe = unsafeSettings(server);
     if (unsafe) throw new UnsafeServer(`${shownUrl(url)}: ${unsafe}`);
     // Not as start-up options: those of the URL would replace them.
-    await ask(on, `SET search_path = ${schema}; SET client_min_messages = warning; ${PLANS}`, undefined, PROBE_MS);
-    if (options.writes) await ask(on, 'SET plan_cache_mode = force_generic_plan', undefined, PROBE_MS);
+    const settings = `SET search_path = ${schema}; SET client_min_messages = warning; ${PLANS}; ${SERVER_KEEPALIVE}`;
+    await ask(on, settings, undefined, patienceMs);
+    // Reads join what a filter names, so their plans are made for its values, each time.
+    const plans = options.writes ? 'force_generic_plan' : 'force_custom_plan';
+    await ask(on, `SET plan_cache_mode = ${plans}`, undefined, patienceMs);
     if (server.commit === 'off' || server.commit === 'local') {
-      await ask(on, 'SET synchronous_commit = on', undefined, PROBE_MS);
+      await ask(on, 'SET synchronous_commit = on', undefined, patienceMs);
       const [set] = await ask<{ commit: string }>(
         on,
         "SELECT current_setting('synchronous_commit') AS commit",
         undefined,
-        PROBE_MS,
+        patienceMs,
       );
       if (set?.commit !== 'on') throw new UnsafeServer(`${shownUrl(url)}: synchronous_commit cannot be set to on`);
-    }
-    if (options.writes) {
-      // Committed before the first transaction: a row that is not there cannot be waited for (see resolve).
-      await ask(
-        on,
-        'INSERT INTO mark (link, no, at) VALUES ($1, 0, extract(epoch FROM clock_timestamp()) * 1000) ON CONFLICT DO NOTHING',
-        [name],
-        PROBE_MS,
-      );
     }
     if (orphan) {
       // Same start instant: another session that got the same process id since is left alone.
@@ -289,7 +352,7 @@ export function createLink(options: LinkOptions): Link {
         on,
         'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2',
         [orphan.pid, orphan.startedAt],
-        PROBE_MS,
+        patienceMs,
       );
       orphan = null;
     }
@@ -303,9 +366,10 @@ export function createLink(options: LinkOptions): Link {
   }
 
   async function connectLoop(): Promise<void> {
+    let patience = CONNECT_FIRST_MS;
     for (let wait = BACKOFF_FIRST_MS; !closed && !live; wait = Math.min(wait * 2, BACKOFF_LAST_MS)) {
       try {
-        const one = await openAny();
+        const one = await openAny(patience);
         if (closed) {
           void one.client.end();
           return;
@@ -321,6 +385,7 @@ export function createLink(options: LinkOptions): Link {
         for (const wake of ready) wake();
       } catch (error) {
         lastError = error instanceof Error ? error.message : String(error);
+        if (error instanceof Silence) patience = Math.min(patience * 2, CONNECT_LAST_MS);
         downSince ??= clock.monotonic();
         await clock.sleep(wait);
       }
@@ -328,11 +393,11 @@ export function createLink(options: LinkOptions): Link {
   }
 
   /** The first host that takes writes; the error of the last one tried. */
-  async function openAny(): Promise<Live> {
+  async function openAny(patienceMs: number): Promise<Live> {
     let failure: unknown = new Error('no host in the URL');
     for (const url of urls) {
       try {
-        return await open(url);
+        return await open(url, patienceMs);
       } catch (error) {
         failure = error;
       }
@@ -376,15 +441,17 @@ export function createLink(options: LinkOptions): Link {
       const left = RESOLVE_MS - (clock.monotonic() - began);
       if (left <= 0 || closed) {
         log.error({ purpose }, 'whether a transaction has committed could not be learnt');
-        throw new StoreUnavailable('the connection was lost during the commit and did not come back in time');
+        throw new StoreUnavailable('the connection was lost during the commit and did not come back in time', true);
       }
       try {
         downSince = null; // the patience of this wait is its own
         const on = await ensure(left);
         const rows = await ask<{ no: number }>(
           on,
-          'SELECT no FROM mark WHERE link = $1 FOR UPDATE',
-          [name],
+          // An insert, so that it waits for a transaction that has inserted the row and is not over.
+          `INSERT INTO mark AS m (link, no, at) VALUES ($1, 0, extract(epoch FROM clock_timestamp()) * 1000)
+           ON CONFLICT (link) DO UPDATE SET no = m.no RETURNING no`,
+          [markOf(mark)],
           SILENCE_MS,
         );
         return rows[0]?.no === mark;
@@ -403,14 +470,31 @@ export function createLink(options: LinkOptions): Link {
     const done: (() => void)[] = [];
     const { places } = options;
     const mark = ++markNo;
+    const pending: Promise<void>[] = [];
+    /** The first of `later` that failed; the others fail because of it. */
+    let failed: { error: unknown } | null = null;
+    /** The first of all statements that failed: `work` may not have looked at its answer yet. */
+    let first: { error: unknown } | null = null;
+    const asked = <Row>(statement: Sql | string, values: Value[] | undefined): Promise<Row[]> => {
+      const answer = ask<Row>(on, statement, values, SILENCE_MS);
+      answer.catch((error: unknown) => {
+        first ??= { error };
+      });
+      return answer;
+    };
     let value: Result;
     try {
       const refill = places.end - places.next < BLOCK / 2;
+      on.runs += 1;
+      const replan = on.runs === on.replanAt || clock.monotonic() - on.plannedAt >= REPLAN_MS;
+      if (on.runs === on.replanAt) on.replanAt *= 4;
+      if (replan) on.plannedAt = clock.monotonic();
       const [begin] = await ask<{ now: number; block: number | null }>(
         on,
-        `BEGIN ISOLATION LEVEL READ COMMITTED;
-         INSERT INTO mark (link, no, at) VALUES ('${name}', ${mark}, extract(epoch FROM clock_timestamp()) * 1000)
+        `BEGIN ISOLATION LEVEL READ COMMITTED; ${replan ? 'DISCARD PLANS;' : ''}
+         INSERT INTO mark (link, no, at) VALUES ('${markOf(mark)}', ${mark}, extract(epoch FROM clock_timestamp()) * 1000)
          ON CONFLICT (link) DO UPDATE SET no = excluded.no, at = excluded.at;
+         ${mark % MARK_MAX === 0 ? `DELETE FROM mark WHERE link = '${markOf(mark - 1)}';` : ''}
          SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
            ${refill ? "nextval('token')" : 'NULL::bigint'} AS block FROM high_water`,
         undefined,
@@ -429,10 +513,25 @@ export function createLink(options: LinkOptions): Link {
         },
         hint: (kind) => hints.add(kind),
         afterCommit: (run) => done.push(run),
-        query: (statement, values) => ask(on, statement, values, SILENCE_MS),
+        query: asked,
+        later(statement, values) {
+          const answer = asked(statement, values);
+          pending.push(
+            answer.then(
+              () => undefined,
+              (error: unknown) => {
+                failed ??= { error };
+              },
+            ),
+          );
+        },
       };
       value = await work(tx);
-    } catch (error) {
+    } catch (thrown) {
+      // What `work` fell over may be only what an earlier statement left behind.
+      await Promise.all(pending);
+      const aborted = sqlState(thrown) === ABORTED;
+      const error = ((aborted ? first : failed) as { error: unknown } | null)?.error ?? thrown;
       if (isLost(error) || on.dead) {
         drop(on, error instanceof Error ? error.message : String(error), true);
         return { lost: error };
@@ -447,6 +546,8 @@ export function createLink(options: LinkOptions): Link {
     try {
       await ask(on, 'COMMIT', undefined, SILENCE_MS);
     } catch (error) {
+      await Promise.all(pending);
+      if (error instanceof Aborted) throw (first as { error: unknown } | null)?.error ?? error;
       // An ERROR in answer to COMMIT is a rollback; anything else leaves it open.
       if ((error as { severity?: string }).severity === 'ERROR') {
         if (isLost(error)) drop(on, String(error), true);
@@ -455,7 +556,11 @@ export function createLink(options: LinkOptions): Link {
       drop(on, error instanceof Error ? error.message : String(error), false);
       if (!(await resolve(mark))) return { lost: error };
       log.info({ purpose }, 'a commit whose answer was lost had happened');
+      return { value, done, hints };
     }
+    await Promise.all(pending);
+    // Never sent, so the server knows nothing of it: the client found its values wrong.
+    if (failed) throw new Error('a transaction committed without one of its statements', { cause: failed });
     return { value, done, hints };
   }
 
@@ -493,7 +598,7 @@ export function createLink(options: LinkOptions): Link {
     query: (statement, values, patienceMs) => alone(() => query(statement, values, patienceMs)),
     transaction: (work, patienceMs, committed) => alone(() => transaction(work, patienceMs, committed)),
     async connect() {
-      const one = await openAny();
+      const one = await openAny(CONNECT_FIRST_MS);
       live = one;
     },
     async probe() {
@@ -518,10 +623,16 @@ export function createLink(options: LinkOptions): Link {
       for (const wake of waiters) wake();
       const on = live as Live | null;
       if (on) {
-        if (options.writes) await ask(on, 'DELETE FROM mark WHERE link = $1', [name], PROBE_MS).catch(() => undefined);
-        on.dead = true;
+        try {
+          if (options.writes) await ask(on, 'DELETE FROM mark WHERE link = $1', [markOf(markNo)], PROBE_MS);
+          on.dead = true;
+          await heard(on, on.client.end(), PROBE_MS);
+        } catch {
+          // The client would wait for what it asked before it says goodbye.
+          on.dead = true;
+          cut(on.client);
+        }
         live = null;
-        await on.client.end();
       }
       await connecting;
     },

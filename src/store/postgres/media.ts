@@ -6,17 +6,17 @@
  * refers to them; checked against the hash when read, so damaged bytes are never sent.
  */
 import { createHash } from 'node:crypto';
-import type { MediaJob, MediaOutcome, Upload } from '../contract.ts';
+import type { MediaJob, MediaOutcome, Upload, Variant } from '../contract.ts';
 import type { Lines } from './lines.ts';
 import { RUN, RunBook, type RunColumns, toRun } from './runs.ts';
-import { type Ask, list, plain, sql, type Tx } from './tx.ts';
+import { type Ask, list, plain, sql, type Tx, texts } from './tx.ts';
 
 const SQL = {
-  due: sql(`SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= $1 ORDER BY due_at LIMIT $2
-    FOR NO KEY UPDATE SKIP LOCKED`),
-  lease:
-    sql(`UPDATE media m SET due_at = $3, tries = m.tries + 1 FROM unnest($1::bigint[], $2::integer[]) AS x(spec, segment)
-    WHERE m.spec = x.spec AND m.segment = x.segment`),
+  due: sql(`SELECT m.spec, m.segment, s.account, m.url, m.content_type, m.tries FROM media m
+    CROSS JOIN LATERAL (SELECT account FROM spec q WHERE q.no = m.spec OFFSET 0) s
+    WHERE m.due_at <= $1 ORDER BY m.due_at LIMIT $2 FOR NO KEY UPDATE OF m SKIP LOCKED`),
+  lease: sql(`UPDATE media m SET due_at = $3 FROM unnest($1::bigint[], $2::integer[]) AS x(spec, segment)
+    WHERE m.spec = x.spec AND m.segment = x.segment AND m.spec = ANY($1::bigint[])`),
   min: sql('SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
   // Of what still waits for it; a run that expired needs no bytes.
   validUntil: sql(`SELECT s.no AS spec, max(r.opens_at + r.validity) AS at FROM spec s
@@ -27,20 +27,39 @@ const SQL = {
   ready: sql(
     `UPDATE media SET hash = $3, content_type = $4, name = $5, due_at = NULL WHERE spec = $1 AND segment = $2`,
   ),
-  again: sql('UPDATE media SET due_at = $3 WHERE spec = $1 AND segment = $2 AND hash IS NULL'),
+  // What counts is a fetch that failed, not a lease: one that was lost or put off has asked nobody.
+  again: sql(`UPDATE media SET due_at = $3, tries = tries + 1 WHERE spec = $1 AND segment = $2 AND hash IS NULL
+    AND due_at IS NOT NULL`),
   drop: sql('UPDATE media SET due_at = NULL WHERE spec = ANY($1::bigint[]) AND due_at IS NOT NULL'),
   open: sql('SELECT count(*) AS n FROM media WHERE spec = $1 AND hash IS NULL'),
-  runs: sql(`SELECT ${RUN}, l.lane FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
-    JOIN line l ON l.no = r.line WHERE s.no = $1 AND r.media ORDER BY r.no FOR NO KEY UPDATE OF r`),
+  runs: sql(`SELECT ${RUN}, l.lane FROM spec s
+    CROSS JOIN LATERAL (SELECT * FROM run q WHERE q.no >= s.first AND q.no < s."end" AND q.media ORDER BY q.no
+      FOR NO KEY UPDATE) r
+    CROSS JOIN LATERAL (SELECT lane FROM line q WHERE q.no = r.line OFFSET 0) l
+    WHERE s.no = $1 ORDER BY r.no`),
   runsOpen: sql(`UPDATE run r SET media = false, due_at = CASE WHEN r.next < r."end" THEN $3::bigint END, seq = x.seq
-    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq) WHERE r.no = x.no`),
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(no, seq) WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
   upload: sql(`INSERT INTO upload (account, id, name, hash, content_type, size, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, id) DO UPDATE SET name = excluded.name, hash = excluded.hash,
       content_type = excluded.content_type, size = excluded.size, expires_at = excluded.expires_at`),
+  uploadNames: sql('SELECT id, name FROM upload WHERE account = $1 AND id = ANY($2::text[])'),
   put: sql(
-    `INSERT INTO content (hash, at, bytes) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE SET at = excluded.at`,
+    // What lies elsewhere is not to be had by those who put it here.
+    `WITH lost AS (INSERT INTO content_lost (place) SELECT place FROM content WHERE hash = $1 AND place IS NOT NULL
+      ON CONFLICT DO NOTHING)
+    INSERT INTO content AS c (hash, at, bytes) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE SET at = excluded.at,
+      bytes = CASE WHEN c.place IS NULL THEN c.bytes ELSE excluded.bytes END, place = NULL`,
   ),
-  content: sql('SELECT bytes FROM content WHERE hash = $1'),
+  content: sql('SELECT bytes FROM content WHERE hash = $1 AND place IS NULL'),
+  contentAt: sql('SELECT place FROM content WHERE hash = $1'),
+  contentUsed: sql('UPDATE content SET at = $2 WHERE hash = $1 RETURNING place'),
+  contentPlaced: sql(`INSERT INTO content (hash, at, bytes, place) VALUES ($1, $2, ''::bytea, $3)
+    ON CONFLICT (hash) DO UPDATE SET at = excluded.at RETURNING place`),
+  placesLost: sql('SELECT place FROM content_lost ORDER BY place LIMIT $1'),
+  placesGone: sql('DELETE FROM content_lost WHERE place = ANY($1::text[])'),
+  variant: sql('SELECT hash, content_type FROM variant WHERE source = $1 AND profile = $2'),
+  variantPut: sql(`INSERT INTO variant (source, profile, hash, content_type, at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (source, profile) DO UPDATE SET hash = excluded.hash, content_type = excluded.content_type, at = excluded.at`),
   idle: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
     (SELECT min(due_at) FROM media WHERE due_at IS NOT NULL) AS due FROM high_water h`),
 };
@@ -52,13 +71,20 @@ export async function peekMedia(ask: Ask): Promise<{ now: number; due: number | 
   return row;
 }
 
-/** Up to `limit` links to fetch, leased for `leaseMs`; each lease counts as a try. */
+/** Up to `limit` links to fetch, leased for `leaseMs`. */
 export async function mediaNext(
   tx: Tx,
   limit: number,
   leaseMs: number,
 ): Promise<{ now: number; jobs: MediaJob[]; nextDue: number | null }> {
-  type Row = { spec: number; segment: number; url: string; content_type: string | null; tries: number };
+  type Row = {
+    spec: number;
+    segment: number;
+    account: number;
+    url: string;
+    content_type: string | null;
+    tries: number;
+  };
   const rows = await tx.query<Row>(SQL.due, [tx.now, limit]);
   const until = new Map<number, number>();
   if (rows.length > 0) {
@@ -68,23 +94,20 @@ export async function mediaNext(
       until.set(row.spec, row.at);
     }
     const dead = rows.filter((row) => !until.has(row.spec));
-    if (dead.length > 0) await tx.query(SQL.drop, [list(dead.map((row) => row.spec))]);
+    if (dead.length > 0) tx.later(SQL.drop, [list(dead.map((row) => row.spec))]);
   }
   const leasing = rows.filter((row) => until.has(row.spec));
   if (leasing.length > 0) {
     const segments = list(leasing.map((row) => row.segment));
-    await tx.query(SQL.lease, [list(leasing.map((row) => row.spec)), segments, tx.now + leaseMs]);
+    tx.later(SQL.lease, [list(leasing.map((row) => row.spec)), segments, tx.now + leaseMs]);
   }
   const [min] = await tx.query<{ due: number | null }>(SQL.min);
-  const jobs = leasing.map(({ spec, segment, url, content_type: contentType, tries }) => ({
-    spec,
-    segment,
-    url,
-    contentType,
-    tries: tries + 1,
+  const jobs = leasing.map(({ spec, segment, account, url, content_type: contentType, tries }) => {
+    const validUntil = until.get(spec) as number;
     // A pause may have moved it on.
-    validUntil: Math.max(until.get(spec) as number, tx.now + 60_000),
-  }));
+    const end = validUntil > tx.now ? validUntil : tx.now + 60_000;
+    return { spec, segment, account, url, contentType, tries: tries + 1, validUntil: end };
+  });
   return { now: tx.now, jobs, nextDue: min?.due ?? null };
 }
 
@@ -96,20 +119,20 @@ export function createMediaSettle(lines: Lines) {
     outcome: MediaOutcome,
   ): Promise<void> {
     if (outcome.kind === 'again') {
-      await tx.query(SQL.again, [job.spec, job.segment, tx.now + outcome.afterMs]);
+      tx.later(SQL.again, [job.spec, job.segment, tx.now + outcome.afterMs]);
       return;
     }
-    await tx.query(SQL.lock, [job.spec]);
+    tx.later(SQL.lock, [job.spec]);
     if (outcome.kind === 'ready') {
       const { hash, contentType, name } = outcome;
-      await tx.query(SQL.ready, [job.spec, job.segment, hash, contentType, plain(name)]);
+      tx.later(SQL.ready, [job.spec, job.segment, hash, contentType, plain(name)]);
       const [open] = await tx.query<{ n: number }>(SQL.open, [job.spec]);
       if ((open?.n ?? 0) > 0) return;
     } else await tx.query(SQL.drop, [list([job.spec])]);
     const runs = await tx.query<RunColumns & { lane: number }>(SQL.runs, [job.spec]);
     if (runs.length === 0) return;
     if (outcome.kind === 'ready') {
-      await tx.query(SQL.runsOpen, [list(runs.map((run) => run.no)), list(runs.map(() => tx.seq())), tx.now]);
+      tx.later(SQL.runsOpen, [list(runs.map((run) => run.no)), list(runs.map(() => tx.seq())), tx.now]);
       const open = runs.filter((run) => run.next < run.end);
       await lines.wake(
         tx,
@@ -132,12 +155,12 @@ export function createMediaSettle(lines: Lines) {
 /** Names stored content as an account's upload, for `validityMs` from now; the same id is replaced. */
 export async function putUpload(tx: Tx, upload: Upload): Promise<void> {
   const { account, id, name, hash, contentType, size, validityMs } = upload;
-  await tx.query(SQL.upload, [account, id, plain(name), hash, contentType, size, tx.now + validityMs]);
+  tx.later(SQL.upload, [account, id, plain(name), hash, contentType, size, tx.now + validityMs]);
 }
 
 /** Stores bytes under their hashes; what is there already is only marked as used now. */
-export async function putContent(tx: Tx, items: { hash: string; bytes: Uint8Array }[]): Promise<void> {
-  for (const { hash, bytes } of items) await tx.query(SQL.put, [hash, tx.now, bytes]);
+async function putContent(tx: Tx, items: { hash: string; bytes: Uint8Array }[]): Promise<void> {
+  for (const { hash, bytes } of items) tx.later(SQL.put, [hash, tx.now, bytes]);
 }
 
 /** Bytes of a hash, null when gone or damaged. */
@@ -145,4 +168,54 @@ export async function content(ask: Ask, hash: string): Promise<Uint8Array | null
   const [row] = await ask.query<{ bytes: Uint8Array }>(SQL.content, [hash]);
   if (!row) return null;
   return createHash('sha256').update(row.bytes).digest('hex') === hash ? row.bytes : null;
+}
+
+/** The names of those of an account's uploads that are known. */
+export async function uploadNames(ask: Ask, account: number, ids: string[]): Promise<{ id: string; name: string }[]> {
+  return ask.query<{ id: string; name: string }>(SQL.uploadNames, [account, texts(ids)]);
+}
+
+/** What a content became under a profile, null where it was never fitted so. */
+export async function variant(ask: Ask, source: string, profile: string): Promise<Variant | null> {
+  const [row] = await ask.query<{ hash: string; content_type: string }>(SQL.variant, [source, profile]);
+  return row ? { hash: row.hash, contentType: row.content_type } : null;
+}
+
+/** Keeps what a content became under a profile. */
+export async function putVariant(tx: Tx, source: string, profile: string, made: Variant): Promise<void> {
+  tx.later(SQL.variantPut, [source, profile, made.hash, made.contentType, tx.now]);
+}
+
+type Place = { place: string | null };
+
+/** Where content lies; see `ContentIndex`. */
+export async function contentAt(ask: Ask, hash: string): Promise<Place | null> {
+  return (await ask.query<Place>(SQL.contentAt, [hash]))[0] ?? null;
+}
+
+/** Content on the connection that writes content: one hash is put, or a place of it is noted, or places are gone. */
+export type ContentOp =
+  | { verb: 'put'; hash: string; bytes: Uint8Array }
+  | { verb: 'used'; hash: string }
+  | { verb: 'placed'; hash: string; place: string }
+  | { verb: 'gone'; places: string[] };
+
+/** Does these in order; the answers are those of `ContentIndex`. */
+export async function contentOps(tx: Tx, ops: ContentOp[]): Promise<unknown[]> {
+  const answers: unknown[] = [];
+  for (const op of ops) {
+    if (op.verb === 'put') answers.push(await putContent(tx, [op]));
+    else if (op.verb === 'gone') answers.push(void (await tx.query(SQL.placesGone, [texts(op.places)])));
+    else {
+      const values = op.verb === 'used' ? [op.hash, tx.now] : [op.hash, tx.now, op.place];
+      const [row] = await tx.query<Place>(op.verb === 'used' ? SQL.contentUsed : SQL.contentPlaced, values);
+      answers.push(row ?? null);
+    }
+  }
+  return answers;
+}
+
+/** Places that are to be deleted. */
+export async function placesLost(ask: Ask, limit: number): Promise<string[]> {
+  return (await ask.query<{ place: string }>(SQL.placesLost, [limit])).map((row) => row.place);
 }

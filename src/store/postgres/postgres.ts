@@ -10,37 +10,96 @@
  * StoreUnavailable while no writable server is there, or when the server refuses (disk full); any other rejection is a bug.
  */
 import { randomBytes } from 'node:crypto';
+import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
 import type { Clock, Log, Timer } from '../../env.ts';
 import {
   type Accept,
   type BulkChange,
   type BulkName,
-  type Claims,
+  type ClickIn,
+  type ContentIndex,
+  type EndpointPut,
   type Hint,
+  type HookKind,
+  type InboundIn,
   type Key,
   type MediaOutcome,
   type MessageFilter,
+  type OwnNumber,
+  type Rearm,
+  type ReplayRange,
   type Stats,
   type Store,
   StoreUnavailable,
   type Upload,
+  type Variant,
   type WebhookSettle,
 } from '../contract.ts';
 import { PAUSED_MAX_MS } from '../steering.ts';
 import { createAccept, IDEM_MS } from './accept.ts';
+import {
+  administer,
+  auditLog,
+  bumpDirectory,
+  directory,
+  quota,
+  sessionDelete,
+  sessionPut,
+  sessionUse,
+} from './accounts.ts';
+import type { BackOp } from './back.ts';
 import { bulkGet, bulkList, createBulks } from './bulk.ts';
-import { createClaim } from './claim.ts';
+import { anyCallBacks, noteCallBack, takeCallBacks } from './callback.ts';
+import { type Claimed, createClaim } from './claim.ts';
+import {
+  endpointDelete,
+  endpointList,
+  endpointPut,
+  rearm,
+  webhookDeliveries,
+  webhookReplay,
+  webhookReplayRange,
+} from './deliveries.ts';
 import { createEvents } from './events.ts';
+import { type Found, Heads } from './heads.ts';
 import { peekHooks, webhookNext, webhookSettle } from './hooks.ts';
+import {
+  createScreen,
+  inbound,
+  inboundPart,
+  numberDelete,
+  numberList,
+  numberPut,
+  optOutDelete,
+  optOutList,
+  optOutPut,
+  takeInbox,
+} from './inbound.ts';
 import { laneLease } from './lanes.ts';
 import { createLines } from './lines.ts';
 import { createLink, isRefusal, type Link, type Places, shownUrl } from './link.ts';
-import { content, createMediaSettle, mediaNext, peekMedia, putContent, putUpload } from './media.ts';
+import { click, clickCounts, clicked, link as linkOf } from './links.ts';
+import {
+  type ContentOp,
+  content,
+  contentAt,
+  contentOps,
+  createMediaSettle,
+  mediaNext,
+  peekMedia,
+  placesLost,
+  putUpload,
+  putVariant,
+  uploadNames,
+  variant,
+} from './media.ts';
 import { createQueue } from './queue.ts';
 import { feed, keys, logs, stats, story, takeReports } from './read.ts';
+import { reroute } from './reroute.ts';
 import { createRetain } from './retain.ts';
+import { readSpecs } from './rows.ts';
 import { migrate } from './schema.ts';
-import { type BackOp, createSettle, PARKED_MS } from './settle.ts';
+import { createSettle, PARKED_MS } from './settle.ts';
 import { foldTallies } from './tally.ts';
 import { type Ask, sql, type Tx } from './tx.ts';
 
@@ -62,7 +121,7 @@ export interface PostgresOptions {
 }
 
 /** The store, and what only an engine of many nodes has. */
-export interface PostgresStore extends Store {
+export interface PostgresStore extends Store, ContentIndex {
   /**
    * A beat of `node` with the lanes it could serve (numbers from `lane`): returns those it holds for `ttlMs` more. Nodes
    * with a fresh beat share the lanes evenly; a lease not renewed in time is free for the next beat of another. No lanes or
@@ -96,12 +155,13 @@ const SQL = {
     WHERE at < extract(epoch FROM clock_timestamp()) * 1000 - 1000`),
   notify: sql('SELECT pg_notify($1, $2)'),
   sweepDue: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-    (SELECT min(lease_until) FROM flight) AS lease, (SELECT min(at) FROM deadline) AS deadline,
-    (SELECT min(look_at) FROM run WHERE look_at IS NOT NULL) AS look, least((SELECT min(at) FROM parked) + $1::bigint,
-      (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) AS other,
+    (SELECT min(lease_until) FROM flight WHERE lease_until >= $4) AS lease,
+    (SELECT min(at) FROM deadline WHERE at >= $5) AS deadline, (SELECT min(look_at) FROM run WHERE look_at >= $6) AS look,
+    (SELECT no FROM tally WHERE no > $7 ORDER BY no LIMIT 1) AS tally, (SELECT last_value FROM tally_no_seq) AS tallied,
+    CASE WHEN $8 THEN least((SELECT min(at) FROM parked) + $1::bigint,
+      (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) END AS other,
     least((SELECT min(at) FROM recall), (SELECT min(drain) * 0 FROM bulk WHERE drain IS NOT NULL),
-      (SELECT min(paused_at) FROM bulk WHERE paused_at IS NOT NULL AND canceled_at IS NULL) + $3::bigint) AS steer,
-    EXISTS (SELECT 1 FROM tally) AS tallies
+      (SELECT min(paused_at) FROM bulk WHERE paused_at IS NOT NULL AND canceled_at IS NULL) + $3::bigint) AS steer
     FROM high_water h`),
 };
 
@@ -109,14 +169,35 @@ type WorkOp =
   | { verb: 'identity' }
   | { verb: 'lane'; carrier: string; shard: number; onUnknown: string; reports: boolean }
   | { verb: 'putUpload'; upload: Upload }
+  | { verb: 'putVariant'; source: string; profile: string; variant: Variant }
   | { verb: 'mediaNext'; limit: number; leaseMs: number }
   | { verb: 'mediaSettle'; job: { spec: number; segment: number }; outcome: MediaOutcome }
   | { verb: 'takeReports'; filter: MessageFilter }
+  | { verb: 'rearm'; what: Rearm }
+  | { verb: 'endpointPut'; put: EndpointPut }
+  | { verb: 'endpointDelete'; account: number; kind: HookKind; url: string }
+  | { verb: 'inbound'; message: InboundIn }
+  | { verb: 'takeInbox'; filter: { account: number; limit: number; entity?: string; application?: string } }
+  | { verb: 'click'; clicks: ClickIn[] }
+  | { verb: 'numberPut'; number: OwnNumber }
+  | { verb: 'numberDelete'; number: string }
+  | { verb: 'optOutPut' | 'optOutDelete'; account: number; list: { sender: string; destination: string }[] }
+  | { verb: 'callBacks'; lane: number; limit: number }
+  | { verb: 'calledBack'; leader: number; members: number; words: string }
+  | { verb: 'reroute'; from: string; to: string }
   | { verb: 'bulkSteer'; account: number; bulk: BulkName; changes: BulkChange[] }
   | { verb: 'putKey'; key: Key; replace: boolean }
+  | { verb: 'administer'; changes: AdminChange[]; deed: Deed }
+  | { verb: 'sessionPut'; session: NewSession }
+  | { verb: 'sessionUse' | 'sessionDelete'; hash: string }
+  | { verb: 'quota'; takes: Take[] }
   | { verb: 'laneLease'; node: string; lanes: number[]; ttlMs: number };
 
-type HookOp = { verb: 'next'; limit: number; leaseMs: number } | { verb: 'settle'; settle: WebhookSettle };
+type HookOp =
+  | { verb: 'next'; limit: number; leaseMs: number }
+  | { verb: 'settle'; settle: WebhookSettle }
+  | { verb: 'replay'; account: number; no: number }
+  | { verb: 'replayRange'; range: ReplayRange };
 type SweepOp = 'steer' | 'flights' | 'runs' | 'deadlines' | 'tallies' | 'rest';
 
 /** Open (and bring up to date) a store. Rejects with one line that says what is wrong. */
@@ -240,10 +321,11 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   const lines = createLines(clock);
   /** Lanes whose last claim left something that is due. */
   const busy = new Set<number>();
-  const events = createEvents();
+  const events = createEvents(lines);
   const bulks = createBulks(lines, events);
   const accept = createAccept(lines, events, bulks.generated);
   const claim = createClaim(lines);
+  const screen = createScreen(events);
   const settle = createSettle(lines, events);
   const mediaSettle = createMediaSettle(lines);
   const retain = createRetain({
@@ -271,7 +353,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       const order = ops.map((_, index) => index).sort((a, b) => (ops[a]?.lane ?? 0) - (ops[b]?.lane ?? 0));
       for (const index of order) {
         const { lane, limit, leaseMs } = ops[index] as (typeof ops)[number];
-        results[index] = await claim(tx, lane, limit, leaseMs);
+        const claimed = await claim(tx, lane, limit, leaseMs);
+        results[index] = { ...claimed, claims: await screen(tx, claimed.claims) };
       }
       return results;
     },
@@ -284,20 +367,20 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       const settled = settles.length === 0 ? [] : await webhookSettle(tx, settles);
       const results: unknown[] = [];
       for (const op of ops) {
-        results.push(op.verb === 'settle' ? settled.shift() : await webhookNext(tx, op.limit, op.leaseMs));
+        if (op.verb === 'settle') results.push(settled.shift());
+        else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs));
+        else if (op.verb === 'replay') results.push(await webhookReplay(tx, op.account, op.no));
+        else results.push(await webhookReplayRange(tx, op.range));
       }
       return results;
     },
   });
-  const contents = createQueue<{ hash: string; bytes: Uint8Array }>({
+  const contents = createQueue<ContentOp>({
     ...base,
     link: link.content,
     maxWeight: CONTENT_BYTES,
-    weight: ({ bytes }) => bytes.byteLength + 1,
-    async work(tx, ops) {
-      await putContent(tx, ops);
-      return ops.map(() => undefined);
-    },
+    weight: (op) => (op.verb === 'put' ? op.bytes.byteLength : 0) + 1,
+    work: contentOps,
   });
   const reserves = createQueue<number>({
     ...base,
@@ -329,10 +412,10 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     link: link.sweep,
     async work(tx, [step]) {
       if (step === 'steer') return [await bulks.sweep(tx)];
-      if (step === 'tallies') return [await foldTallies(tx)];
-      if (step === 'flights') return [await settle.sweepFlights(tx)];
-      if (step === 'runs') return [await settle.sweepRuns(tx)];
-      if (step === 'deadlines') return [await settle.sweepDeadlines(tx)];
+      if (step === 'tallies') return [await foldTallies(tx, heads.now.tally)];
+      if (step === 'flights') return [await settle.sweepFlights(tx, heads.now.lease)];
+      if (step === 'runs') return [await settle.sweepRuns(tx, heads.now.look)];
+      if (step === 'deadlines') return [await settle.sweepDeadlines(tx, heads.now.deadline)];
       const parked = await settle.sweepParked(tx);
       return [(await retain.step(tx)) || parked];
     },
@@ -347,22 +430,61 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
         return lines.lane(tx, op.carrier, op.shard, op.onUnknown, op.reports);
       case 'putUpload':
         return putUpload(tx, op.upload);
+      case 'putVariant':
+        return putVariant(tx, op.source, op.profile, op.variant);
       case 'mediaNext':
         return mediaNext(tx, op.limit, op.leaseMs);
       case 'mediaSettle':
         return mediaSettle(tx, op.job, op.outcome);
       case 'takeReports':
         return takeReports(tx, op.filter);
+      case 'rearm':
+        return rearm(tx, op.what);
+      case 'endpointPut':
+        return endpointPut(tx, op.put);
+      case 'endpointDelete':
+        return endpointDelete(tx, op.account, op.kind, op.url);
+      case 'inbound':
+        return inbound(tx, op.message);
+      case 'takeInbox':
+        return takeInbox(tx, op.filter);
+      case 'click':
+        return click(tx, op.clicks);
+      case 'numberPut':
+        return numberPut(tx, op.number);
+      case 'numberDelete':
+        return numberDelete(tx, op.number);
+      case 'optOutPut':
+        return optOutPut(tx, op.account, op.list);
+      case 'optOutDelete':
+        return optOutDelete(tx, op.account, op.list);
+      case 'callBacks':
+        return takeCallBacks(tx, op.lane, op.limit);
+      case 'calledBack':
+        return noteCallBack(tx, events, op);
+      case 'reroute':
+        return reroute(tx, lines, op.from, op.to);
       case 'bulkSteer':
         return bulks.steer(tx, op.account, op.bulk, op.changes);
       case 'putKey': {
         const { hash, account, label } = op.key;
+        await bumpDirectory(tx);
         await tx.query(SQL.account, [account, `account ${account}`]);
         if (op.replace) await tx.query(SQL.keyDrop, [account, label, hash]);
         await tx.query(SQL.keyPut, [hash, account, label]);
         tx.hint('keys');
         return undefined;
       }
+      case 'administer':
+        return administer(tx, op.changes, op.deed);
+      case 'sessionPut':
+        return sessionPut(tx, op.session);
+      case 'sessionUse':
+        return sessionUse(tx, op.hash);
+      case 'sessionDelete':
+        return sessionDelete(tx, op.hash);
+      case 'quota':
+        return quota(tx, op.takes);
       case 'laneLease':
         return laneLease(tx, op.node, op.lanes, op.ttlMs);
     }
@@ -393,6 +515,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   };
   const nowOf = (now: number): number => (testNow ? testNow() : now);
 
+  // With the tests' clock a look takes no time, so each looks at all.
+  const heads = new Heads(testNow ? { monotonic: testNow } : clock);
   let counted: { at: number; value: Stats } | null = null;
   async function figures(): Promise<Stats> {
     const now = clock.monotonic();
@@ -403,18 +527,15 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
 
   /** A few short transactions, so that none holds its locks for the others' work. */
   async function sweep(): Promise<boolean> {
-    type Row = {
-      now: number;
-      lease: number | null;
-      deadline: number | null;
-      look: number | null;
-      other: number | null;
-      steer: number | null;
-      tallies: boolean;
-    };
-    const [due] = await asker(link.sweep).query<Row>(SQL.sweepDue, [PARKED_MS, IDEM_MS, PAUSED_MAX_MS]);
-    if (!due) throw new Error('the store has no clock row');
-    const now = nowOf(due.now);
+    type Row = Found & { other: number | null; steer: number | null };
+    const due = await heads.look(async ({ lease, deadline, look, tally }, all) => {
+      const bounds = [lease, deadline, look, tally, all];
+      const values = [PARKED_MS, IDEM_MS, PAUSED_MAX_MS, ...bounds];
+      const [row] = await asker(link.sweep).query<Row>(SQL.sweepDue, values);
+      if (!row) throw new Error('the store has no clock row');
+      return { ...row, now: nowOf(row.now) };
+    });
+    const { now } = due;
     let more = false;
     if (due.steer !== null && due.steer <= now) more = await sweeps.push<boolean>('steer');
     if (due.lease !== null && due.lease <= now) more = (await sweeps.push<boolean>('flights')) || more;
@@ -425,7 +546,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       more = (await sweeps.push<boolean>('deadlines')) || more;
     // Parked reports, pull entries, keys and uploads have ends of their own.
     if (due.other !== null && due.other <= now) retain.dueNow();
-    if (due.tallies) more = (await sweeps.push<boolean>('tallies')) || more;
+    if (due.tally !== null) more = (await sweeps.push<boolean>('tallies')) || more;
     if (retain.due(now)) more = (await sweeps.push<boolean>('rest')) || more;
     return more;
   }
@@ -439,10 +560,19 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     reserve: (count) => reserves.push(count),
     lane: (carrier, policy, shard = 0) => works.push({ verb: 'lane', carrier, shard, ...policy }),
     accept: (request) => accepts.push(request),
-    putContent: (hash, bytes) => contents.push({ hash, bytes }),
+    putContent: (hash, bytes) => contents.push({ verb: 'put', hash, bytes }),
+    contentAt: (hash) => contentAt(reader(), hash),
+    contentUsed: (hash) => contents.push({ verb: 'used', hash }),
+    contentPlaced: (hash, place) => contents.push({ verb: 'placed', hash, place }),
+    placesLost: (limit) => placesLost(reader(), limit),
+    placesGone: (places) => contents.push({ verb: 'gone', places }),
     putUpload: (upload) => works.push({ verb: 'putUpload', upload }),
     content: (hash) => content(reader(), hash),
+    uploadNames: (account, ids) => uploadNames(reader(), account, ids),
+    variant: (source, profile) => variant(reader(), source, profile),
+    putVariant: (source, profile, made) => works.push({ verb: 'putVariant', source, profile, variant: made }),
     async claim(lane, limit, leaseMs) {
+      heads.leased(leaseMs);
       // An idle lane costs a read, not a commit; one that had more a moment ago is not asked.
       if (!busy.has(lane)) {
         const { now, woken, due } = await lines.peek(asker(link.claim), lane);
@@ -450,12 +580,17 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
         if (!woken && (due === null || due > at)) return { now: at, claims: [], specs: [], nextDue: due };
       }
       busy.delete(lane);
-      const found = await claims.push<Claims>({ lane, limit, leaseMs });
-      if (found.claims.length > 0 && found.nextDue !== null && found.nextDue <= found.now) busy.add(lane);
-      return found;
+      const { now, claims: found, ...answers } = await claims.push<Claimed>({ lane, limit, leaseMs });
+      // They were on their way behind the COMMIT: the connection may have been lost between the two.
+      const specs = await answers.specs.catch(() => readSpecs(reader(), [...new Set(found.map((one) => one.spec))]));
+      const { woken, due } = await answers.served.catch(() => ({ woken: true, due: null }));
+      const nextDue = woken ? Math.min(now, due ?? now) : due;
+      if (found.length > 0 && nextDue !== null && nextDue <= now) busy.add(lane);
+      return { now, claims: found, specs, nextDue };
     },
     settle: (arg) => backs.push({ verb: 'settle', arg }),
-    release: (list, until) => backs.push({ verb: 'release', arg: { claims: list, until } }),
+    release: (list, until, elsewhere = false) =>
+      backs.push({ verb: 'release', arg: { claims: list, until, elsewhere } }),
     report: (arg) => backs.push({ verb: 'report', arg }),
     sweep,
     async mediaNext(limit, leaseMs) {
@@ -473,12 +608,44 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     },
     webhookSettle: (one) => hooks.push({ verb: 'settle', settle: one }),
     takeReports: (filter) => works.push({ verb: 'takeReports', filter }),
+    rearm: (what) => works.push({ verb: 'rearm', what }),
+    webhookDeliveries: (filter) => webhookDeliveries(reader(), filter),
+    webhookReplay: (account, no) => hooks.push({ verb: 'replay', account, no }),
+    webhookReplayRange: (range) => hooks.push({ verb: 'replayRange', range }),
+    endpointList: (account) => endpointList(reader(), account),
+    endpointPut: (put) => works.push({ verb: 'endpointPut', put }),
+    endpointDelete: (account, kind, url) => works.push({ verb: 'endpointDelete', account, kind, url }),
+    inbound: (message) => works.push({ verb: 'inbound', message }),
+    takeInbox: (filter) => works.push({ verb: 'takeInbox', filter }),
+    link: (no) => linkOf(reader(), no),
+    clicked: (nos) => clicked(reader(), nos),
+    click: (clicks) => works.push({ verb: 'click', clicks }),
+    clicks: (account, scope) => clickCounts(reader(), account, scope),
+    inboundPart: (no, part) => inboundPart(reader(), no, part),
+    numberPut: (number) => works.push({ verb: 'numberPut', number }),
+    numberList: (account) => numberList(reader(), account),
+    numberDelete: (number) => works.push({ verb: 'numberDelete', number }),
+    optOutPut: (account, list) => works.push({ verb: 'optOutPut', account, list }),
+    optOutDelete: (account, list) => works.push({ verb: 'optOutDelete', account, list }),
+    optOutList: (filter) => optOutList(reader(), filter),
     logs: (filter) => logs(reader(), filter),
     story: (account, id) => story(reader(), account, id),
     feed: (account, after, limit) => feed(reader(), account, after, limit),
     bulkGet: (account, bulk) => bulkGet(reader(), account, bulk, testNow),
     bulkList: (account, limit, before) => bulkList(reader(), account, limit, before, testNow),
+    // Nearly always none: one read.
+    callBacks: async (lane, limit) =>
+      (await anyCallBacks(reader(), lane)) ? works.push({ verb: 'callBacks', lane, limit }) : [],
+    calledBack: (leader, members, words) => works.push({ verb: 'calledBack', leader, members, words }),
+    reroute: (from, to) => works.push({ verb: 'reroute', from, to }),
     bulkSteer: (account, bulk, changes) => works.push({ verb: 'bulkSteer', account, bulk, changes }),
+    directory: (known) => directory(reader(), known),
+    auditLog: (limit, before) => auditLog(reader(), limit, before),
+    administer: (changes, deed) => works.push({ verb: 'administer', changes, deed }),
+    sessionPut: (session) => works.push({ verb: 'sessionPut', session }),
+    sessionUse: (hash) => works.push({ verb: 'sessionUse', hash }),
+    sessionDelete: (hash) => works.push({ verb: 'sessionDelete', hash }),
+    quota: (takes) => works.push({ verb: 'quota', takes }),
     keys: () => keys(reader()),
     putKey: (key, replace) => works.push({ verb: 'putKey', key, replace }),
     stats: figures,

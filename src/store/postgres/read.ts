@@ -4,10 +4,13 @@
  * replica: what was acknowledged is seen.
  */
 import { STATUSES } from '../../domain/codes.ts';
+import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
-import { sharedEnd, whyWaiting } from '../waiting.ts';
+import { gateOf, sharedEnd, whyWaiting } from '../waiting.ts';
+import { answersOf } from './inbound.ts';
+import { clicksOf } from './links.ts';
 import {
   EVENT_COLUMNS,
   type EventColumns,
@@ -41,14 +44,19 @@ const SQL = {
   ),
   keyed: sql(`SELECT ${MESSAGE_COLUMNS} FROM message_key k JOIN message m ON m.no = k.no ${MESSAGE_JOINS}
     WHERE k.account = $1 AND k.key = $2`),
-  run: sql(`SELECT ${RUN}, r.due_at, l.bulk, l.paused FROM run r JOIN line l ON l.no = r.line WHERE r.no <= $1
+  run: sql(`SELECT ${RUN}, r.due_at, l.bulk, l.paused, x.carrier FROM run r JOIN line l ON l.no = r.line
+    JOIN lane x ON x.no = l.lane WHERE r.no <= $1
     ORDER BY r.no DESC LIMIT 1`),
   bulk: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = $1`),
-  retry: sql('SELECT due_at, valid_until FROM retry WHERE leader = $1'),
+  // It may have been handed on to another carrier than its run's.
+  retry:
+    sql(`SELECT t.due_at, t.valid_until, x.carrier FROM retry t JOIN line l ON l.no = t.line JOIN lane x ON x.no = l.lane
+    WHERE t.leader = $1`),
   flight: sql('SELECT valid_until FROM flight WHERE leader = $1'),
   attempts: sql(`SELECT a.n, a.generation, a.at, a.took, a.outcome, a.error, a.words, a.ref, l.carrier FROM attempt a
     JOIN lane l ON l.no = a.lane WHERE a.leader = $1 ORDER BY a.n LIMIT ${STORY_MAX}`),
-  events: sql(`SELECT no, at, status, error, kind, words FROM event WHERE message = $1 ORDER BY no LIMIT ${STORY_MAX}`),
+  events: sql(`SELECT no, at, status, error, kind, words FROM event WHERE message = $1 AND kind < 2 ORDER BY no
+    LIMIT ${STORY_MAX}`),
   tries:
     sql(`SELECT e.no AS event, t.retry, t.at, t.took, t.status, t.excerpt, p.url FROM event e JOIN hook h ON h.no = e.hook
     JOIN hook_try t ON t.hook = h.no JOIN endpoint p ON p.no = h.endpoint WHERE e.message = $1
@@ -67,6 +75,11 @@ const SQL = {
     (SELECT count(*) FROM flight) AS "inFlight", (SELECT count(*) FROM retry) AS retries,
     (SELECT count(*) FROM hook WHERE state = 0) + (SELECT count(*) FROM outbox) AS "webhooksWaiting",
     (SELECT count(*) FROM hook WHERE state = 2) AS "webhooksExhausted", (SELECT count(*) FROM pull) AS pull`),
+  waitingAt: sql(`SELECT l.carrier, sum(w.count)::bigint AS count FROM (
+      SELECT line, sum("end" - next) AS count FROM run WHERE due_at IS NOT NULL GROUP BY line
+      UNION ALL SELECT line, count(*) FROM retry GROUP BY line) w
+    JOIN line n ON n.no = w.line JOIN lane l ON l.no = n.lane
+    GROUP BY l.carrier HAVING sum(w.count) > 0 ORDER BY l.carrier COLLATE "C"`),
 };
 
 /** Conditions of a filter on message m, spec s; `values` begins with what the caller has used already. */
@@ -118,7 +131,10 @@ export async function takeReports(tx: Tx, filter: MessageFilter): Promise<Page<E
     `WITH picked AS (SELECT p.event FROM pull p JOIN event e ON e.no = p.event JOIN message m ON m.no = e.message
         ${MESSAGE_JOINS} WHERE p.account = $${account} AND p.until > $${now} AND ${where.join(' AND ')} ORDER BY p.event DESC LIMIT $${limit}
         FOR UPDATE OF p SKIP LOCKED),
-      taken AS (DELETE FROM pull p USING picked x WHERE p.account = $${account} AND p.event = x.event RETURNING p.event)
+      taken AS (DELETE FROM pull p USING picked x WHERE p.account = $${account} AND p.event = x.event
+        RETURNING p.event, p.message, p.spec, p.bulk, p.until),
+      kept AS (INSERT INTO taken (account, at, event, kind, message, spec, bulk, until)
+        SELECT $${account}, $${now}, event, 0, message, spec, bulk, until FROM taken ON CONFLICT DO NOTHING)
      SELECT ${EVENT_COLUMNS} FROM taken t JOIN event e ON e.no = t.event JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
      ORDER BY e.no DESC`,
     values,
@@ -219,16 +235,22 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
   const message = toMessage(row);
   const [spec] = await readSpecs(ask, [message.spec]);
   if (!spec) return null;
-  type Run = RunColumns & { due_at: number | null; bulk: number; paused: boolean };
+  type Run = RunColumns & { due_at: number | null; bulk: number; paused: boolean; carrier: string };
   const [nearest] = await ask.query<Run>(SQL.run, [message.no]);
   // Refused at the door: in no run.
-  const placed = nearest && nearest.end > message.no ? nearest : null;
+  const origin = nearest && nearest.end > message.no ? nearest : null;
+  const first = origin && origin.members > 0 ? origin.no : message.no;
+  const sms = smsLeader(message.no);
+  // The leg that it is on.
+  const [second] = message.leg === 1 ? await ask.query<Run>(SQL.run, [sms]) : [];
+  const placed = message.leg === 1 ? (second?.no === sms ? second : null) : origin;
+  const leader = message.leg === 1 ? sms : first;
   const run = placed ? toRun(placed) : null;
-  const leader = run && run.members > 0 ? run.no : message.no;
   const [bulkRow] = placed && placed.bulk !== 0 ? await ask.query<BulkColumns>(SQL.bulk, [placed.bulk]) : [];
-  const [retry] = await ask.query<{ due_at: number; valid_until: number }>(SQL.retry, [leader]);
+  const [retry] = await ask.query<{ due_at: number; valid_until: number; carrier: string }>(SQL.retry, [leader]);
   const [flight] = await ask.query<{ valid_until: number }>(SQL.flight, [leader]);
-  const shared = run ? sharedEnd(run, bulkRow ? toBulk(bulkRow) : null) : null;
+  const bulk = bulkRow ? toBulk(bulkRow) : null;
+  const shared = run ? sharedEnd(run, bulk) : null;
   const install = (await ask.query<{ v: string }>(SQL.install))[0]?.v ?? '';
   type Attempt = {
     n: number;
@@ -241,7 +263,10 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
     ref: string | null;
     carrier: string;
   };
-  const attempts = await ask.query<Attempt>(SQL.attempts, [leader]);
+  const attempts: (Attempt & { leader: number })[] = [];
+  for (const one of [first, sms]) {
+    for (const attempt of await ask.query<Attempt>(SQL.attempts, [one])) attempts.push({ ...attempt, leader: one });
+  }
   type Event = { no: number; at: number; status: number; error: number; kind: number; words: string };
   const events = await ask.query<Event>(SQL.events, [message.no]);
   type Try = { event: number; retry: number; at: number; took: number; status: number; excerpt: string; url: string };
@@ -251,6 +276,7 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
     spec,
     attempts: attempts.map((attempt) => ({
       n: attempt.n,
+      channel: legOf(attempt.leader) === 1 ? 'SMS' : 'MMS',
       at: attempt.at,
       tookMs: attempt.took,
       outcome: attempt.outcome,
@@ -258,7 +284,7 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
       words: attempt.words,
       carrier: attempt.carrier,
       carrierMessageId: attempt.ref,
-      transactionId: transactionId(install, leader, attempt.generation),
+      transactionId: transactionId(install, attempt.leader, attempt.generation),
     })),
     events: events.map((event) => ({
       event: event.no,
@@ -277,6 +303,8 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
       excerpt: one.excerpt,
       url: one.url,
     })),
+    answers: await answersOf(ask, message.no, account),
+    clicks: await clicksOf(ask, message.no),
     waiting:
       message.doneAt !== null || !placed
         ? null
@@ -284,8 +312,10 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
             due: retry?.due_at ?? placed.due_at,
             paused: placed.paused,
             media: Boolean(placed.media),
+            carrier: retry?.carrier ?? placed.carrier,
+            ...(run ? { gate: gateOf(run, bulk) } : {}),
           }),
-    validUntil: flight?.valid_until ?? retry?.valid_until ?? shared,
+    validUntil: flight?.valid_until ?? (retry?.valid_until || shared),
   };
 }
 
@@ -316,6 +346,7 @@ export const keys = (ask: Ask): Promise<Key[]> => ask.query<Key>(SQL.keys);
 
 /** Sizes of the queue for health and metrics. walBytes is always 0: the log is the server's. */
 export async function stats(ask: Ask): Promise<Stats> {
-  const [row] = await ask.query<Omit<Stats, 'walBytes'>>(SQL.stats);
-  return { ...(row as Omit<Stats, 'walBytes'>), walBytes: 0 };
+  type Sums = Omit<Stats, 'walBytes' | 'waitingAt'>;
+  const [row] = await ask.query<Sums>(SQL.stats);
+  return { ...(row as Sums), walBytes: 0, waitingAt: await ask.query<Stats['waitingAt'][number]>(SQL.waitingAt) };
 }

@@ -12,8 +12,11 @@
  * A step is a dozen statements whatever it holds: a statement for each row would let messages of requests of one come in
  * faster than they leave.
  */
+import { smsLeader } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
+import { EVENT_CLICK, EXHAUSTED_MS, INBOUND_MIN_MS } from '../hooks.ts';
 import { IDEM_MS } from './accept.ts';
+import { leaveLinks, outliveMessages, retainLinks } from './links.ts';
 import { RETAIN_LOCK } from './schema.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
@@ -44,9 +47,9 @@ const SQL = {
     `SELECT no, first, "end" AS "end", accepted_at, account, bulk, endpoint FROM spec WHERE no > $1 ORDER BY no LIMIT ${STEP}`,
   ),
   // The first STEP of each spec only: a large one leaves in several steps.
-  messages: sql(`SELECT r.spec, m.no, m.key, m.state, m.done_at
+  messages: sql(`SELECT r.spec, m.no, m.key, m.state, m.done_at, m.leg
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (spec, first, "end")
-    CROSS JOIN LATERAL (SELECT no, key, state, done_at FROM message WHERE no >= r.first AND no < r."end" ORDER BY no LIMIT ${STEP}) m`),
+    CROSS JOIN LATERAL (SELECT no, key, state, done_at, leg FROM message WHERE no >= r.first AND no < r."end" ORDER BY no LIMIT ${STEP}) m`),
   // Specs whose reports are still to be told or pulled.
   open: sql(`SELECT DISTINCT r.spec FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS r (no, spec, endpoint, account)
     WHERE EXISTS (SELECT 1 FROM event e WHERE e.message = r.no AND (
@@ -55,25 +58,30 @@ const SQL = {
       OR EXISTS (SELECT 1 FROM open_event x WHERE x.message = r.no)
       OR EXISTS (SELECT 1 FROM pull p WHERE p.account = r.account AND p.event = e.no AND p.until > $5)))`),
   refsDelete: sql('DELETE FROM carrier_ref WHERE leader = ANY($1::bigint[])'),
-  keysDelete:
-    sql(`DELETE FROM message_key k USING unnest($1::bigint[], $2::text[], $3::bigint[]) AS r (account, key, no)
-    WHERE k.account = r.account AND k.key = r.key AND k.no = r.no`),
+  keysDelete: sql(`DELETE FROM message_key WHERE ctid = ANY(ARRAY(
+      SELECT k.ctid FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS r (account, key, no) CROSS JOIN LATERAL
+        (SELECT ctid FROM message_key m WHERE m.account = r.account AND m.key = r.key AND m.no = r.no OFFSET 0) k))`),
   attempts: sql('DELETE FROM attempt WHERE leader = ANY($1::bigint[])'),
   retries: sql('DELETE FROM retry WHERE leader = ANY($1::bigint[])'),
-  pull: sql(`DELETE FROM pull p USING unnest($1::bigint[], $2::bigint[]) AS r (account, no), event e
-    WHERE e.message = r.no AND p.account = r.account AND p.event = e.no`),
-  events: sql('DELETE FROM event WHERE message = ANY($1::bigint[])'),
+  pull: sql(`DELETE FROM pull WHERE ctid = ANY(ARRAY(SELECT p.ctid FROM unnest($1::bigint[], $2::bigint[]) AS r (account, no)
+      CROSS JOIN LATERAL (SELECT no FROM event n WHERE n.message = r.no OFFSET 0) e
+      CROSS JOIN LATERAL (SELECT ctid FROM pull q WHERE q.account = r.account AND q.event = e.no OFFSET 0) p))`),
+  // Clicks stay as long as their links do.
+  events: sql(`DELETE FROM event WHERE message = ANY($1::bigint[]) AND kind <> ${EVENT_CLICK}`),
   messagesDelete: sql('DELETE FROM message WHERE no = ANY($1::bigint[])'),
-  runs: sql(`DELETE FROM run WHERE no IN (SELECT x.no FROM unnest($1::bigint[], $2::bigint[]) AS r (first, "end")
-    CROSS JOIN LATERAL (SELECT no FROM run WHERE no >= r.first AND no < r."end") x)`),
+  conversations: sql('DELETE FROM conversation WHERE no = ANY($1::bigint[])'),
+  runs: sql(`DELETE FROM run WHERE no = ANY(ARRAY(SELECT x.no FROM unnest($1::bigint[], $2::bigint[]) AS r (first, "end")
+    CROSS JOIN LATERAL (SELECT no FROM run WHERE no >= r.first AND no < r."end" OFFSET 0) x))`),
   media: sql('DELETE FROM media WHERE spec = ANY($1::bigint[])'),
   specs: sql('DELETE FROM spec WHERE no = ANY($1::bigint[])'),
   // Locked before they are looked at: an accept that joins one holds a lock and makes us pass.
   bulksLock: sql('SELECT no FROM bulk WHERE no = ANY($1::bigint[]) ORDER BY no FOR UPDATE SKIP LOCKED'),
   bulksUnused: sql(`SELECT r.no FROM unnest($1::bigint[]) AS r (no) WHERE r.no <> 0
     AND NOT EXISTS (SELECT 1 FROM spec s WHERE s.bulk = r.no)`),
-  wakes: sql('DELETE FROM wake WHERE line IN (SELECT no FROM line WHERE bulk = ANY($1::bigint[]))'),
-  lines: sql('DELETE FROM line WHERE bulk = ANY($1::bigint[])'),
+  wakes: sql(
+    `DELETE FROM wake WHERE line = ANY(ARRAY(SELECT no FROM line WHERE bulk = ANY($1::bigint[]) AND bulk <> 0))`,
+  ),
+  lines: sql('DELETE FROM line WHERE bulk = ANY($1::bigint[]) AND bulk <> 0'),
   tallies: sql('DELETE FROM tally WHERE bulk = ANY($1::bigint[])'),
   tallySums: sql('DELETE FROM tally_sum WHERE bulk = ANY($1::bigint[])'),
   bulks: sql('DELETE FROM bulk WHERE no = ANY($1::bigint[])'),
@@ -85,7 +93,23 @@ const SQL = {
     FROM (SELECT no, state FROM message WHERE no > $1 ORDER BY no LIMIT ${COUNT}) c`),
   manyHooks: sql(`SELECT no, endpoint, state FROM hook WHERE no > $1 AND no <= (SELECT max(no) FROM hook) - $2::bigint
     ORDER BY no LIMIT ${OTHERS}`),
-  hooks: sql(`SELECT no, endpoint FROM hook WHERE state > 0 AND at <= $1 ORDER BY at LIMIT ${OTHERS}`),
+  // An exhausted one stays for its time: it may be made again (G10).
+  hooks: sql(`SELECT no, endpoint FROM hook WHERE state > 0 AND at <= $1
+    AND (state = 1 OR coalesce(ended_at, at) <= $2) ORDER BY at LIMIT ${OTHERS}`),
+  taken: sql(`DELETE FROM taken WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM taken WHERE until <= $1 ORDER BY until LIMIT ${OTHERS})) RETURNING account`),
+  boxes: sql(`DELETE FROM inbox WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM inbox WHERE until <= $1 ORDER BY until LIMIT ${OTHERS})) RETURNING account`),
+  // Once they are told, pulled or too old to be.
+  inbound:
+    sql(`SELECT i.no FROM inbound i WHERE i.at <= $1 AND NOT EXISTS (SELECT 1 FROM event e WHERE e.message = i.no AND (
+      EXISTS (SELECT 1 FROM hook h WHERE h.no = e.hook AND h.state <> 1 AND coalesce(h.ended_at, $2) > $2 - ${EXHAUSTED_MS})
+      OR EXISTS (SELECT 1 FROM endpoint p JOIN outbox o ON o.endpoint = p.no
+        WHERE p.account = i.account AND p.kind = 1 AND o.event = e.no)
+      OR EXISTS (SELECT 1 FROM inbox b WHERE b.account = i.account AND b.event = e.no AND b.until > $2)))
+    ORDER BY i.at LIMIT ${OTHERS}`),
+  inboundParts: sql('DELETE FROM inbound_part WHERE inbound = ANY($1::bigint[])'),
+  inboundDelete: sql('DELETE FROM inbound WHERE no = ANY($1::bigint[])'),
   tries: sql('DELETE FROM hook_try WHERE hook = ANY($1::bigint[])'),
   hooksDelete: sql('DELETE FROM hook WHERE no = ANY($1::bigint[])'),
   endpointsLock: sql('SELECT no FROM endpoint WHERE no = ANY($1::bigint[]) ORDER BY no FOR UPDATE SKIP LOCKED'),
@@ -93,15 +117,25 @@ const SQL = {
   endpointsDelete: sql(`DELETE FROM endpoint e WHERE e.no = ANY($1::bigint[])
     AND NOT EXISTS (SELECT 1 FROM spec s WHERE s.endpoint = e.no) AND NOT EXISTS (SELECT 1 FROM hook h WHERE h.endpoint = e.no)
     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = e.no)`),
-  idem: sql(`DELETE FROM idem WHERE (account, key) IN
-    (SELECT account, key FROM idem WHERE at <= $1 ORDER BY at LIMIT ${OTHERS}) RETURNING account`),
-  uploads: sql(`DELETE FROM upload WHERE (account, id) IN
-    (SELECT account, id FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT ${OTHERS}) RETURNING account`),
-  pulls: sql(`DELETE FROM pull WHERE (account, event) IN
-    (SELECT account, event FROM pull WHERE until <= $1 ORDER BY until LIMIT ${OTHERS}) RETURNING account`),
+  idem: sql(`DELETE FROM idem WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM idem WHERE at <= $1 ORDER BY at LIMIT ${OTHERS})) RETURNING account`),
+  uploads: sql(`DELETE FROM upload WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM upload WHERE expires_at <= $1 ORDER BY expires_at LIMIT ${OTHERS})) RETURNING account`),
+  pulls: sql(`DELETE FROM pull WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pull WHERE until <= $1 ORDER BY until LIMIT ${OTHERS})) RETURNING account`),
   contents: sql(`SELECT c.hash FROM content c WHERE c.hash > $1 AND c.at <= $2 ORDER BY c.hash LIMIT ${OTHERS}`),
-  contentsDelete: sql(`DELETE FROM content c WHERE c.hash = ANY($1::text[]) AND c.at <= $2
-    AND NOT EXISTS (SELECT 1 FROM media m WHERE m.hash = c.hash) AND NOT EXISTS (SELECT 1 FROM upload u WHERE u.hash = c.hash)`),
+  contentsDelete: sql(`WITH gone AS (DELETE FROM content c WHERE c.hash = ANY($1::text[]) AND c.at <= $2
+    AND NOT EXISTS (SELECT 1 FROM media m WHERE m.hash = c.hash) AND NOT EXISTS (SELECT 1 FROM upload u WHERE u.hash = c.hash)
+    AND NOT EXISTS (SELECT 1 FROM variant v WHERE v.hash = c.hash)
+    AND NOT EXISTS (SELECT 1 FROM inbound_part p WHERE p.hash = c.hash) RETURNING c.place)
+    INSERT INTO content_lost (place) SELECT place FROM gone WHERE place IS NOT NULL ON CONFLICT DO NOTHING`),
+  variants: sql(`SELECT source, profile, (EXISTS (SELECT 1 FROM media m WHERE m.hash = v.source)
+      OR EXISTS (SELECT 1 FROM upload u WHERE u.hash = v.source)) AS used
+    FROM variant v WHERE at <= $1 ORDER BY at LIMIT ${OTHERS}`),
+  variantsKeep: sql(`UPDATE variant v SET at = $3 FROM unnest($1::text[], $2::text[]) AS x (source, profile)
+    WHERE v.source = x.source AND v.profile = x.profile AND v.source = ANY($1::text[])`),
+  variantsDelete: sql(`DELETE FROM variant v USING unnest($1::text[], $2::text[]) AS x (source, profile)
+    WHERE v.source = x.source AND v.profile = x.profile AND v.source = ANY($1::text[])`),
   marks: sql('DELETE FROM mark WHERE at <= $1'),
 };
 
@@ -121,6 +155,7 @@ interface Message {
   key: string | null;
   state: number;
   done_at: number | null;
+  leg: number;
 }
 
 /** A spec with its messages, or the first STEP of them. */
@@ -156,7 +191,7 @@ export function createRetain(retention: Retention) {
   async function dropEndpoints(tx: Tx, nos: number[]): Promise<void> {
     if (nos.length === 0) return;
     const held = await tx.query<{ no: number }>(SQL.endpointsLock, [list([...new Set(nos)])]);
-    if (held.length > 0) await tx.query(SQL.endpointsDelete, [list(held.map((row) => row.no))]);
+    if (held.length > 0) tx.later(SQL.endpointsDelete, [list(held.map((row) => row.no))]);
   }
 
   /** The oldest specs after `after` that are older than `old`, as many as one step may look at. */
@@ -203,7 +238,7 @@ export function createRetain(retention: Retention) {
   async function remove(tx: Tx, held: Held[]): Promise<void> {
     if (held.length === 0) return;
     const all = held.flatMap(({ spec, messages }) =>
-      messages.map((message) => ({ ...message, account: spec.account })),
+      messages.map((message) => ({ ...message, account: spec.account, first: spec.first })),
     );
     if (all.length > 0) {
       const nos = list(all.map(({ no }) => no));
@@ -211,31 +246,44 @@ export function createRetain(retention: Retention) {
       const accounts = (of: { account: number }[]): string => list(of.map(({ account }) => account));
       if (keyed.length > 0) {
         const values = [accounts(keyed), texts(keyed.map(({ key }) => key)), list(keyed.map(({ no }) => no))];
-        await tx.query(SQL.keysDelete, values);
+        tx.later(SQL.keysDelete, values);
       }
-      await tx.query(SQL.retries, [nos]);
-      await tx.query(SQL.refsDelete, [nos]);
-      await tx.query(SQL.attempts, [nos]);
-      await tx.query(SQL.pull, [accounts(all), nos]);
-      await tx.query(SQL.events, [nos]);
-      await tx.query(SQL.messagesDelete, [nos]);
+      const leaders = list(all.flatMap(({ no, leg }) => (leg === 1 ? [no, smsLeader(no)] : [no])));
+      tx.later(SQL.retries, [leaders]);
+      tx.later(SQL.refsDelete, [leaders]);
+      tx.later(SQL.attempts, [leaders]);
+      tx.later(SQL.pull, [accounts(all), nos]);
+      outliveMessages(
+        tx,
+        all.map(({ no }) => no),
+        all.map(({ first }) => first),
+      );
+      tx.later(SQL.events, [nos]);
+      tx.later(SQL.conversations, [nos]);
+      tx.later(SQL.messagesDelete, [nos]);
     }
     const specs = held.filter(({ messages }) => messages.length < STEP).map(({ spec }) => spec);
     if (specs.length === 0) return;
     const nos = list(specs.map(({ no }) => no));
-    await tx.query(SQL.runs, [list(specs.map(({ first }) => first)), list(specs.map(({ end }) => end))]);
-    await tx.query(SQL.media, [nos]);
-    await tx.query(SQL.specs, [nos]);
+    // Of both legs.
+    const firsts = specs.flatMap(({ first, end }) => [first, 1 - end]);
+    tx.later(SQL.runs, [list(firsts), list(specs.flatMap(({ first, end }) => [end, 1 - first]))]);
+    tx.later(SQL.media, [nos]);
+    tx.later(SQL.specs, [nos]);
+    leaveLinks(
+      tx,
+      specs.map(({ first }) => first),
+    );
     const locked = await tx.query<{ no: number }>(SQL.bulksLock, [list([...new Set(specs.map(({ bulk }) => bulk))])]);
     if (locked.length > 0) {
       const unused = await tx.query<{ no: number }>(SQL.bulksUnused, [list(locked.map(({ no }) => no))]);
       if (unused.length > 0) {
         const bulks = list(unused.map(({ no }) => no));
-        await tx.query(SQL.wakes, [bulks]);
-        await tx.query(SQL.lines, [bulks]);
-        await tx.query(SQL.tallies, [bulks]);
-        await tx.query(SQL.tallySums, [bulks]);
-        await tx.query(SQL.bulks, [bulks]);
+        tx.later(SQL.wakes, [bulks]);
+        tx.later(SQL.lines, [bulks]);
+        tx.later(SQL.tallies, [bulks]);
+        tx.later(SQL.tallySums, [bulks]);
+        tx.later(SQL.bulks, [bulks]);
       }
     }
     await dropEndpoints(
@@ -290,7 +338,7 @@ export function createRetain(retention: Retention) {
         return false;
       }
       // Said at the beginning, so that no other node counts too.
-      await tx.query(SQL.counted, [JSON.stringify({ at: tx.now, given })]);
+      tx.later(SQL.counted, [JSON.stringify({ at: tx.now, given })]);
     }
     const { place: from, finished: before } = counting ?? { place: 0, finished: 0 };
     const [part] = await tx.query<{ n: number; finished: number; last: number | null }>(SQL.part, [from]);
@@ -344,8 +392,8 @@ export function createRetain(retention: Retention) {
     const done = hooks.filter(({ state }) => state === 1);
     if (done.length > 0) {
       const nos = list(done.map(({ no }) => no));
-      await tx.query(SQL.tries, [nos]);
-      await tx.query(SQL.hooksDelete, [nos]);
+      tx.later(SQL.tries, [nos]);
+      tx.later(SQL.hooksDelete, [nos]);
       await dropEndpoints(
         tx,
         done.map(({ endpoint }) => endpoint),
@@ -358,13 +406,27 @@ export function createRetain(retention: Retention) {
     return more;
   }
 
+  /** Variants of content that nothing refers to any more; what is still needed is looked at again in a day. */
+  async function walkVariants(tx: Tx): Promise<unknown[]> {
+    type Row = { source: string; profile: string; used: boolean };
+    const rows = await tx.query<Row>(SQL.variants, [tx.now - ORPHAN_MS]);
+    for (const used of [true, false]) {
+      const these = rows.filter((row) => row.used === used);
+      if (these.length === 0) continue;
+      const names = [texts(these.map((row) => row.source)), texts(these.map((row) => row.profile))];
+      if (used) tx.later(SQL.variantsKeep, [...names, tx.now]);
+      else tx.later(SQL.variantsDelete, names);
+    }
+    return rows;
+  }
+
   /** What is not tied to a spec. True = more is left of some kind. */
   async function walkOthers(tx: Tx, old: number): Promise<boolean> {
-    const hooks = await tx.query<{ no: number; endpoint: number }>(SQL.hooks, [old]);
+    const hooks = await tx.query<{ no: number; endpoint: number }>(SQL.hooks, [old, tx.now - EXHAUSTED_MS]);
     if (hooks.length > 0) {
       const nos = list(hooks.map((hook) => hook.no));
-      await tx.query(SQL.tries, [nos]);
-      await tx.query(SQL.hooksDelete, [nos]);
+      tx.later(SQL.tries, [nos]);
+      tx.later(SQL.hooksDelete, [nos]);
       await dropEndpoints(
         tx,
         hooks.map((hook) => hook.endpoint),
@@ -373,13 +435,28 @@ export function createRetain(retention: Retention) {
     const idem = await tx.query(SQL.idem, [tx.now - IDEM_MS]);
     const uploads = await tx.query(SQL.uploads, [tx.now]);
     const pulls = await tx.query(SQL.pulls, [tx.now]);
+    const taken = await tx.query(SQL.taken, [tx.now]);
+    const boxes = await tx.query(SQL.boxes, [tx.now]);
+    const oldInbound = tx.now - Math.max(retention.ms, INBOUND_MIN_MS);
+    const inbound = await tx.query<{ no: number }>(SQL.inbound, [oldInbound, tx.now]);
+    if (inbound.length > 0) {
+      const nos = list(inbound.map(({ no }) => no));
+      tx.later(SQL.events, [nos]);
+      tx.later(SQL.inboundParts, [nos]);
+      tx.later(SQL.inboundDelete, [nos]);
+    }
     const hashes = (await tx.query<{ hash: string }>(SQL.contents, [contentPlace, tx.now - ORPHAN_MS])).map(
       (row) => row.hash,
     );
-    if (hashes.length > 0) await tx.query(SQL.contentsDelete, [texts(hashes), tx.now - ORPHAN_MS]);
-    await tx.query(SQL.marks, [tx.now - MARK_MS]);
+    if (hashes.length > 0) tx.later(SQL.contentsDelete, [texts(hashes), tx.now - ORPHAN_MS]);
+    tx.later(SQL.marks, [tx.now - MARK_MS]);
+    const variants = await walkVariants(tx);
+    const links = await retainLinks(tx);
     const manyHooks = bounded && (await walkHooks(tx));
-    const more = manyHooks || [hooks, idem, uploads, pulls, hashes].some((rows) => rows.length >= OTHERS);
+    const more =
+      manyHooks ||
+      links ||
+      [hooks, idem, uploads, pulls, taken, boxes, inbound, hashes, variants].some((rows) => rows.length >= OTHERS);
     tx.afterCommit(() => {
       contentPlace = hashes.length === OTHERS ? (hashes.at(-1) as string) : '';
       if (!more) othersUntil = tx.now + OTHERS_MS;

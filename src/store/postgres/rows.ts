@@ -2,6 +2,7 @@
  * How table rows become the contract's rows, and the reads that several verbs share (specs with their media, events with
  * their messages).
  */
+import type { Leg } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { type Ask, byKey, list, sql } from './tx.ts';
 
@@ -17,16 +18,17 @@ export interface MessageColumns {
   m_sent: number | null;
   m_done: number | null;
   m_claimed: boolean;
+  m_leg: number;
   s_bulk: number;
   s_accepted: number;
   b_id: string | null;
 }
 
-/** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. Flights never overlap: the nearest leader decides. */
+/** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. Flights never overlap: the nearest leader decides; an SMS's is -no. */
 export const MESSAGE_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
   m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, s.bulk AS s_bulk,
-  s.accepted_at AS s_accepted, b.id AS b_id, coalesce((SELECT f.leader + f.members > m.no FROM flight f
-    WHERE f.leader <= m.no ORDER BY f.leader DESC LIMIT 1), false) AS m_claimed`;
+  s.accepted_at AS s_accepted, b.id AS b_id, m.leg AS m_leg, coalesce((SELECT f.leader + f.members > m.no * (1 - 2 * m.leg)
+    FROM flight f WHERE f.leader <= m.no * (1 - 2 * m.leg) ORDER BY f.leader DESC LIMIT 1), false) AS m_claimed`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
 
 /** A row of MESSAGE_COLUMNS in the contract's words. */
@@ -45,15 +47,24 @@ export function toMessage(row: MessageColumns): MessageRow {
     sentAt: row.m_sent,
     doneAt: row.m_done,
     claimed: row.m_claimed,
+    leg: row.m_leg as Leg,
   };
 }
 
-export type EventColumns = MessageColumns & { event: number; at: number; e_status: number; e_error: number };
-export const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error`;
+export type EventColumns = MessageColumns & {
+  event: number;
+  at: number;
+  e_status: number;
+  e_error: number;
+  e_leg: number;
+};
+export const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error,
+  e.leg AS e_leg`;
 
 /** A row of EVENT_COLUMNS in the contract's words; its doneAt is the event's instant. */
 export function toEvent(row: EventColumns): EventRow {
-  return { ...toMessage(row), event: row.event, at: row.at, status: row.e_status, error: row.e_error, doneAt: row.at };
+  const { event, at, e_status: status, e_error: error, e_leg } = row;
+  return { ...toMessage(row), event, at, status, error, doneAt: at, leg: e_leg === 1 ? 1 : 0 };
 }
 
 const SQL = {

@@ -5,7 +5,7 @@
  */
 import { type Admission, nextOpening } from '../../domain/schedule.ts';
 import { type BulkClock, byTurns, startOf } from '../clock.ts';
-import type { BulkRow, RunRow } from '../waiting.ts';
+import { type BulkRow, type RunRow, UNTRIED, type Untried } from '../waiting.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
 export {
@@ -22,24 +22,33 @@ export const RUN =
   'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media';
 export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at,
   b.accepted_at, b.send_at, b.moves, b.speed`;
+/** Columns of `retry t`. */
+export const RETRY =
+  't.leader, t.line, t.run, t.members, t.sent, t.generation, t.attempts, t.held, t.valid_until, t.due_at';
 
 const SQL = {
   move: sql(`UPDATE run r SET next = x.next, due_at = x.due_at, seq = x.seq
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, next, due_at, seq) WHERE r.no = x.no`),
-  look: sql(`UPDATE run r SET look_at = x.at FROM unnest($1::bigint[], $2::bigint[]) AS x(no, at) WHERE r.no = x.no`),
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, next, due_at, seq) WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
+  look: sql(`UPDATE run r SET look_at = x.at FROM unnest($1::bigint[], $2::bigint[]) AS x(no, at)
+    WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
   adopt: sql(`UPDATE run r SET opens_at = x.opens_at, send_at = x.send_at, moves = x.moves
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) AS x(no, opens_at, send_at, moves) WHERE r.no = x.no`),
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) AS x(no, opens_at, send_at, moves)
+    WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
   deadline:
     sql(`INSERT INTO deadline AS d (at, first, "end", run, error, words) SELECT at, first, "end", run, error, words
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[])
       AS x(at, first, "end", run, error, words)
     ON CONFLICT (at, first) DO UPDATE SET "end" = greatest(d."end", excluded."end")`),
+  untried: sql(`SELECT t.run, t.leader, t.members, t.sent FROM retry t WHERE t.run = ANY($1::bigint[])
+    AND t.valid_until = ${UNTRIED} ORDER BY t.leader`),
+  ends: sql(`UPDATE retry t SET valid_until = $2 WHERE t.leader = ANY($1::bigint[])`),
   charge: sql(`UPDATE bulk b SET next_us = x.next_us FROM unnest($1::bigint[], $2::float8[]) AS x(no, next_us)
-    WHERE b.no = x.no`),
+    WHERE b.no = x.no AND b.no = ANY($1::bigint[])`),
   clock: sql(`UPDATE bulk b SET interval_us = x.interval_us, next_us = x.next_us, limited_at = x.limited_at,
       paused_at = x.paused_at, pauses = x.pauses
     FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::bigint[], $5::bigint[], $6::text[])
-      AS x(no, interval_us, next_us, limited_at, paused_at, pauses) WHERE b.no = x.no`),
+      AS x(no, interval_us, next_us, limited_at, paused_at, pauses)
+    WHERE b.no = x.no AND b.no = ANY($1::bigint[])`),
 };
 
 interface Deadline {
@@ -51,12 +60,28 @@ interface Deadline {
   words: string | null;
 }
 
+/** What was put back before anything of it left, and has no clock of its own, by run. Runs are locked. */
+export async function untriedOf(tx: Tx, runs: number[]): Promise<Map<number, Untried[]>> {
+  const found = new Map<number, Untried[]>();
+  for (const { run, ...one } of await tx.query<Untried & { run: number }>(SQL.untried, [list(runs)])) {
+    const others = found.get(run);
+    if (others) others.push(one);
+    else found.set(run, [one]);
+  }
+  return found;
+}
+
 /** What one transaction decides about runs, deadlines and bulks, until `flush`. Their rows are locked by the caller. */
 export class RunBook {
   private readonly tx: Tx;
   private readonly moves = new Map<number, { next: number; due: number | null; seq: number }>();
   private readonly looks = new Map<number, number | null>();
-  private readonly adopted = new Map<number, { run: RunRow; sendAt: number }>();
+  /** `ends`: when what has left ends, those before `next`; null = each has its own end. */
+  private readonly adopted = new Map<
+    number,
+    { run: RunRow; sendAt: number; ends: number | null; next: number; look: number }
+  >();
+  private readonly ended: number[] = [];
   private readonly charges = new Map<number, number>();
   private readonly clocks = new Map<number, BulkRow>();
   private readonly deadlines = new Map<string, Deadline>();
@@ -73,19 +98,33 @@ export class RunBook {
 
   /**
    * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
-   * clock; what waits gets a new one. The run is locked.
+   * clock; what waits, or was put back before it left, gets a new one. The run is locked.
    */
   adopt(run: RunRow, bulk: BulkRow | null): void {
     if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
     const before = { ...bulk, moves: run.moves };
     const start = startOf(run, before);
-    if (start !== null && !byTurns(run, start, before)) {
-      this.deadline(start + run.validityMs, run.no, run.next, run.no);
-    }
+    const ends = start !== null && !byTurns(run, start, before) ? start + run.validityMs : null;
     run.opensAt = nextOpening(run.window, bulk.sendAt);
     run.moves = bulk.moves;
-    this.adopted.set(run.no, { run, sendAt: bulk.sendAt });
-    this.look(run.no, run.next < run.end ? run.opensAt + run.validityMs : null);
+    const look = run.opensAt + run.validityMs;
+    this.adopted.set(run.no, { run, sendAt: bulk.sendAt, ends, next: run.next, look });
+    this.look(run.no, run.next < run.end ? look : null);
+  }
+
+  private async adoptDeadlines(): Promise<void> {
+    const untried = await untriedOf(this.tx, [...this.adopted.keys()]);
+    for (const [no, { ends, next, look }] of this.adopted) {
+      const again = untried.get(no) ?? [];
+      if (again.length > 0 && this.looks.get(no) === null) this.look(no, look);
+      if (ends === null) continue;
+      let first = no;
+      for (const { leader, members } of again) {
+        this.deadline(ends, first, leader, no);
+        first = leader + members;
+      }
+      this.deadline(ends, first, next, no);
+    }
   }
 
   look(no: number, at: number | null): void {
@@ -113,6 +152,18 @@ export class RunBook {
     this.clocks.set(bulk.no, bulk);
   }
 
+  /** The turn of one that was put back before it left has passed unused: it ends with the next steps of the sweep. */
+  passedAgain(
+    run: RunRow,
+    bulk: BulkRow | null,
+    { leader, members, sent }: Untried,
+    admission: Extract<Admission, { kind: 'expired' }>,
+  ): void {
+    this.charge(bulk, admission.bucketNext + (sent - 1) * (bulk?.intervalUs ?? 0));
+    this.deadline(this.tx.now, leader, leader + members, run.no);
+    this.ended.push(leader);
+  }
+
   /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
   passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
     const next = run.members > 0 ? run.end : run.next + admission.count;
@@ -127,7 +178,7 @@ export class RunBook {
     const { tx } = this;
     if (this.moves.size > 0) {
       const rows = [...this.moves];
-      await tx.query(SQL.move, [
+      tx.later(SQL.move, [
         list(rows.map(([no]) => no)),
         list(rows.map(([, row]) => row.next)),
         list(rows.map(([, row]) => row.due)),
@@ -136,17 +187,19 @@ export class RunBook {
     }
     if (this.adopted.size > 0) {
       const rows = [...this.adopted.values()];
-      await tx.query(SQL.adopt, [
+      tx.later(SQL.adopt, [
         list(rows.map(({ run }) => run.no)),
         list(rows.map(({ run }) => run.opensAt)),
         list(rows.map(({ sendAt }) => sendAt)),
         list(rows.map(({ run }) => run.moves)),
       ]);
+      await this.adoptDeadlines();
     }
-    if (this.looks.size > 0) await tx.query(SQL.look, [list([...this.looks.keys()]), list([...this.looks.values()])]);
+    if (this.ended.length > 0) tx.later(SQL.ends, [list(this.ended), tx.now]);
+    if (this.looks.size > 0) tx.later(SQL.look, [list([...this.looks.keys()]), list([...this.looks.values()])]);
     if (this.deadlines.size > 0) {
       const rows = [...this.deadlines.values()];
-      await tx.query(SQL.deadline, [
+      tx.later(SQL.deadline, [
         list(rows.map((row) => row.at)),
         list(rows.map((row) => row.first)),
         list(rows.map((row) => row.end)),
@@ -156,11 +209,11 @@ export class RunBook {
       ]);
     }
     if (this.charges.size > 0) {
-      await tx.query(SQL.charge, [list([...this.charges.keys()]), list([...this.charges.values()])]);
+      tx.later(SQL.charge, [list([...this.charges.keys()]), list([...this.charges.values()])]);
     }
     if (this.clocks.size > 0) {
       const rows = [...this.clocks.values()];
-      await tx.query(SQL.clock, [
+      tx.later(SQL.clock, [
         list(rows.map((row) => row.no)),
         list(rows.map((row) => row.intervalUs)),
         list(rows.map((row) => row.nextUs)),

@@ -12,6 +12,7 @@
  * HOT: `message` has indexes only on columns that never change; what churns (flight, retry, wake, outbox) is narrow and is
  * vacuumed early. Keys are compared bytewise (COLLATE "C"); bodies are text as sent, never jsonb.
  */
+import { FUNCTIONS } from './inside.ts';
 import type { Ask } from './tx.ts';
 
 /** Rows that come and go all the time: vacuum after few dead ones, without the default pause between pages. */
@@ -24,8 +25,6 @@ const HOT = `fillfactor = 50, ${CHURN}`;
 export const EVENT_LOCK = 0x7063n << 48n;
 /** Advisory keys of single places: migrations, beats of lane leases, retention. */
 const MIGRATE_LOCK = 0x7063_6d69_6772n;
-/** Class of the advisory keys (two integers) of lanes whose turns are being moved. */
-export const TURN_LOCK = 0x7063;
 export const LEASE_LOCK = 0x7063_6c65_6173n;
 export const RETAIN_LOCK = 0x7063_7265_7461n;
 export const FOLD_LOCK = 0x7063_666f_6c64n;
@@ -236,6 +235,148 @@ ALTER TABLE turn ADD COLUMN low_at bigint NOT NULL DEFAULT 0;
 ALTER TABLE line ADD COLUMN low_at bigint NOT NULL DEFAULT 0;
 CREATE INDEX wake_no ON wake (lane, no);
 `,
+  `
+-- What content became under a profile (media/fit.ts). at = when it was last seen to be needed.
+CREATE TABLE variant (
+  source text COLLATE "C", profile text COLLATE "C", hash text COLLATE "C" NOT NULL, content_type text NOT NULL,
+  at bigint NOT NULL, PRIMARY KEY (source, profile));
+CREATE INDEX variant_hash ON variant (hash);
+CREATE INDEX variant_at ON variant (at);
+`,
+  `
+-- An endpoint takes one kind of event (store/hooks.ts). endpoint_setting = how an account's own URLs are spoken to; secrets and
+-- headers are JSON; standard = takes what names no URL.
+ALTER TABLE endpoint ADD COLUMN kind smallint NOT NULL DEFAULT 0;
+DROP INDEX endpoint_url;
+CREATE UNIQUE INDEX endpoint_url ON endpoint (account, md5(url), content_type, kind);
+CREATE TABLE endpoint_setting (
+  account bigint, kind smallint, url text COLLATE "C", content_type text COLLATE "C" NOT NULL, standard boolean NOT NULL,
+  secrets text NOT NULL, headers text NOT NULL);
+-- By hash: a URL may be longer than an index row.
+CREATE UNIQUE INDEX endpoint_setting_url ON endpoint_setting (account, kind, md5(url));
+CREATE UNIQUE INDEX endpoint_standard ON endpoint_setting (account, kind) WHERE standard;
+ALTER TABLE hook ADD COLUMN ended_at bigint;
+CREATE INDEX hook_account ON hook (account, at, no);
+-- What was pulled, until it could not be pulled any more: kind 0 = reports, 1 = inbox.
+CREATE TABLE taken (
+  account bigint, at bigint, event bigint, kind smallint NOT NULL, message bigint NOT NULL, spec bigint NOT NULL,
+  bulk bigint NOT NULL, until bigint NOT NULL, PRIMARY KEY (account, at, event)) WITH (${CHURN});
+CREATE INDEX taken_until ON taken (until);
+CREATE INDEX taken_message ON taken (message);
+
+-- Messages from handsets; numbers are of the same kind as messages' own. body = what the account sees, JSON.
+CREATE TABLE own_number (
+  number text COLLATE "C" PRIMARY KEY, account bigint NOT NULL, url text, entity text, application text, callback text);
+CREATE TABLE inbound (
+  no bigint PRIMARY KEY, account bigint NOT NULL, carrier text COLLATE "C" NOT NULL, ref text COLLATE "C" NOT NULL,
+  at bigint NOT NULL, entity text COLLATE "C", application text COLLATE "C", body text NOT NULL);
+CREATE UNIQUE INDEX inbound_ref ON inbound (carrier, ref);
+CREATE INDEX inbound_at ON inbound (at);
+CREATE TABLE inbound_part (
+  inbound bigint, part integer, hash text COLLATE "C" NOT NULL, content_type text NOT NULL, PRIMARY KEY (inbound, part));
+CREATE INDEX inbound_part_hash ON inbound_part (hash);
+CREATE TABLE inbox (
+  account bigint, event bigint, inbound bigint NOT NULL, until bigint NOT NULL, PRIMARY KEY (account, event)) WITH (${CHURN});
+CREATE INDEX inbox_until ON inbox (until);
+-- The last message that a handset got from a number of ours.
+CREATE TABLE conversation (
+  account bigint, sender text COLLATE "C", destination text COLLATE "C", no bigint NOT NULL,
+  PRIMARY KEY (account, sender, destination)) WITH (${HOT});
+CREATE INDEX conversation_no ON conversation (no);
+-- sender '' = any of the account's.
+CREATE TABLE optout (
+  account bigint, destination text COLLATE "C", sender text COLLATE "C", at bigint NOT NULL, source text NOT NULL,
+  PRIMARY KEY (account, destination, sender));
+`,
+  `
+-- turn_from, turn_end = next_us of its bulk before and after the claim of a submission under a limit: what does not leave gives
+-- its turns back.
+ALTER TABLE flight ADD COLUMN turn_from double precision, ADD COLUMN turn_end double precision;
+-- valid_until 0 = put back before anything of it left: its clock is that of what its run has not handed out yet.
+CREATE INDEX retry_untried ON retry (run, leader) WHERE valid_until = 0;
+`,
+  `
+-- needs = the least LEVEL (inside.ts) of who may claim it: a version that makes a kind of run which the one before cannot submit
+-- rightly gives it the next number, and nodes of the version before pass it over.
+ALTER TABLE run ADD COLUMN needs integer NOT NULL DEFAULT 0;
+CREATE INDEX run_needs ON run (line) WHERE needs > 0;
+CREATE INDEX endpoint_wake_of ON endpoint_wake (endpoint);
+-- By its line alone: of two indexes that begin with the lane, a plan for an empty table may take the wrong one.
+CREATE INDEX wake_line ON wake (line);
+DROP INDEX wake_lane;
+`,
+  `
+-- place = where the bytes lie, if not here (then they are empty here); content_lost = places that are to be deleted.
+ALTER TABLE content ADD COLUMN place text COLLATE "C";
+CREATE TABLE content_lost (place text COLLATE "C" PRIMARY KEY);
+`,
+  `
+-- ways = second choices and the SMS failover, JSON (domain/failover.ts). leg 0 = MMS, 1 = SMS; what belongs to the SMS leg of message
+-- no stands under -no in run, retry, flight, deadline, attempt and carrier_ref. Of an event, 2 = the end of an MMS leg that an
+-- SMS followed: not final.
+ALTER TABLE run ADD COLUMN ways text;
+ALTER TABLE message ADD COLUMN leg smallint NOT NULL DEFAULT 0;
+ALTER TABLE event ADD COLUMN leg smallint NOT NULL DEFAULT 0;
+`,
+  `
+-- body = what the operator decided, JSON (domain/accounts.ts); NULL = nothing. held = logins, senders, domains, price lists, blocks
+-- by their name. quota = counters of limits by the bucket of time. audit = what the operator did.
+ALTER TABLE account ADD COLUMN body text;
+ALTER TABLE key ADD COLUMN body text;
+CREATE TABLE held (
+  what text COLLATE "C", name text COLLATE "C", account bigint NOT NULL, body text NOT NULL, PRIMARY KEY (what, name));
+CREATE TABLE session (
+  hash text COLLATE "C" PRIMARY KEY, "user" text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL, until bigint NOT NULL,
+  idle bigint) WITH (${HOT});
+CREATE INDEX session_until ON session (until);
+CREATE TABLE quota (
+  account bigint, scope text COLLATE "C", bucket bigint, used bigint NOT NULL, until bigint NOT NULL,
+  PRIMARY KEY (account, scope, bucket)) WITH (${HOT});
+CREATE INDEX quota_until ON quota (until);
+CREATE TABLE audit (
+  no bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, at bigint NOT NULL, by text NOT NULL, action text NOT NULL,
+  account bigint, detail text NOT NULL);
+-- Changes of the above are counted under 'directory', so that nodes ask for a number and not for the rows.
+INSERT INTO counter (k, next) VALUES ('directory', 1) ON CONFLICT DO NOTHING;
+`,
+  `
+-- Short links: a row per spec that has some; it outlives the spec. urls = JSON, by their place in tokens; url = where clicks are reported;
+-- gone 1 = its spec has left, 2 = so has what belongs to it, up to purged. link_message = whom a click is about, once the message
+-- has left. clicked, click_sum = counts by message and by spec; link -1 = all of them (store/links.ts); once = messages.
+CREATE TABLE link (
+  first bigint PRIMARY KEY, "end" bigint NOT NULL, spec bigint NOT NULL, account bigint NOT NULL, bulk bigint NOT NULL, bulk_id text COLLATE "C",
+  campaign text COLLATE "C", entity text, application text, callback text, urls text NOT NULL, clicks boolean NOT NULL, url text, keep bigint NOT NULL,
+  expires_at bigint NOT NULL, purged bigint NOT NULL, gone smallint NOT NULL) WITH (${HOT});
+CREATE INDEX link_bulk ON link (account, bulk);
+CREATE INDEX link_bulk_id ON link (account, bulk_id) WHERE bulk_id IS NOT NULL;
+CREATE INDEX link_campaign ON link (account, campaign) WHERE campaign IS NOT NULL;
+CREATE INDEX link_expires ON link (gone, expires_at) WHERE gone > 0;
+CREATE TABLE link_message (no bigint PRIMARY KEY, account bigint NOT NULL, "to" text NOT NULL, key text COLLATE "C", done_at bigint);
+CREATE INDEX link_message_key ON link_message (account, key) WHERE key IS NOT NULL;
+CREATE TABLE click (
+  no bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, message bigint NOT NULL, link smallint NOT NULL, at bigint NOT NULL, flag text, device text NOT NULL);
+CREATE INDEX click_message ON click (message);
+CREATE TABLE clicked (
+  message bigint, link smallint, total bigint NOT NULL, flagged bigint NOT NULL, PRIMARY KEY (message, link)) WITH (${HOT});
+CREATE TABLE click_sum (
+  first bigint, link smallint, total bigint NOT NULL, once bigint NOT NULL, flagged bigint NOT NULL, PRIMARY KEY (first, link)) WITH (${HOT});
+`,
+  `
+-- line = where it was claimed, if that is not its run's: it was handed on to another carrier.
+ALTER TABLE flight ADD COLUMN line bigint;
+`,
+  `
+-- What carriers have of cancelled bulks, until they were asked to call it back.
+CREATE TABLE callback (
+  leader bigint PRIMARY KEY, lane bigint NOT NULL, at bigint NOT NULL, generation integer NOT NULL, ref text NOT NULL) WITH (${CHURN});
+CREATE INDEX callback_lane ON callback (lane, leader);
+CREATE INDEX callback_at ON callback (at);
+`,
+  `
+-- The message that it answers, for that one's story.
+ALTER TABLE inbound ADD COLUMN paired bigint;
+CREATE INDEX inbound_paired ON inbound (paired) WHERE paired IS NOT NULL;
+`,
 ];
 
 /** The last step this code knows. */
@@ -270,6 +411,14 @@ export async function migrate(connection: Ask, schema: string): Promise<void> {
       for (const step of STEPS.slice(version)) await connection.query(step);
       await connection.query('DELETE FROM schema_version');
       await connection.query(`INSERT INTO schema_version (version) VALUES (${STEPS.length})`);
+    }
+    // Under names of their texts, so that those of the version that ran before stay for its nodes.
+    for (const { name, create } of FUNCTIONS) {
+      const [there] = await connection.query<{ there: boolean }>(
+        'SELECT EXISTS (SELECT 1 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.proname = $1 AND n.nspname = $2) AS there',
+        [name, schema],
+      );
+      if (!there?.there) await connection.query(create);
     }
     await connection.query('COMMIT');
   } catch (error) {

@@ -5,13 +5,16 @@
  *
  * Settle and report meet at the row of `carrier_ref`: whichever comes first makes it and holds its lock until the commit,
  * so the second finds the first on any node (G4, G5, G7). Locks are always taken in this order, each kind by number:
- * run, flight, carrier_ref, retry, message.
+ * bulk, run, flight, carrier_ref, retry, message.
  */
+import { legOf } from '../../domain/failover.ts';
 import { admit } from '../../domain/schedule.ts';
 import { isFinal, STATE } from '../../domain/status.ts';
 import { type CarrierReport, refOf } from '../../domain/submission.ts';
 import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Reported, Settle } from '../contract.ts';
+import { UNTRIED, type Untried } from '../waiting.ts';
+import { type Back, type BackOp, loadBack, writeBack } from './back.ts';
 import { Desk, type FlightRow, type LaneRow, refKey } from './desk.ts';
 import { loadEnds } from './ends.ts';
 import type { createEvents } from './events.ts';
@@ -26,6 +29,7 @@ import {
   type RunRow,
   toBulk,
   toRun,
+  untriedOf,
 } from './runs.ts';
 import { byKey, list, sql, type Tx, texts } from './tx.ts';
 
@@ -39,21 +43,19 @@ const LOST = 64;
 /** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
 const UNKNOWN_ERROR = 15000;
 
-export type BackOp =
-  | { verb: 'settle'; arg: Settle }
-  | { verb: 'report'; arg: CarrierReport }
-  | { verb: 'release'; arg: { claims: { token: number; leader: number }[]; until: number } };
+const FLIGHT = `f.leader, f.token, f.lane, coalesce(f.line, r.line) AS line, f.run, f.members, f.sent, f.generation, f.attempts, f.held, f.valid_until,
+  f.lease_until, f.turn_from, f.turn_end`;
 
-const FLIGHT = `f.leader, f.token, f.lane, r.line, f.run, f.members, f.sent, f.generation, f.attempts, f.held, f.valid_until,
-  f.lease_until`;
+/** OFFSET 0: see refs. */
+const LINE = 'CROSS JOIN LATERAL (SELECT line FROM run q WHERE q.no = f.run OFFSET 0) r';
 
 const SQL = {
   lanes: sql(`SELECT l.no, l.carrier, l.on_unknown, l.reports, h.no AS home FROM lane l
     JOIN lane h ON h.carrier = l.carrier AND h.shard = 0`),
-  flights: sql(`SELECT ${FLIGHT} FROM flight f JOIN run r ON r.no = f.run WHERE f.leader = ANY($1::bigint[])
+  flights: sql(`SELECT ${FLIGHT} FROM flight f ${LINE} WHERE f.leader = ANY($1::bigint[])
     ORDER BY f.leader FOR UPDATE OF f`),
-  flightsLost: sql(`SELECT ${FLIGHT} FROM flight f JOIN run r ON r.no = f.run WHERE f.lease_until <= $1
-    ORDER BY f.leader LIMIT ${LOST} FOR UPDATE OF f SKIP LOCKED`),
+  flightsLost: sql(`SELECT ${FLIGHT} FROM flight f ${LINE} WHERE f.lease_until >= $2
+    AND f.lease_until <= $1 ORDER BY f.lease_until LIMIT ${LOST} FOR UPDATE OF f SKIP LOCKED`),
   // OFFSET 0: looked up one by one. As a join, a plan made while the table was empty reads all of it for each row, for as long as
   // that plan is kept (66 instead of 1 ms a batch, measured).
   refs: sql(`SELECT c.lane, c.ref, c.leader, c.members FROM unnest($1::bigint[], $2::text[]) AS x(lane, ref)
@@ -71,24 +73,27 @@ const SQL = {
   park: sql(`INSERT INTO parked (lane, ref, at, report) SELECT lane, ref, $4::bigint, report
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS x(lane, ref, report)`),
   parkedCount: sql('SELECT count(*) AS n FROM parked'),
-  parkedOld:
-    sql(`DELETE FROM parked WHERE no IN (SELECT no FROM parked WHERE at <= $1 ORDER BY no LIMIT 200 FOR UPDATE SKIP LOCKED)
+  parkedOld: sql(`DELETE FROM parked WHERE no = ANY(ARRAY(
+      SELECT no FROM parked WHERE at <= $1 ORDER BY at LIMIT 200 FOR UPDATE SKIP LOCKED))
     RETURNING lane, ref`),
   refsEmpty: sql(`DELETE FROM carrier_ref c USING unnest($1::bigint[], $2::text[]) AS x(lane, ref)
-    WHERE c.lane = x.lane AND c.ref = x.ref AND c.leader IS NULL
+    WHERE c.lane = x.lane AND c.ref = x.ref AND c.lane = ANY($1::bigint[]) AND c.ref = ANY($2::text[]) AND c.leader IS NULL
       AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.lane = c.lane AND p.ref = c.ref)`),
-  due: sql(`SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at <= $1 ORDER BY at, first LIMIT ${STEP}
+  due: sql(`SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at >= $2 AND at <= $1 ORDER BY at, first LIMIT ${STEP}
     FOR UPDATE SKIP LOCKED`),
   dueDelete: sql(`DELETE FROM deadline d USING unnest($1::bigint[], $2::bigint[]) AS x(at, first)
-    WHERE d.at = x.at AND d.first = x.first`),
-  toLook: sql(`SELECT ${RUN} FROM run r WHERE r.look_at <= $1 ORDER BY r.look_at LIMIT ${STEP}
+    WHERE d.at = x.at AND d.first = x.first AND d.at = ANY($1::bigint[])`),
+  toLook: sql(`SELECT ${RUN} FROM run r WHERE r.look_at >= $2 AND r.look_at <= $1 ORDER BY r.look_at LIMIT ${STEP}
     FOR NO KEY UPDATE OF r SKIP LOCKED`),
   linesOf: sql('SELECT no, lane, account, bulk, paused FROM line WHERE no = ANY($1::bigint[])'),
   bulks: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = ANY($1::bigint[]) FOR NO KEY UPDATE OF b SKIP LOCKED`),
   // Locked, so that a claim that is taking some of them has ended and its flights are seen.
   runs: sql(`SELECT ${RUN} FROM run r WHERE r.no = ANY($1::bigint[]) ORDER BY r.no FOR NO KEY UPDATE OF r`),
-  unfinished: sql(`SELECT m.no FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
-    JOIN message m ON m.no >= x.first AND m.no < x."end" AND m.state < ${STATE.delivered}`),
+  // By place: the SMS leg of a message stands under its number below 0.
+  unfinished:
+    sql(`SELECT CASE WHEN x.first < 0 THEN -m.no ELSE m.no END AS no FROM unnest($1::bigint[], $2::bigint[]) AS x(first, "end")
+    JOIN message m ON m.no >= CASE WHEN x.first < 0 THEN 1 - x."end" ELSE x.first END
+      AND m.no < CASE WHEN x.first < 0 THEN 1 - x.first ELSE x."end" END AND m.state < ${STATE.delivered}`),
   // Flights never overlap: the nearest leader at or below a number is the only one that can hold it.
   over: sql(`SELECT n.no, f.lease_until FROM unnest($1::bigint[]) AS n(no) CROSS JOIN LATERAL (
       SELECT leader, members, lease_until FROM flight WHERE leader <= n.no ORDER BY leader DESC LIMIT 1) f
@@ -167,6 +172,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       if (op.verb === 'settle') leaders.add(op.arg.leader);
       if (op.verb === 'release') for (const claim of op.arg.claims) leaders.add(claim.leader);
     }
+    const back = await loadBack(tx, ops);
     const lanes = await lanesOf(tx);
     const homes = new Map([...lanes.values()].map((lane) => [lane.carrier, lane.home]));
     const flights =
@@ -196,22 +202,24 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
         if (home !== undefined) reported.push({ lane: home, ref: refOf(op.arg.carrierMessageId) });
       }
     }
+    const moving = ops.flatMap((op) => {
+      if (op.verb === 'release') return op.arg.elsewhere ? op.arg.claims.map(({ leader }) => leader) : [];
+      return op.verb === 'settle' && 'elsewhere' in op.arg.outcome && op.arg.outcome.elsewhere ? [op.arg.leader] : [];
+    });
+    await desk.loadChoices(moving.flatMap((leader) => flights.get(leader) ?? []));
     await meet(desk, taught, reported);
     await desk.load([...flights.values(), ...desk.refs.values(), ...taught]);
 
-    const results: (boolean | Reported | undefined)[] = [];
+    const results: (boolean | Reported | number)[] = [];
     for (const op of ops) {
-      if (op.verb === 'settle') results.push(settle(desk, flights, op.arg, groupSize));
+      if (op.verb === 'settle') results.push(settle(desk, back, flights, op.arg, groupSize));
       else if (op.verb === 'report') results.push(report(desk, homes.get(op.arg.carrier), op.arg));
-      else {
-        release(desk, flights, op.arg);
-        results.push(undefined);
-      }
+      else results.push(release(desk, back, flights, op.arg));
     }
     const toPark = [...desk.parked.values()].flat().filter((row) => row.no === null);
     if (toPark.length > 0 && parkedSeen < PARKED_MAX) {
       parkedSeen += toPark.length;
-      await tx.query(SQL.park, [
+      tx.later(SQL.park, [
         list(toPark.map((row) => row.lane)),
         texts(toPark.map((row) => row.ref)),
         texts(toPark.map((row) => JSON.stringify(row.report))),
@@ -219,6 +227,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       ]);
     }
     await desk.flush();
+    await writeBack(tx, lines, back);
     return results;
   }
 
@@ -232,19 +241,35 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
 
   function release(
     desk: Desk,
+    back: Back,
     flights: Map<number, FlightRow>,
-    op: { claims: { token: number; leader: number }[]; until: number },
-  ): void {
+    op: { claims: { token: number; leader: number }[]; until: number; elsewhere: boolean },
+  ): number {
+    let moved = 0;
     for (const claim of op.claims) {
       const flight = flights.get(claim.leader);
       if (!flight || flight.token !== claim.token) continue;
       flights.delete(claim.leader);
       desk.endFlight(flight);
-      desk.again(flight, Math.max(op.until, desk.tx.now), flight.attempts - 1, flight.held);
+      // Asked to wait is an attempt here: it has left.
+      const untried =
+        flight.attempts === 1 && flight.valid_until > desk.tx.now && !desk.attemptCounts.get(flight.leader);
+      back.flights.push({ ...flight, untried });
+      const row = untried ? { ...flight, valid_until: UNTRIED } : flight;
+      const members = desk.changes.span(flight.leader, flight.members);
+      if (op.elsewhere && desk.goesOn(row, members, flight.attempts - 1)) moved++;
+      else desk.again(row, Math.max(op.until, desk.tx.now), flight.attempts - 1, flight.held);
     }
+    return moved;
   }
 
-  function settle(desk: Desk, flights: Map<number, FlightRow>, op: Settle, groupSize: Map<number, number>): boolean {
+  function settle(
+    desk: Desk,
+    back: Back,
+    flights: Map<number, FlightRow>,
+    op: Settle,
+    groupSize: Map<number, number>,
+  ): boolean {
     const { outcome } = op;
     const flight = flights.get(op.leader);
     if (!flight || flight.token !== op.token) {
@@ -259,6 +284,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     }
     flights.delete(op.leader);
     desk.endFlight(flight);
+    if (outcome.kind === 'contentFailed') back.flights.push({ ...flight, untried: false });
     const words = outcome.kind === 'accepted' ? (outcome.words ?? '') : (outcome.error?.words ?? '');
     desk.addAttempt(flight, {
       at: op.startedAt,
@@ -273,8 +299,8 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
   }
 
   /** Flights whose lease has ended: what became of them is known to nobody. */
-  async function sweepFlights(tx: Tx): Promise<boolean> {
-    const lost = await tx.query<FlightRow>(SQL.flightsLost, [tx.now]);
+  async function sweepFlights(tx: Tx, since: number): Promise<boolean> {
+    const lost = await tx.query<FlightRow>(SQL.flightsLost, [tx.now, since]);
     if (lost.length === 0) return false;
     const desk = new Desk(tx, lines, events.begin(tx), await lanesOf(tx));
     await desk.load(lost);
@@ -298,8 +324,8 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
   }
 
   /** Ranges whose end has come: up to STEP numbers. True = more may be due. */
-  async function sweepDeadlines(tx: Tx): Promise<boolean> {
-    const due = await tx.query<Due>(SQL.due, [tx.now]);
+  async function sweepDeadlines(tx: Tx, since: number): Promise<boolean> {
+    const due = await tx.query<Due>(SQL.due, [tx.now, since]);
     if (due.length === 0) return false;
     const book = new RunBook(tx);
     const gone: Due[] = [];
@@ -317,7 +343,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       (await tx.query<RunColumns>(SQL.runs, [list([...new Set(spans.map((span) => span.run))])])).map(toRun),
       (run) => run.no,
     );
-    await tx.query(SQL.dueDelete, [list(gone.map((row) => row.at)), list(gone.map((row) => row.first))]);
+    tx.later(SQL.dueDelete, [list(gone.map((row) => row.at)), list(gone.map((row) => row.first))]);
     const unfinished = await tx.query<{ no: number }>(SQL.unfinished, [
       list(spans.map((row) => row.first)),
       list(spans.map((row) => row.end)),
@@ -337,8 +363,9 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     );
     for (const span of spans) {
       for (let no = span.first; no < span.end; no++) {
-        const message = desk.changes.get(no);
-        if (!message || isFinal(message.state)) continue;
+        const message = desk.changes.get(Math.abs(no));
+        // The end of one leg is not the other's.
+        if (!message || isFinal(message.state) || message.leg !== legOf(no)) continue;
         if (span.error !== null) {
           desk.changes.change(message, { kind: 'contentFailed', error: span.error }, span.words ?? '');
           continue;
@@ -360,8 +387,8 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
   }
 
   /** Whether the validity of runs has ended, all of it or the turns that passed unused. True = more may be to look at. */
-  async function sweepRuns(tx: Tx): Promise<boolean> {
-    const found = (await tx.query<RunColumns>(SQL.toLook, [tx.now])).map(toRun);
+  async function sweepRuns(tx: Tx, since: number): Promise<boolean> {
+    const found = (await tx.query<RunColumns>(SQL.toLook, [tx.now, since])).map(toRun);
     if (found.length === 0) return false;
     type Line = { no: number; lane: number; account: number; bulk: number; paused: boolean };
     const rows = byKey(
@@ -373,6 +400,10 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       bulkNos.length === 0
         ? new Map<number, BulkRow>()
         : byKey((await tx.query<BulkColumns>(SQL.bulks, [list(bulkNos)])).map(toBulk), (bulk) => bulk.no);
+    const untried = await untriedOf(
+      tx,
+      found.map((run) => run.no),
+    );
     const book = new RunBook(tx);
     const relaxed = new Set<number>();
     let looked = 0;
@@ -382,7 +413,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       // Its bulk is claimed from or steered at this moment: looked at the next time.
       if (!line || bulk === undefined) continue;
       looked++;
-      if (look(book, tx.now, run, bulk, line.paused)) relaxed.add(line.no);
+      if (look(book, tx.now, run, bulk, line.paused, untried.get(run.no)?.[0])) relaxed.add(line.no);
     }
     await book.flush();
     if (relaxed.size > 0) {
@@ -400,11 +431,18 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
   }
 
   /** One run's look. True = something left its line without being claimed. */
-  function look(book: RunBook, now: number, run: RunRow, bulk: BulkRow | null, paused: boolean): boolean {
+  function look(
+    book: RunBook,
+    now: number,
+    run: RunRow,
+    bulk: BulkRow | null,
+    paused: boolean,
+    again: Untried | undefined,
+  ): boolean {
     book.adopt(run, bulk);
     const start = startOf(run, bulk);
     const turns = byTurns(run, start, bulk);
-    if (turns && run.next >= run.end) {
+    if (turns && run.next >= run.end && !again) {
       book.look(run.no, null);
       return false;
     }
@@ -414,14 +452,15 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       return false;
     }
     if (turns) {
-      const remaining = run.members > 0 ? 1 : run.end - run.next;
+      const remaining = again || run.members > 0 ? 1 : run.end - run.next;
       const admission = admit(viewOf(run, bulk, start, remaining), bucketOf(bulk), now, 1, 0);
       if (admission.kind !== 'expired') {
         book.look(run.no, admission.kind === 'go' ? admission.validUntil : Math.max(admission.until, now + 1000));
         return false;
       }
-      book.passed(run, bulk, admission);
-      book.look(run.no, run.next < run.end ? now : null);
+      if (again) book.passedAgain(run, bulk, again, admission);
+      else book.passed(run, bulk, admission);
+      book.look(run.no, again || run.next < run.end ? now : null);
       return true;
     }
     const end = start + run.validityMs;
@@ -441,7 +480,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     const old = await tx.query<{ lane: number; ref: string }>(SQL.parkedOld, [tx.now - PARKED_MS]);
     if (old.length > 0) {
       const unique = [...byKey(old, (row) => refKey(row.lane, row.ref)).values()];
-      await tx.query(SQL.refsEmpty, [list(unique.map((row) => row.lane)), texts(unique.map((row) => row.ref))]);
+      tx.later(SQL.refsEmpty, [list(unique.map((row) => row.lane)), texts(unique.map((row) => row.ref))]);
     }
     if (tx.now - parkedCountedAt >= 60_000) {
       parkedCountedAt = tx.now;

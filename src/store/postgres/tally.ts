@@ -19,7 +19,8 @@ const SQL = {
   add: sql(`INSERT INTO tally (bulk, ${FIGURES}) SELECT bulk, ${FIGURES}
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS x(bulk, ${FIGURES})`),
   alone: sql(`SELECT pg_try_advisory_xact_lock(${FOLD_LOCK}) AS held`),
-  fold: sql(`WITH gone AS (DELETE FROM tally WHERE no IN (SELECT no FROM tally ORDER BY no LIMIT ${FOLD})
+  fold: sql(`WITH gone AS (DELETE FROM tally WHERE ctid = ANY(ARRAY(
+      SELECT ctid FROM tally WHERE no > $1 ORDER BY no LIMIT ${FOLD}))
       RETURNING bulk, ${FIGURES}),
     added AS (INSERT INTO tally_sum AS t (bulk, ${FIGURES})
       SELECT bulk, sum(accepted), sum(waiting), sum(sent), sum(delivered), sum(failed) FROM gone GROUP BY bulk ORDER BY bulk
@@ -72,7 +73,7 @@ export class Tallies {
     if (this.open.size === 0) return;
     const rows = [...this.open];
     const of = (pick: (tally: Progress) => number): string => list(rows.map(([, tally]) => pick(tally)));
-    await tx.query(SQL.add, [
+    tx.later(SQL.add, [
       list(rows.map(([bulk]) => bulk)),
       of((tally) => tally.accepted),
       of((tally) => tally.waiting),
@@ -84,11 +85,11 @@ export class Tallies {
   }
 }
 
-/** Folds one step. True = more is left. */
-export async function foldTallies(tx: Tx): Promise<boolean> {
+/** Folds one step of the rows above `since`. True = more is left. */
+export async function foldTallies(tx: Tx, since: number): Promise<boolean> {
   const [alone] = await tx.query<{ held: boolean }>(SQL.alone);
   if (!alone?.held) return false;
-  const [row] = await tx.query<{ n: number }>(SQL.fold);
+  const [row] = await tx.query<{ n: number }>(SQL.fold, [since]);
   return row?.n === FOLD;
 }
 
@@ -106,7 +107,8 @@ export async function uncounted(
   type Row = { no: number; account: number; first: number; end: number; accepted_at: number; counted: boolean };
   let first: Row | null = null;
   const figures: Progress = { ...NO_PROGRESS };
-  for (let place = 0; ; ) {
+  // They are its first request's and follow its own number. A join may have lower ones, of another node's block.
+  for (let place = bulk; ; ) {
     const rows = await ask.query<Row>(SQL.uncounted, [bulk, place]);
     first ??= rows[0] ?? null;
     const end = rows.findIndex((row) => row.counted);

@@ -15,12 +15,14 @@ export interface Sql {
   readonly text: string;
 }
 
-let statements = 0;
+/** Every statement of the engine, so that all their plans can be looked at. */
+export const STATEMENTS: Sql[] = [];
 
 /** Names a statement. `Row` is what its columns are; the SQL beside it is the proof. */
 export function sql(text: string): Sql {
-  statements += 1;
-  return { name: `s${statements}`, text };
+  const statement = { name: `s${STATEMENTS.length + 1}`, text };
+  STATEMENTS.push(statement);
+  return statement;
 }
 
 export type Value = string | number | boolean | null | Uint8Array;
@@ -33,6 +35,11 @@ export interface Ask {
 export interface Tx extends Ask {
   /** Epoch ms of the store's clock; the same for the whole transaction. */
   readonly now: number;
+  /**
+   * A statement whose answer nobody waits for: the next one is sent right behind it. If it fails, nothing of the transaction
+   * happens and its error is the transaction's.
+   */
+  later(statement: Sql, values: Value[]): void;
   /** Next place in a ring, or a token: unique over all nodes, growing within one. */
   seq(): number;
   hint(kind: Hint['kind']): void;

@@ -2,14 +2,19 @@
  * accept: a numbered request becomes rows, wholly or not at all. Conflicts (a used Idempotency-Key, a cancelled bulk,
  * unknown uploads) are found before the first write, so that they are results and leave nothing behind.
  */
+import { printWays } from '../../domain/failover.ts';
+import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { repaced } from '../clock.ts';
 import type { Accept, Accepted, RunIn } from '../contract.ts';
+import { OPT_OUT_WORDS } from '../inbound.ts';
 import { PLAIN_BULK, printSpeed } from '../steering.ts';
 import type { Tallies } from './bulk.ts';
 import type { Events } from './events.ts';
+import type { InboundVerbs } from './inbound.ts';
 import type { Lines } from './lines.ts';
+import type { Links } from './links.ts';
 import type { BulkRow, Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
 
@@ -23,6 +28,8 @@ export function createAccept(
   runs: Runs,
   events: Events,
   tallies: Tallies,
+  inbound: Pick<InboundVerbs, 'optedOut'>,
+  tracked: Pick<Links, 'add'>,
   generatedBulk: (account: number, no: number) => BulkRow | null,
 ) {
   const db = tx.db;
@@ -61,7 +68,7 @@ export function createAccept(
     run: prepare(
       db,
       `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-         limited, moves, media, due_at, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         limited, moves, media, due_at, seq, ways) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
   };
 
@@ -130,6 +137,7 @@ export function createAccept(
       links ? 1 : 0,
       due,
       tx.seq(),
+      printWays(run.ways),
     );
     if (due !== null) lines.wake(line, run.lane, request.account, due);
   }
@@ -162,12 +170,18 @@ export function createAccept(
     const base = request.specs[0]?.first ?? request.first;
     const refused = new Map(request.refused);
     const repeated = new Set(duplicates);
+    const optedOut = inbound.optedOut(request);
+    const turnedAway = new Map(request.turnedAway?.map(([no, , error]) => [no, error]));
+    for (const [no, status] of request.turnedAway ?? []) optedOut.set(no, status);
+    for (const no of [...request.refused.map(([one]) => one), ...duplicates]) optedOut.delete(no);
 
     request.specs.forEach((spec, index) => {
       const specNo = request.first + 1 + index;
       const endpoint = spec.endpoint
         ? events.endpoint(request.account, spec.endpoint.url, spec.endpoint.contentType)
-        : null;
+        : spec.notify
+          ? events.standard(request.account, 'delivery', spec.contentType)
+          : null;
       q.spec.run(
         specNo,
         request.account,
@@ -184,18 +198,30 @@ export function createAccept(
         spec.body,
         bulk === null ? 0 : 1,
       );
+      if (spec.tracked) {
+        const { first, end, campaign, entity, application } = spec;
+        const of = { spec: specNo, account: request.account, bulk: bulkNo, bulkId: bulk?.id ?? null };
+        const from = request.sendAt ?? tx.now;
+        tracked.add({ ...of, first, end, campaign, entity, application, from, tracked: spec.tracked });
+      }
       for (const { segment, id } of spec.uploads) {
         const upload = uploads.get(id) as { hash: string; content_type: string; name: string };
         q.media.run(specNo, segment, null, upload.content_type, upload.name, upload.hash, null);
       }
-      for (const link of spec.links) q.media.run(specNo, link.segment, link.url, link.contentType, null, null, tx.now);
-      if (spec.links.length > 0) tx.hint('media');
+      // Where no message is left to be sent, nobody fetches.
+      let fetch: number | null = null;
+      for (let no = spec.first; no < spec.end && fetch === null && spec.links.length > 0; no++) {
+        if (!repeated.has(no) && !refused.has(no) && !optedOut.has(no)) fetch = tx.now;
+      }
+      for (const link of spec.links) q.media.run(specNo, link.segment, link.url, link.contentType, null, null, fetch);
+      if (fetch !== null) tx.hint('media');
       for (let no = spec.first; no < spec.end; no++) {
         if (repeated.has(no)) continue;
-        const status = refused.get(no);
+        const unwanted = optedOut.get(no);
+        const status = unwanted ?? refused.get(no);
         const to = request.to[no - base] as string;
         const state = status === undefined ? STATE.pending : STATE.rejected;
-        const error = status === 19 ? 15023 : 0;
+        const error = turnedAway.get(no) ?? (unwanted !== undefined ? OPT_OUT_ERROR : status === 19 ? 15023 : 0);
         q.message.run(
           no,
           request.account,
@@ -209,7 +235,11 @@ export function createAccept(
         );
         if (bulk !== null) tallies.accepted(bulkNo, state);
         if (status !== undefined) {
-          events.emit({ no, account: request.account, spec: specNo }, { state, status, error }, 'refused at the door');
+          events.emit(
+            { no, account: request.account, spec: specNo },
+            { state, status, error },
+            unwanted === undefined || turnedAway.has(no) ? 'refused at the door' : OPT_OUT_WORDS,
+          );
         }
       }
     });
@@ -222,6 +252,7 @@ export function createAccept(
       bulkId: bulk?.id ?? null,
       bulk: bulkNo,
       duplicates,
+      ...(optedOut.size > 0 ? { optedOut: [...optedOut] } : {}),
     };
     if (request.idem) {
       q.idemPut.run(request.account, request.idem.key, request.idem.hash, tx.now, JSON.stringify(answer));

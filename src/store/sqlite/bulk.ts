@@ -8,6 +8,7 @@
  * without a bulk of its own is not tallied: it is bounded (a request), and counted when asked for.
  */
 import type { DatabaseSync } from 'node:sqlite';
+import { smsLeader } from '../../domain/failover.ts';
 import { STATE, type State } from '../../domain/status.ts';
 import { startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
@@ -22,6 +23,7 @@ import {
   statusOf,
   steered,
 } from '../steering.ts';
+import type { CallBacks } from './callback.ts';
 import type { Events, Live } from './events.ts';
 import type { Lines } from './lines.ts';
 import {
@@ -109,7 +111,7 @@ export function createBulkReads(db: DatabaseSync) {
          coalesce(sum(state = ${STATE.delivered}), 0) AS delivered, coalesce(sum(state > ${STATE.delivered}), 0) AS failed
        FROM message WHERE no >= ? AND no < ?`,
     ),
-    // A bulk's uncounted specs are its first request's, and come first.
+    // A bulk's uncounted specs are its first request's: they follow its own number. A join may have lower ones, of another block.
     spec: prepare<{ account: number; first: number; end: number; accepted_at: number; counted: number; no: number }>(
       db,
       `SELECT account, first, "end" AS "end", accepted_at, counted, no FROM spec WHERE bulk = ? AND no > ?
@@ -121,7 +123,7 @@ export function createBulkReads(db: DatabaseSync) {
   function progress(bulk: number): { figures: Progress; account: number | null; acceptedAt: number; looked: number } {
     const figures = { ...(q.tally.get(bulk) ?? NO_PROGRESS) };
     let [account, acceptedAt, looked]: [number | null, number, number] = [null, 0, 0];
-    for (let place = 0; ; ) {
+    for (let place = bulk; ; ) {
       const spec = q.spec.get(bulk, place);
       if (!spec) break;
       account ??= spec.account;
@@ -185,7 +187,14 @@ export function createBulkReads(db: DatabaseSync) {
 }
 
 /** Steering and its drains, on the transaction that they are given. */
-export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, tallies: Tallies) {
+export function createBulks(
+  tx: Tx,
+  lines: Lines,
+  runs: Runs,
+  events: Events,
+  tallies: Tallies,
+  callBacks: Pick<CallBacks, 'add'>,
+) {
   const db = tx.db;
   const reads = createBulkReads(db);
   const q = {
@@ -199,9 +208,28 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
       `SELECT r.no, r."end" AS "end", r.line, l.lane, l.account FROM spec s
        JOIN run r ON r.no >= s.first AND r.no < s."end" JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
     ),
+    expressSmsRuns: prepare<{ no: number; end: number; line: number; lane: number; account: number }>(
+      db,
+      `SELECT r.no, r."end" AS "end", r.line, l.lane, l.account FROM spec s
+       JOIN run r ON r.no > -s."end" AND r.no <= -s.first JOIN line l ON l.no = r.line WHERE s.bulk = ? AND l.bulk IS NULL`,
+    ),
+    smsRuns: prepare<RunColumns>(
+      db,
+      `SELECT ${RUN} FROM run r WHERE r.no > -?1 AND r.no <= -?2 AND (r.next < r."end" OR r.moves < ?3) AND
+         (r.moves < ?3 OR r.due_at > ?4) ORDER BY r.no LIMIT ${RUNS}`,
+    ),
     runLine: prepare(db, 'UPDATE run SET line = ? WHERE no = ?'),
-    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE leader >= ? AND leader < ?'),
-    flightLine: prepare(db, 'UPDATE flight SET line = ? WHERE leader >= ? AND leader < ?'),
+    // Each on its own lane: it may have been handed on to another carrier.
+    retriesOn: prepare<{ leader: number; line: number; lane: number }>(
+      db,
+      'SELECT t.leader, t.line, l.lane FROM retry t CROSS JOIN line l ON l.no = t.line WHERE t.leader >= ? AND t.leader < ?',
+    ),
+    flightsOn: prepare<{ leader: number; line: number; lane: number }>(
+      db,
+      'SELECT t.leader, t.line, l.lane FROM flight t CROSS JOIN line l ON l.no = t.line WHERE t.leader >= ? AND t.leader < ?',
+    ),
+    retryLine: prepare(db, 'UPDATE retry SET line = ? WHERE leader = ?'),
+    flightLine: prepare(db, 'UPDATE flight SET line = ? WHERE leader = ?'),
     steer: prepare(
       db,
       `UPDATE bulk SET send_at = ?, moves = ?, canceled_at = ?, speed = ?, drain = CASE WHEN ? THEN 0 ELSE drain END,
@@ -227,7 +255,7 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
     ),
     unfinished: prepare<Live>(
       db,
-      `SELECT no, account, spec, state, status, error, sent_at FROM message
+      `SELECT no, account, spec, state, status, error, sent_at, leg FROM message
        WHERE no >= ? AND no < ? AND state < ${STATE.delivered} ORDER BY no LIMIT ? + 0`,
     ),
     flightOver: prepare<{ leader: number; members: number }>(
@@ -247,7 +275,7 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
     recallDelete: prepare(db, 'DELETE FROM recall WHERE no = ?'),
     recalls: prepare<Live & { at: number }>(
       db,
-      `SELECT m.no, m.account, m.spec, m.state, m.status, m.error, m.sent_at, c.at FROM recall c JOIN message m ON m.no = c.no
+      `SELECT m.no, m.account, m.spec, m.state, m.status, m.error, m.sent_at, m.leg, c.at FROM recall c JOIN message m ON m.no = c.no
        WHERE c.at <= ? ORDER BY c.at LIMIT ? + 0`,
     ),
     runOf: prepare<RunColumns>(db, `SELECT ${RUN} FROM run r WHERE no <= ? ORDER BY no DESC LIMIT 1`),
@@ -257,12 +285,21 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
   function own(account: number, bulk: BulkRow): void {
     q.add.run(bulk.no, account, bulk.acceptedAt);
     const left = new Set<number>();
-    for (const run of q.expressRuns.all(bulk.no)) {
+    for (const run of [...q.expressRuns.all(bulk.no), ...q.expressSmsRuns.all(bulk.no)]) {
       const line = lines.line(run.lane, run.account, bulk.no, false);
       q.runLine.run(line, run.no);
       // What is in flight comes back to the line it will then belong to.
-      q.retryLine.run(line, run.no, run.end);
-      q.flightLine.run(line, run.no, run.end);
+      for (const [found, move] of [
+        [q.retriesOn.all(run.no, run.end), q.retryLine],
+        [q.flightsOn.all(run.no, run.end), q.flightLine],
+      ] as const) {
+        for (const from of found) {
+          const to = lines.line(from.lane, run.account, bulk.no, false);
+          move.run(to, from.leader);
+          left.add(from.line);
+          left.add(to);
+        }
+      }
       left.add(run.line);
       left.add(line);
     }
@@ -320,14 +357,18 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
     return rows.length === GIVEN_UP;
   }
 
-  function inFlight(no: number): boolean {
-    const flight = q.flightOver.get(no);
-    return flight !== undefined && flight.leader + flight.members > no;
+  function inFlight({ no, leg }: Live): boolean {
+    const place = leg === 1 ? smsLeader(no) : no;
+    const flight = q.flightOver.get(place);
+    return flight !== undefined && flight.leader + flight.members > place;
   }
 
   /** A message of a cancelled bulk. What a carrier may have runs on; it is not sent again. */
   function cancel(message: Live, run: RunRow | null): void {
-    q.retryDelete.run(run && run.members > 0 ? run.no : message.no);
+    const leader = message.leg === 1 ? smsLeader(message.no) : run && run.members > 0 ? run.no : message.no;
+    q.retryDelete.run(leader);
+    if (message.leg === 1) q.close.run(leader);
+    if (message.state === STATE.submitted) callBacks.add(leader);
     events.change(message, { kind: 'cancelled' }, CANCELED_WORDS);
   }
 
@@ -336,18 +377,26 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
     q.close.run(run.no);
     const messages = q.unfinished.all(Math.max(from, run.no), run.end, most);
     for (const message of messages) {
-      if (inFlight(message.no)) q.recallAdd.run(message.no, tx.now + RECALL_MS);
+      if (inFlight(message)) q.recallAdd.run(message.no, tx.now + RECALL_MS);
       else cancel(message, run);
     }
     const last = messages.at(-1);
     return { next: last && messages.length === most ? last.no + 1 : null, cost: messages.length + 1 };
   }
 
+  /** The SMS legs of a run's messages likewise, up to RUNS of them. True = more are left. */
+  function tellSms(run: RunRow, bulk: BulkRow): boolean {
+    q.retriesFree.run(1 - run.end, 1 - run.no);
+    const rows = q.smsRuns.all(run.end, run.no, bulk.moves, tx.now);
+    for (const row of rows) tellRun(toRun(row), bulk, tx.now);
+    return rows.length === RUNS;
+  }
+
   /** A run of a bulk that was moved, or has another pace: looked at again as soon as it may leave. */
-  function tellRun(run: RunRow, bulk: BulkRow): void {
+  function tellRun(run: RunRow, bulk: BulkRow, at = Number.POSITIVE_INFINITY): void {
     runs.adopt(run, bulk);
     q.retriesFree.run(run.no, run.end);
-    const due = startOf(run, bulk) ?? run.opensAt;
+    const due = Math.min(startOf(run, bulk) ?? run.opensAt, at);
     if (run.next < run.end) runs.move(run, run.next, due);
     const line = lines.get(run.line);
     if (run.next < run.end && !run.closed) lines.wake(line.no, line.lane, line.account, due);
@@ -368,8 +417,14 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
       spec = columns.s_no;
       if (bulk.canceledAt === null) {
         tellRun(run, bulk);
-        place = run.end;
         cost += 1;
+        if (tellSms(run, bulk)) {
+          // Told again, at the next step, with those that are left.
+          place = run.no;
+          cost = most;
+          break;
+        }
+        place = run.end;
         continue;
       }
       const done = cancelRun(run, place, most - cost);
@@ -390,7 +445,7 @@ export function createBulks(tx: Tx, lines: Lines, runs: Runs, events: Events, ta
   function recall(most: number): number {
     const rows = q.recalls.all(tx.now, most);
     for (const message of rows) {
-      if (inFlight(message.no)) {
+      if (inFlight(message)) {
         q.recallAdd.run(message.no, tx.now + RECALL_MS);
         continue;
       }

@@ -4,12 +4,13 @@
  * so a crash loses nobody. A fresh message costs one flight row; a run of ten thousand costs one cursor.
  */
 
+import { legOf, spanOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
-import { ACCOUNT_QUANTUM, AHEAD_MS, LINE_QUANTUM, type RetryRow } from '../waiting.ts';
+import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Reads } from './rows.ts';
 import type { BulkRow, RunRow, Runs } from './runs.ts';
@@ -44,12 +45,12 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
     pending: prepare<{ no: number; to: string; key: string | null; state: State }>(
       db,
       `SELECT no, "to", key, state FROM message
-       WHERE no >= ? AND no < ? AND state IN (${STATE.pending}, ${STATE.uncertain}) ORDER BY no`,
+       WHERE no >= ? AND no < ? AND leg = ? AND state IN (${STATE.pending}, ${STATE.uncertain}) ORDER BY no`,
     ),
     flight: prepare(
       db,
       `INSERT INTO flight (leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until,
-         lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         lease_until, turn_from, turn_end) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
   };
   // Whether a line's last served submission was a retry; lost at a restart, which costs one turn.
@@ -58,6 +59,12 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
   let out: Claim[] = [];
   let lease = 0;
 
+  /** Those of a submission that wait on its leg. */
+  function pending(leader: number, members: number) {
+    const { first, end } = spanOf(leader, members);
+    return q.pending.all(first, end, legOf(leader));
+  }
+
   function fly(
     line: LineRow,
     run: RunRow,
@@ -65,7 +72,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
     span: { leader: number; members: number },
     state: { generation: number; attempts: number; held: number },
     notBeforeUs: number,
-    paced: boolean,
+    /** Null = it needs none. */
+    turns: Turns | null,
     validUntil: number,
   ): void {
     const token = tx.seq();
@@ -82,6 +90,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       state.held,
       validUntil,
       lease,
+      turns?.from ?? null,
+      turns?.end ?? null,
     );
     out.push({
       token,
@@ -91,7 +101,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       generation: state.generation,
       attempt: state.attempts + 1,
       notBeforeUs,
-      paced,
+      paced: turns !== null,
       validUntil,
     });
   }
@@ -99,26 +109,37 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
   /** Returns submissions taken (0 or 1). */
   function serveRetry(line: LineRow, bulk: BulkRow | null, retry: RetryRow): number {
     const run = runs.get(retry.run);
-    const members = q.pending.all(retry.leader, retry.leader + retry.members);
+    const members = pending(retry.leader, retry.members);
     if (!run || members.length === 0) {
       q.retryDelete.run(retry.leader);
       return 0;
     }
-    const view = viewOf(run, bulk, startOf(run, bulk) ?? tx.now, 1);
+    const untried = retry.valid_until === UNTRIED;
+    const start = startOf(run, bulk);
+    if (untried && (start === null || run.moves < (bulk?.moves ?? 0))) {
+      // The drain of its bulk brings the new sendAt to its run first.
+      q.retryWait.run(tx.now + DRAIN_MS, retry.leader);
+      return 0;
+    }
+    const view = viewOf(run, bulk, start ?? tx.now, 1);
     const bucket = bucketOf(bulk);
-    const admission = admit({ ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
+    const admission = admit(untried ? view : { ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
     if (admission.kind !== 'go') {
       // Past its validity: the sweep ends it truthfully; until then it is not claimable.
       q.retryWait.run(admission.kind === 'wait' ? admission.until : tx.now + 60_000, retry.leader);
       return 0;
     }
     q.retryDelete.run(retry.leader);
-    runs.charge(bulk, admission.bucketNext + (members.length - 1) * admission.stepUs);
+    const end = admission.bucketNext + (members.length - 1) * admission.stepUs;
+    runs.charge(bulk, end);
     // Fewer members than last time are another submission; but what may have reached the carrier keeps its id.
     const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
     const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
     const span = { leader: retry.leader, members: retry.members };
-    fly(line, run, members, span, state, admission.firstAt, bucket !== null, retry.valid_until);
+    fly(line, run, members, span, state, admission.firstAt, bucket && { from: bucket.next, end }, admission.validUntil);
+    if (untried && byTurns(run, start, bulk)) {
+      runs.deadline(admission.validUntil, retry.leader, retry.leader + retry.members, run.no);
+    }
     return 1;
   }
 
@@ -146,25 +167,28 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       return 0;
     }
     const end = run.next + (group ? left : admission.count);
-    const messages = q.pending.all(run.next, end);
+    const messages = pending(run.next, end - run.next);
     const fresh = { generation: 0, attempts: 0, held: 0 };
     const { firstAt, stepUs, validUntil } = admission;
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
         const span = { leader: run.next, members: left };
-        fly(line, run, messages, span, fresh, firstAt, bucket !== null, validUntil);
+        const turnEnd = firstAt + messages.length * stepUs;
+        fly(line, run, messages, span, fresh, firstAt, bucket && { from: bucket.next, end: turnEnd }, validUntil);
+        runs.charge(bulk, turnEnd);
         taken = 1;
       }
-      if (messages.length > 0) runs.charge(bulk, admission.bucketNext + (messages.length - 1) * stepUs);
     } else {
       for (const message of messages) {
-        const span = { leader: message.no, members: 1 };
-        fly(line, run, [message], span, fresh, firstAt + taken * stepUs, bucket !== null, validUntil);
+        const span = { leader: legOf(run.no) === 1 ? run.no : message.no, members: 1 };
+        const turn = firstAt + taken * stepUs;
+        const turns = bucket && { from: taken === 0 ? bucket.next : turn, end: turn + stepUs };
+        fly(line, run, [message], span, fresh, turn, turns, validUntil);
         taken++;
       }
-      // Numbers without a message to send (a duplicate id) take no turn.
-      runs.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
+      // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
+      if (taken > 0) runs.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
     }
     if (byTurns(run, start, bulk)) runs.deadline(validUntil, run.next, end, run.no);
     runs.move(run, end, tx.now);

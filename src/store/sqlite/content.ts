@@ -13,7 +13,15 @@ const ORPHAN_MS = 24 * 3_600_000;
 /** Hashes looked at in one step of the collection. */
 const COLLECT = 200;
 
+/** A question or a note about where bytes lie that are not in the file; the answers are those of `ContentIndex`. */
+export type PlaceCall =
+  | { ask: 'at' | 'used'; hash: string }
+  | { ask: 'placed'; hash: string; place: string }
+  | { ask: 'lost'; limit: number }
+  | { ask: 'gone'; places: string[] };
+
 export interface ContentFile {
+  place(call: PlaceCall, now: number): { place: string | null } | null | string[];
   put(items: { hash: string; bytes: Uint8Array }[], now: number): void;
   get(hash: string): Uint8Array | null;
   /**
@@ -29,11 +37,32 @@ export interface ContentFile {
 export function openContent(file: string): ContentFile {
   const db = new DatabaseSync(file);
   db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA page_size = 8192;
-    CREATE TABLE IF NOT EXISTS content (hash TEXT PRIMARY KEY, at INTEGER NOT NULL, bytes BLOB NOT NULL)`);
+    CREATE TABLE IF NOT EXISTS content (hash TEXT PRIMARY KEY, at INTEGER NOT NULL, bytes BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS lost (place TEXT PRIMARY KEY)`);
+  // Where the bytes lie, if not here (then they are empty here).
+  const known = db.prepare("SELECT 1 FROM pragma_table_info('content') WHERE name = 'place'").get() !== undefined;
+  if (!known) db.exec('ALTER TABLE content ADD COLUMN place TEXT');
   const q = {
     touch: prepare(db, 'UPDATE content SET at = ? WHERE hash = ?'),
-    add: prepare(db, 'INSERT INTO content (hash, at, bytes) VALUES (?, ?, ?)'),
-    get: prepare<{ bytes: Uint8Array }>(db, 'SELECT bytes FROM content WHERE hash = ?'),
+    touchHere: prepare(db, 'UPDATE content SET at = ? WHERE hash = ? AND place IS NULL'),
+    add: prepare(
+      db,
+      `INSERT INTO content (hash, at, bytes) VALUES (?, ?, ?)
+       ON CONFLICT (hash) DO UPDATE SET at = excluded.at, bytes = excluded.bytes, place = NULL`,
+    ),
+    get: prepare<{ bytes: Uint8Array }>(db, 'SELECT bytes FROM content WHERE hash = ? AND place IS NULL'),
+    at: prepare<{ place: string | null }>(db, 'SELECT place FROM content WHERE hash = ?'),
+    placed: prepare(
+      db,
+      `INSERT INTO content (hash, at, bytes, place) VALUES (?, ?, x'', ?)
+       ON CONFLICT (hash) DO UPDATE SET at = excluded.at`,
+    ),
+    loses: prepare(
+      db,
+      'INSERT OR IGNORE INTO lost (place) SELECT place FROM content WHERE hash = ? AND place IS NOT NULL',
+    ),
+    lost: prepare<{ place: string }>(db, 'SELECT place FROM lost ORDER BY place LIMIT ? + 0'),
+    gone: prepare(db, 'DELETE FROM lost WHERE place = ?'),
     old: prepare<{ hash: string }>(db, 'SELECT hash FROM content WHERE hash > ? AND at <= ? ORDER BY hash LIMIT ? + 0'),
     drop: prepare(db, 'DELETE FROM content WHERE hash = ?'),
   };
@@ -50,7 +79,12 @@ export function openContent(file: string): ContentFile {
   return {
     put(items, now) {
       inTransaction(() => {
-        for (const { hash, bytes } of items) if (q.touch.run(now, hash) === 0) q.add.run(hash, now, bytes);
+        for (const { hash, bytes } of items) {
+          if (q.touchHere.run(now, hash) > 0) continue;
+          // What lies elsewhere is not to be had by those who put it here.
+          q.loses.run(hash);
+          q.add.run(hash, now, bytes);
+        }
       });
     },
     get(hash) {
@@ -58,10 +92,33 @@ export function openContent(file: string): ContentFile {
       if (!bytes) return null;
       return createHash('sha256').update(bytes).digest('hex') === hash ? bytes : null;
     },
+    place(call, now) {
+      switch (call.ask) {
+        case 'at':
+          return q.at.get(call.hash) ?? null;
+        case 'used':
+          q.touch.run(now, call.hash);
+          return q.at.get(call.hash) ?? null;
+        case 'placed':
+          q.placed.run(call.hash, now, call.place);
+          return q.at.get(call.hash) ?? null;
+        case 'lost':
+          return q.lost.all(call.limit).map((row) => row.place);
+        case 'gone':
+          inTransaction(() => {
+            for (const place of call.places) q.gone.run(place);
+          });
+          return null;
+      }
+    },
     collect(now, place, isReferred) {
       const hashes = q.old.all(place, now - ORPHAN_MS, COLLECT).map((row) => row.hash);
       inTransaction(() => {
-        for (const hash of hashes) if (!isReferred(hash)) q.drop.run(hash);
+        for (const hash of hashes) {
+          if (isReferred(hash)) continue;
+          q.loses.run(hash);
+          q.drop.run(hash);
+        }
       });
       return hashes.length === COLLECT ? (hashes.at(-1) as string) : '';
     },

@@ -8,25 +8,41 @@
  */
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
+import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
 import type { CarrierReport } from '../../domain/submission.ts';
 import type {
   Accept,
   BulkChange,
   BulkName,
+  ClickIn,
+  EndpointPut,
+  HookKind,
+  InboundIn,
   Key,
   MediaOutcome,
   MessageFilter,
+  OwnNumber,
+  Rearm,
+  ReplayRange,
   Settle,
   Upload,
+  Variant,
   WebhookSettle,
 } from '../contract.ts';
 import { createAccept } from './accept.ts';
+import { createAccounts } from './accounts.ts';
 import { createBulks, createTallies } from './bulk.ts';
+import { createCallBacks } from './callback.ts';
 import { createClaim } from './claim.ts';
+import { createDeliveries } from './deliveries.ts';
 import { createEvents } from './events.ts';
+import { createFailover } from './failover.ts';
+import { createInbound } from './inbound.ts';
 import { createLines } from './lines.ts';
+import { createLinks } from './links.ts';
 import { createMedia } from './media.ts';
 import { createTakeReports } from './read.ts';
+import { createReroute } from './reroute.ts';
 import { createRetain } from './retain.ts';
 import { createReads } from './rows.ts';
 import { createRuns } from './runs.ts';
@@ -40,9 +56,10 @@ export type Op =
   | ['lane', { carrier: string; shard?: number; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }]
   | ['accept', Accept]
   | ['putUpload', Upload]
+  | ['putVariant', { source: string; profile: string; variant: Variant }]
   | ['claim', { lane: number; limit: number; leaseMs: number }]
   | ['settle', Settle]
-  | ['release', { claims: { token: number; leader: number }[]; until: number }]
+  | ['release', { claims: { token: number; leader: number }[]; until: number; elsewhere?: boolean }]
   | ['report', CarrierReport]
   | ['sweep', null]
   | ['mediaNext', { limit: number; leaseMs: number }]
@@ -50,8 +67,28 @@ export type Op =
   | ['webhookNext', { limit: number; leaseMs: number }]
   | ['webhookSettle', WebhookSettle]
   | ['takeReports', MessageFilter]
+  | ['rearm', Rearm]
+  | ['webhookReplay', { account: number; no: number }]
+  | ['webhookReplayRange', ReplayRange]
+  | ['endpointPut', EndpointPut]
+  | ['endpointDelete', { account: number; kind: HookKind; url: string }]
+  | ['inbound', InboundIn]
+  | ['takeInbox', { account: number; limit: number; entity?: string; application?: string }]
+  | ['numberPut', OwnNumber]
+  | ['numberDelete', string]
+  | ['optOutPut', { account: number; list: { sender: string; destination: string }[] }]
+  | ['optOutDelete', { account: number; list: { sender: string; destination: string }[] }]
+  | ['callBacks', { lane: number; limit: number }]
+  | ['calledBack', { leader: number; members: number; words: string }]
+  | ['reroute', { from: string; to: string }]
   | ['bulkSteer', { account: number; bulk: BulkName; changes: BulkChange[] }]
   | ['putKey', { key: Key; replace: boolean }]
+  | ['administer', { changes: AdminChange[]; deed: Deed }]
+  | ['sessionPut', NewSession]
+  | ['sessionUse', string]
+  | ['sessionDelete', string]
+  | ['quota', Take[]]
+  | ['click', ClickIn[]]
   | ['identity', null];
 
 export type OpResult = { ok: unknown } | { unavailable: string } | { bug: string };
@@ -140,6 +177,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   // The store's clock never goes back: max(persisted high water, wall).
   let highWater = Math.max(Number(meta.get.get('clock')?.v ?? 0), 0);
   let persisted = highWater;
+  let behind = false;
   // Starts above every place given before: a committed place is never above the bound that was committed with it.
   let seq = Number(meta.get.get('seq')?.v ?? 0);
   let seqBound = seq;
@@ -154,19 +192,30 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   const tallies = createTallies(db);
   const events = createEvents(tx, reads, tallies);
   const runs = createRuns(tx);
-  const bulks = createBulks(tx, lines, runs, events, tallies);
-  const accept = createAccept(tx, lines, runs, events, tallies, bulks.generated);
+  events.setFailover(createFailover(tx, lines, runs));
+  const callBacks = createCallBacks(tx, events);
+  const bulks = createBulks(tx, lines, runs, events, tallies, callBacks);
+  const inbound = createInbound(tx, lines, events);
+  const deliveries = createDeliveries(tx, events);
+  const links = createLinks(tx, events);
+  const accept = createAccept(tx, lines, runs, events, tallies, inbound, links, bulks.generated);
   const claim = createClaim(tx, lines, runs, reads);
+  const reroute = createReroute(tx, lines, runs);
   const settle = createSettle(tx, lines, runs, events);
   const media = createMedia(tx, lines, runs);
-  const retain = createRetain(tx, events, {
+  const retain = createRetain(tx, events, links, {
     ms: options.retentionMs,
     most: options.retentionMessages ?? Number.POSITIVE_INFINITY,
   });
   const takeReports = createTakeReports(tx, reads);
+  const accounts = createAccounts(tx);
   const q = {
     keyDrop: prepare(db, 'DELETE FROM key WHERE account = ? AND label = ? AND hash <> ?'),
-    keyPut: prepare(db, 'INSERT OR REPLACE INTO key (hash, account, label) VALUES (?, ?, ?)'),
+    keyPut: prepare(
+      db,
+      `INSERT INTO key (hash, account, label) VALUES (?, ?, ?)
+       ON CONFLICT (hash) DO UPDATE SET account = excluded.account, label = excluded.label`,
+    ),
     account: prepare(db, 'INSERT OR IGNORE INTO account (no, name) VALUES (?, ?)'),
   };
 
@@ -187,18 +236,17 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       case 'settle':
         return settle.settle(op[1]);
       case 'claim':
-        return claim(op[1].lane, op[1].limit, op[1].leaseMs);
+        return inbound.screen(claim(op[1].lane, op[1].limit, op[1].leaseMs));
       case 'webhookNext':
         return events.webhookNext(op[1].limit, op[1].leaseMs);
       case 'webhookSettle':
         return events.webhookSettle(op[1]);
       case 'release':
-        settle.release(op[1].claims, op[1].until);
-        return null;
+        return settle.release(op[1].claims, op[1].until, op[1].elsewhere);
       case 'sweep': {
         const steered = bulks.sweep(STEP) >= STEP;
         const more = settle.sweep();
-        return retain() || more || steered;
+        return callBacks.sweep() || retain() || more || steered;
       }
       case 'reserve': {
         const first = Number(meta.get.get('next')?.v ?? 1);
@@ -210,6 +258,9 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       case 'putUpload':
         media.putUpload(op[1]);
         return null;
+      case 'putVariant':
+        media.putVariant(op[1].source, op[1].profile, op[1].variant);
+        return null;
       case 'mediaNext':
         return media.next(op[1].limit, op[1].leaseMs);
       case 'mediaSettle':
@@ -217,13 +268,58 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         return null;
       case 'takeReports':
         return takeReports(op[1]);
+      case 'rearm':
+        return deliveries.rearm(op[1]);
+      case 'webhookReplay':
+        return deliveries.replay(op[1].account, op[1].no);
+      case 'webhookReplayRange':
+        return deliveries.replayRange(op[1]);
+      case 'endpointPut':
+        return deliveries.endpointPut(op[1]);
+      case 'endpointDelete':
+        return deliveries.endpointDelete(op[1].account, op[1].kind, op[1].url);
+      case 'inbound':
+        return inbound.inbound(op[1]);
+      case 'takeInbox':
+        return inbound.takeInbox(op[1]);
+      case 'numberPut':
+        inbound.numberPut(op[1]);
+        return null;
+      case 'numberDelete':
+        return inbound.numberDelete(op[1]);
+      case 'optOutPut':
+        return inbound.optOutPut(op[1].account, op[1].list);
+      case 'optOutDelete':
+        return inbound.optOutDelete(op[1].account, op[1].list);
+      case 'callBacks':
+        return callBacks.take(op[1].lane, op[1].limit);
+      case 'calledBack':
+        callBacks.note(op[1].leader, op[1].members, op[1].words);
+        return null;
+      case 'reroute':
+        return reroute(op[1].from, op[1].to);
       case 'bulkSteer':
         return bulks.steer(op[1].account, op[1].bulk, op[1].changes);
       case 'putKey':
         q.account.run(op[1].key.account, `account ${op[1].key.account}`);
         if (op[1].replace) q.keyDrop.run(op[1].key.account, op[1].key.label, op[1].key.hash);
         q.keyPut.run(op[1].key.hash, op[1].key.account, op[1].key.label);
+        accounts.bump();
         hints.add('keys');
+        return null;
+      case 'administer':
+        return accounts.administer(op[1].changes, op[1].deed);
+      case 'sessionPut':
+        accounts.sessionPut(op[1]);
+        return null;
+      case 'sessionUse':
+        return accounts.sessionUse(op[1]);
+      case 'sessionDelete':
+        return accounts.sessionDelete(op[1]);
+      case 'quota':
+        return accounts.quota(op[1]);
+      case 'click':
+        links.click(op[1]);
         return null;
       case 'identity':
         return identity();
@@ -237,7 +333,8 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       const results = ops.map((op) => ({ ok: run(op) }));
       tallies.flush();
       // Every second, so that a clock set back across a restart cannot move the store's time back by more.
-      const tick = tx.now - persisted >= 1000;
+      // Where the wall clock went back, at once: behind a crash the clock would follow it.
+      const tick = tx.now - persisted >= 1000 || (behind && persisted < tx.now);
       if (tick) meta.put.run('clock', tx.now);
       const bound = seq > seqBound ? seq + SEQ_BLOCK : seqBound;
       if (bound > seqBound) meta.put.run('seq', bound);
@@ -263,6 +360,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
 
   return {
     apply(ops, now) {
+      behind = now < highWater;
       highWater = Math.max(highWater, now);
       tx.now = highWater;
       try {

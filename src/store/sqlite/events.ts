@@ -7,13 +7,31 @@
  * in `open_event`, and only the oldest is handed on.
  */
 import { statusView } from '../../domain/codes.ts';
+import { FAILED_OVER, type Leg, WITHDRAWN_WORDS } from '../../domain/failover.ts';
+import { senderKey } from '../../domain/optout.ts';
 import { webhookDelay } from '../../domain/retry.ts';
-import type { EventRow } from '../../domain/rows.ts';
-import { isFinal, type MessageStatus, type State, type StatusEvent, transition } from '../../domain/status.ts';
-import type { Webhook, WebhookSettle, Webhooks } from '../contract.ts';
+import type { EventRow, HookKind, InboundRow } from '../../domain/rows.ts';
+import {
+  ACCEPTED,
+  isFinal,
+  type MessageStatus,
+  type State,
+  type StatusEvent,
+  transition,
+} from '../../domain/status.ts';
+import type { ReportKind } from '../../domain/submission.ts';
+import {
+  type EndpointSetting,
+  PENDING_MAX,
+  TRIES_MAX,
+  type Webhook,
+  type WebhookSettle,
+  type Webhooks,
+} from '../contract.ts';
+import { EXHAUSTED_MS, kindCode, kindOf, POST_MOST, validSecrets } from '../hooks.ts';
 import type { Tallies } from './bulk.ts';
 import { earliest } from './lines.ts';
-import { MESSAGE_COLUMNS, MESSAGE_JOINS, type MessageColumns, type Reads, toMessage } from './rows.ts';
+import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, type Reads, toEvent } from './rows.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** A message as the state machine needs it. */
@@ -25,6 +43,15 @@ export interface Live {
   status: number;
   error: number;
   sent_at: number | null;
+  leg: Leg;
+}
+
+/** What a message's second leg is asked when its first one ends (`failover.ts`). */
+export interface FailoverSide {
+  /** Opens the SMS leg of a message that would end as `next`; null = none is due. `opened` false = due, and not possible. */
+  open(message: Live, event: StatusEvent, next: MessageStatus): { opened: boolean; words: string } | null;
+  /** Takes an SMS leg of which nothing has left back. False = something has, or is about to. */
+  withdraw(message: Live): boolean;
 }
 
 /** What of a spec decides the way of its events. */
@@ -34,10 +61,11 @@ interface SpecHead {
   bulk: number;
   /** 1 = its messages are in the bulk's tally. */
   counted: number;
+  sender: string;
+  /** 1 = its sender is a number of the account's, so handsets can answer. */
+  answered: number;
 }
 
-/** Most events in one POST (contract: up to 100 reports). */
-const POST_EVENTS = 100;
 /** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
 const ENDPOINT_SLOTS = 8;
 /** Of these, fresh ones that are not full: two, so that while one is answered the next fills. */
@@ -46,9 +74,8 @@ const FRESH_SLOTS = 2;
 const BREAKER = 5;
 /** Lost leases taken back in one call. */
 const LOST = 64;
-/** How long a final report can be pulled; where a webhook was exhausted, counted from there. */
+/** How long a final report can be pulled; where a webhook was exhausted, EXHAUSTED_MS from there. */
 const PULL_MS = 48 * 3_600_000;
-const EXHAUSTED_PULL_MS = 7 * 86_400_000;
 /** First characters kept of an endpoint's answer. */
 const EXCERPT = 500;
 /** Reports that change nothing are kept as notes, at most this many a message. */
@@ -62,12 +89,35 @@ interface EndpointRow {
   account: number;
   url: string;
   content_type: string;
-  secret: string | null;
+  kind: number;
   open: number;
   fails: number;
   fresh: number;
 }
-const ENDPOINT = 'no, account, url, content_type, secret, open, fails, fresh';
+const ENDPOINT = 'no, account, url, content_type, kind, open, fails, fresh';
+
+/** Rows of endpoint_setting, and what they say. */
+export interface SettingRow {
+  kind: number;
+  url: string;
+  content_type: string;
+  standard: number;
+  secrets: string;
+  headers: string;
+}
+export const SETTING = 'kind, url, content_type, standard, secrets, headers';
+
+/** A row of SETTING in the contract's words. */
+export function toSetting(row: SettingRow): EndpointSetting {
+  return {
+    kind: kindOf(row.kind),
+    url: row.url,
+    contentType: row.content_type,
+    isDefault: row.standard === 1,
+    secrets: JSON.parse(row.secrets) as EndpointSetting['secrets'],
+    headers: JSON.parse(row.headers) as EndpointSetting['headers'],
+  };
+}
 
 export type Events = ReturnType<typeof createEvents>;
 
@@ -75,18 +125,41 @@ export type Events = ReturnType<typeof createEvents>;
 export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   const db = tx.db;
   const q = {
-    spec: prepare<SpecHead>(db, 'SELECT endpoint, intermediate, bulk, counted FROM spec WHERE no = ?'),
-    update: prepare(db, 'UPDATE message SET state = ?, status = ?, error = ?, sent_at = ?, done_at = ? WHERE no = ?'),
+    spec: prepare<Omit<SpecHead, 'answered'> & { account: number }>(
+      db,
+      'SELECT endpoint, intermediate, bulk, counted, sender, account FROM spec WHERE no = ?',
+    ),
+    ownNumber: prepare<{ account: number }>(db, 'SELECT account FROM own_number WHERE number = ?'),
+    recipient: prepare<{ to: string }>(db, 'SELECT "to" FROM message WHERE no = ?'),
+    conversation: prepare(
+      db,
+      'INSERT OR REPLACE INTO conversation (account, sender, destination, no) VALUES (?, ?, ?, ?)',
+    ),
+    update: prepare(
+      db,
+      'UPDATE message SET state = ?, status = ?, error = ?, sent_at = ?, done_at = ?, leg = ? WHERE no = ?',
+    ),
     event: prepare(
       db,
-      'INSERT INTO event (message, account, at, status, error, kind, words) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO event (message, account, at, status, error, kind, words, leg) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
     ),
-    notes: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM event WHERE message = ?'),
-    endpoint: prepare<{ no: number }>(db, 'SELECT no FROM endpoint WHERE account = ? AND url = ? AND content_type = ?'),
+    notes: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM event WHERE message = ? AND kind < 2'),
+    endpoint: prepare<{ no: number }>(
+      db,
+      'SELECT no FROM endpoint WHERE account = ? AND url = ? AND content_type = ? AND kind = ?',
+    ),
     endpointAdd: prepare<{ no: number }>(
       db,
-      `INSERT INTO endpoint (account, url, content_type, secret, open, fails, fresh, due_at, seq)
-       VALUES (?, ?, ?, NULL, 0, 0, 0, NULL, 0) RETURNING no`,
+      `INSERT INTO endpoint (account, url, content_type, kind, secret, open, fails, fresh, due_at, seq)
+       VALUES (?, ?, ?, ?, NULL, 0, 0, 0, NULL, 0) RETURNING no`,
+    ),
+    setting: prepare<SettingRow>(
+      db,
+      `SELECT ${SETTING} FROM endpoint_setting WHERE account = ? AND kind = ? AND url = ?`,
+    ),
+    standard: prepare<{ url: string; content_type: string }>(
+      db,
+      'SELECT url, content_type FROM endpoint_setting WHERE account = ? AND kind = ? AND standard = 1',
     ),
     out: prepare(db, 'INSERT INTO outbox (endpoint, event) VALUES (?, ?)'),
     endpointWake: prepare(
@@ -119,14 +192,15 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
          OR EXISTS (SELECT 1 FROM hook WHERE endpoint = ?1) OR EXISTS (SELECT 1 FROM outbox WHERE endpoint = ?1)`,
     ),
     endpointDelete: prepare(db, 'DELETE FROM endpoint WHERE no = ?'),
-    outOf: prepare<{ event: number }>(
+    outOf: prepare<{ event: number }>(db, 'SELECT event FROM outbox WHERE endpoint = ? ORDER BY event LIMIT ? + 0'),
+    outCount: prepare<{ n: number }>(
       db,
-      `SELECT event FROM outbox WHERE endpoint = ? ORDER BY event LIMIT ${POST_EVENTS}`,
+      `SELECT count(*) AS n FROM (SELECT 1 FROM outbox WHERE endpoint = ? LIMIT ${PENDING_MAX})`,
     ),
     outAny: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM outbox WHERE endpoint = ? LIMIT 1'),
     outFull: prepare<{ one: number }>(
       db,
-      `SELECT 1 AS one FROM outbox WHERE endpoint = ? ORDER BY event LIMIT 1 OFFSET ${POST_EVENTS - 1}`,
+      'SELECT 1 AS one FROM outbox WHERE endpoint = ? ORDER BY event LIMIT 1 OFFSET ? + 0',
     ),
     outDelete: prepare(db, 'DELETE FROM outbox WHERE endpoint = ? AND event <= ?'),
     hookAdd: prepare(
@@ -164,23 +238,34 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     }>(db, 'SELECT no, endpoint, account, retry, token, state, leased, events FROM hook WHERE no = ?'),
     hookSet: prepare(
       db,
-      'UPDATE hook SET state = ?, retry = ?, leased = 0, due_at = ?, body = coalesce(?, body) WHERE no = ?',
+      'UPDATE hook SET state = ?, retry = ?, leased = 0, due_at = ?, body = coalesce(?, body), ended_at = ? WHERE no = ?',
     ),
+    // Numbered on over a replay, whose cycle begins again.
     hookTry: prepare(
       db,
-      'INSERT OR REPLACE INTO hook_try (hook, retry, at, took, status, excerpt) VALUES (?, ?, ?, ?, ?, ?)',
+      `INSERT OR REPLACE INTO hook_try (hook, retry, at, took, status, excerpt)
+       SELECT ?1, min(coalesce(max(retry) + 1, 0), ${TRIES_MAX - 1}), ?, ?, ?, ? FROM hook_try WHERE hook = ?1`,
     ),
-    eventOf: prepare<{ message: number; account: number; status: number; spec: number; bulk: number }>(
+    inbound: prepare<{ no: number; body: string }>(
       db,
-      `SELECT e.message, e.account, e.status, m.spec, s.bulk FROM event e JOIN message m ON m.no = e.message
+      'SELECT i.no, i.body FROM event e JOIN inbound i ON i.no = e.message WHERE e.no = ?',
+    ),
+    eventWords: prepare<{ words: string }>(db, 'SELECT words FROM event WHERE no = ?'),
+    inboxAdd: prepare(
+      db,
+      `INSERT OR IGNORE INTO inbox (account, event, inbound, until) SELECT account, no, message, ? FROM event WHERE no = ?`,
+    ),
+    eventOf: prepare<{ message: number; account: number; status: number; leg: number; spec: number; bulk: number }>(
+      db,
+      `SELECT e.message, e.account, e.status, e.leg, m.spec, s.bulk FROM event e JOIN message m ON m.no = e.message
        JOIN spec s ON s.no = m.spec WHERE e.no = ?`,
     ),
-    eventRow: prepare<MessageColumns & { event: number; at: number; e_status: number; e_error: number }>(
+    eventRow: prepare<EventColumns>(
       db,
-      `SELECT ${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error
-       FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS} WHERE e.no = ?`,
+      `SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS} WHERE e.no = ?`,
     ),
   };
+  let failover: FailoverSide = { open: () => null, withdraw: () => false };
   // Immutable columns of specs in use; bounded, and emptied on rollback.
   const specs = new Map<number, SpecHead>();
   const endpoints = new Map<string, number>();
@@ -188,8 +273,11 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   function spec(no: number): SpecHead {
     let row = specs.get(no);
     if (!row) {
-      row = q.spec.get(no);
-      if (!row) throw new Error(`spec ${no} is gone`);
+      const read = q.spec.get(no);
+      if (!read) throw new Error(`spec ${no} is gone`);
+      const { account, ...head } = read;
+      const answered = q.ownNumber.get(senderKey(head.sender))?.account === account ? 1 : 0;
+      row = { ...head, answered };
       if (specs.size >= 4096) specs.clear();
       specs.set(no, row);
     }
@@ -201,9 +289,25 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     if (q.endpointWake.run(tx.now, tx.seq(), endpoint, tx.now) > 0) tx.hint('webhooks');
   }
 
+  /** The endpoint's number, made on first use. */
+  function endpoint(account: number, url: string, contentType: string, kind: HookKind = 'delivery'): number {
+    const code = kindCode(kind);
+    const name = endpointName(account, url, contentType, code);
+    const cached = endpoints.get(name);
+    if (cached !== undefined) return cached;
+    const row = q.endpoint.get(account, url, contentType, code) ?? q.endpointAdd.get(account, url, contentType, code);
+    const no = (row as { no: number }).no;
+    if (endpoints.size >= 4096) endpoints.clear();
+    endpoints.set(name, no);
+    return no;
+  }
+
+  const postMost = (endpoint: EndpointRow): number => POST_MOST[endpoint.kind] ?? 1;
+
   /** Fresh events of an endpoint that may be formed into a POST now. */
   function freshReady(endpoint: EndpointRow): boolean {
-    return (endpoint.open < FRESH_SLOTS ? q.outAny : q.outFull).get(endpoint.no) !== undefined;
+    if (endpoint.open < FRESH_SLOTS) return q.outAny.get(endpoint.no) !== undefined;
+    return q.outFull.get(endpoint.no, postMost(endpoint) - 1) !== undefined;
   }
 
   const full = (endpoint: EndpointRow): boolean => endpoint.open >= (endpoint.fails >= BREAKER ? 1 : ENDPOINT_SLOTS);
@@ -231,7 +335,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       return webhook(retry.no, token, endpoint, retry.retry, retry.body, JSON.parse(retry.events) as number[]);
     }
     if (!freshReady(endpoint)) return null;
-    const events = q.outOf.all(endpoint.no).map((row) => row.event);
+    const events = q.outOf.all(endpoint.no, postMost(endpoint)).map((row) => row.event);
     q.outDelete.run(endpoint.no, events.at(-1) as number);
     const token = tx.seq();
     const no = q.hookAdd.insert(endpoint.no, endpoint.account, token, lease, tx.now, JSON.stringify(events));
@@ -252,11 +356,16 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     }
   }
 
-  /** The event row of a status the message now has, and its way to the customer. */
-  function emit(message: { no: number; account: number; spec: number }, next: MessageStatus, words: string): void {
-    const event = q.event.insert(message.no, message.account, tx.now, next.status, next.error, 0, words);
+  /** The event row of a status the message now has, and its way to the customer. `leg` FAILED_OVER = it is not the last. */
+  function emit(
+    message: { no: number; account: number; spec: number },
+    next: MessageStatus,
+    words: string,
+    leg: Leg | typeof FAILED_OVER = 0,
+  ): void {
+    const event = q.event.insert(message.no, message.account, tx.now, next.status, next.error, 0, words, leg);
     const { endpoint, intermediate, bulk } = spec(message.spec);
-    const final = isFinal(next.state);
+    const final = isFinal(next.state) && leg !== FAILED_OVER;
     if (endpoint === null) {
       if (final) q.pull.run(message.account, event, message.no, message.spec, bulk, tx.now + PULL_MS);
       return;
@@ -272,15 +381,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
 
   function eventRow(no: number): EventRow | null {
     const row = q.eventRow.get(no);
-    if (!row) return null;
-    return {
-      ...toMessage(row),
-      event: row.event,
-      at: row.at,
-      status: row.e_status,
-      error: row.e_error,
-      doneAt: row.at,
-    };
+    return row ? toEvent(row) : null;
   }
 
   function webhook(
@@ -291,27 +392,46 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     body: string | null,
     events: number[],
   ): Webhook {
+    const kind = kindOf(endpoint.kind);
+    const row = q.setting.get(endpoint.account, endpoint.kind, endpoint.url);
+    const setting = row ? toSetting(row) : null;
     return {
       no,
       token,
       account: endpoint.account,
-      endpoint: { no: endpoint.no, url: endpoint.url, contentType: endpoint.content_type, secret: endpoint.secret },
+      kind,
+      endpoint: {
+        no: endpoint.no,
+        url: endpoint.url,
+        contentType: endpoint.content_type,
+        secrets: validSecrets(setting?.secrets ?? [], tx.now),
+        headers: setting?.headers ?? {},
+      },
       retry,
-      body,
-      events: events.map(eventRow).filter((event) => event !== null),
+      body: kind === 'click' ? (body ?? q.eventWords.get(events[0] as number)?.words ?? null) : body,
+      events: kind === 'delivery' ? events.map(eventRow).filter((event) => event !== null) : [],
+      inbound: kind === 'inbound' ? events.map(inboundRow).filter((one) => one !== null) : [],
+      pending: kind === 'inbound' ? (q.outCount.get(endpoint.no)?.n ?? 0) : 0,
     };
   }
 
+  function inboundRow(event: number): InboundRow | null {
+    const row = q.inbound.get(event);
+    return row ? (JSON.parse(row.body) as InboundRow) : null;
+  }
+
   /** After a hook ended (delivered or exhausted): its messages' next open events come forward. */
-  function closeEvents(endpoint: number, events: number[], exhausted: boolean): void {
+  function closeEvents(endpoint: number, kind: HookKind, events: number[], exhausted: boolean): void {
+    if (kind === 'inbound' && exhausted) for (const no of events) q.inboxAdd.run(tx.now + EXHAUSTED_MS, no);
+    if (kind !== 'delivery') return;
     // Nobody asked for intermediate reports: no later event waits for these.
     if (!exhausted && q.openFirst.get()?.message == null) return;
     for (const no of events) {
       const event = q.eventOf.get(no);
       if (!event) continue;
       // Only finals are pulled: what came between is of no use once nobody listens.
-      if (exhausted && statusView(event.status).groupName !== 'PENDING') {
-        q.pull.run(event.account, no, event.message, event.spec, event.bulk, tx.now + EXHAUSTED_PULL_MS);
+      if (exhausted && event.leg !== FAILED_OVER && statusView(event.status).groupName !== 'PENDING') {
+        q.pull.run(event.account, no, event.message, event.spec, event.bulk, tx.now + EXHAUSTED_MS);
       }
       if (q.openDelete.run(event.message, no) === 0) continue;
       const next = q.openOldest.get(event.message)?.event ?? null;
@@ -320,16 +440,24 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   }
 
   return {
-    /** The endpoint's number, made on first use. */
-    endpoint(account: number, url: string, contentType: string): number {
-      const name = endpointName(account, url, contentType);
-      const cached = endpoints.get(name);
-      if (cached !== undefined) return cached;
-      const row = q.endpoint.get(account, url, contentType) ?? q.endpointAdd.get(account, url, contentType);
-      const no = (row as { no: number }).no;
-      if (endpoints.size >= 4096) endpoints.clear();
-      endpoints.set(name, no);
-      return no;
+    endpoint,
+    /** The account's endpoint for what names no URL; null = it has none. `contentType`: asked for, else the endpoint's own. */
+    standard(account: number, kind: HookKind, contentType?: string): number | null {
+      const row = q.standard.get(account, kindCode(kind));
+      return row ? endpoint(account, row.url, contentType ?? row.content_type, kind) : null;
+    },
+    handOn,
+    /** An endpoint after something outside changed what waits under it. */
+    again(no: number): void {
+      const row = q.endpointRow.get(no);
+      if (row && rest(row) !== null) tx.hint('webhooks');
+    },
+    /** The event of something that is no change of status, about the number `of`; its own number. */
+    add: (of: number, account: number, kind: number, words: string): number =>
+      q.event.insert(of, account, tx.now, 0, 0, kind, words, 0),
+    /** Who opens second legs; once, before anything is changed. */
+    setFailover(side: FailoverSide): void {
+      failover = side;
     },
     forget(): void {
       specs.clear();
@@ -343,20 +471,38 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       const { next, changed, final } = transition(from, event);
       if (!changed) return false;
       const sentAt = message.sent_at ?? (SENT.has(event.kind) ? tx.now : null);
-      q.update.run(next.state, next.status, next.error, sentAt, final ? tx.now : null, message.no);
-      const { bulk, counted } = spec(message.spec);
-      if (counted === 1) tallies.moved(bulk, from.state, next.state);
-      if (next.status !== from.status || next.error !== from.error) emit(message, next, words);
-      message.state = next.state;
-      message.status = next.status;
-      message.error = next.error;
+      const second = final && message.leg === 0 ? failover.open(message, event, next) : null;
+      const then = second?.opened ? ACCEPTED : next;
+      const leg = second?.opened ? 1 : message.leg;
+      q.update.run(then.state, then.status, then.error, sentAt, isFinal(then.state) ? tx.now : null, leg, message.no);
+      const { bulk, counted, answered, sender } = spec(message.spec);
+      // A handset that answers means the last message that it got.
+      if (answered === 1 && event.kind === 'accepted') {
+        const to = q.recipient.get(message.no)?.to ?? '';
+        q.conversation.run(message.account, senderKey(sender), to, message.no);
+      }
+      if (counted === 1) tallies.moved(bulk, from.state, then.state);
+      if (next.status !== from.status || next.error !== from.error) {
+        const all = second ? [words, second.words].filter((part) => part !== '').join('; ') : words;
+        emit(message, next, all, second?.opened ? FAILED_OVER : message.leg);
+      }
+      message.state = then.state;
+      message.status = then.status;
+      message.error = then.error;
       message.sent_at = sentAt;
+      message.leg = leg;
       return true;
+    },
+    /** A report of the MMS leg after the SMS leg has begun: delivered wins while nothing of the SMS has left. True = it did. */
+    reportLate(message: Live, report: ReportKind, words: string): boolean {
+      if (report !== 'retrieved' || !failover.withdraw(message)) return false;
+      message.leg = 0;
+      return this.change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
     },
     /** A report that changed nothing (late, doubled) is still part of the story. */
     note(message: Live, words: string): void {
       if ((q.notes.get(message.no)?.n ?? 0) >= NOTES) return;
-      q.event.run(message.no, message.account, tx.now, message.status, message.error, 1, words);
+      q.event.run(message.no, message.account, tx.now, message.status, message.error, 1, words, message.leg);
     },
 
     /**
@@ -386,14 +532,16 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       const hook = q.hook.get(settle.no);
       if (hook?.state !== 0 || hook.leased !== 1 || hook.token !== settle.token) return false;
       const startedAt = tx.now - settle.tookMs;
-      q.hookTry.run(hook.no, hook.retry, startedAt, settle.tookMs, settle.status, settle.excerpt.slice(0, EXCERPT));
+      q.hookTry.run(hook.no, startedAt, settle.tookMs, settle.status, settle.excerpt.slice(0, EXCERPT));
       const delay = settle.ok ? null : webhookDelay(hook.retry);
       const state = settle.ok ? 1 : delay === null ? 2 : 0;
       const retry = delay === null ? hook.retry : hook.retry + 1;
-      q.hookSet.run(state, retry, delay === null ? null : tx.now + delay, settle.ok ? null : settle.body, hook.no);
-      if (state !== 0) closeEvents(hook.endpoint, JSON.parse(hook.events) as number[], state === 2);
       const endpoint = q.endpointRow.get(hook.endpoint);
       if (!endpoint) throw new Error(`endpoint ${hook.endpoint} is gone`);
+      const due = delay === null ? null : tx.now + delay;
+      q.hookSet.run(state, retry, due, settle.body, state === 0 ? null : tx.now, hook.no);
+      const events = JSON.parse(hook.events) as number[];
+      if (state !== 0) closeEvents(hook.endpoint, kindOf(endpoint.kind), events, state === 2);
       endpoint.open = Math.max(0, endpoint.open - 1);
       endpoint.fails = settle.ok ? 0 : endpoint.fails + 1;
       if (rest(endpoint) !== null) tx.hint('webhooks');
@@ -408,12 +556,12 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       if (q.endpointUsed.get(no)) return;
       const row = q.endpointRow.get(no);
       if (!row) return;
-      endpoints.delete(endpointName(row.account, row.url, row.content_type));
+      endpoints.delete(endpointName(row.account, row.url, row.content_type, row.kind));
       q.endpointDelete.run(no);
     },
   };
 }
 
-function endpointName(account: number, url: string, contentType: string): string {
-  return `${account} ${contentType} ${url}`;
+function endpointName(account: number, url: string, contentType: string, kind: number): string {
+  return `${account} ${kind} ${contentType} ${url}`;
 }

@@ -6,9 +6,20 @@ import type { DatabaseSync } from 'node:sqlite';
 import { spanOf } from '../../domain/failover.ts';
 import { optOutStatus, senderKey } from '../../domain/optout.ts';
 import { refOf } from '../../domain/submission.ts';
-import type { Accept, Claims, Inbound, InboundIn, InboundRow, OptOut, OptOutFilter, OwnNumber } from '../contract.ts';
+import {
+  type Accept,
+  ANSWERS_SHOWN,
+  type Claims,
+  type Inbound,
+  type InboundIn,
+  type InboundRow,
+  type OptOut,
+  type OptOutFilter,
+  type OwnNumber,
+  type Story,
+} from '../contract.ts';
 import { EVENT_INBOUND, INBOX_MS } from '../hooks.ts';
-import { inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
+import { answerOf, inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
 import type { Events, Live } from './events.ts';
 import type { Lines } from './lines.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -51,7 +62,7 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
     ),
     add: prepare(
       db,
-      'INSERT INTO inbound (no, account, carrier, ref, at, entity, application, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO inbound (no, account, carrier, ref, at, entity, application, body, paired) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
     ),
     part: prepare(db, 'INSERT INTO inbound_part (inbound, part, hash, content_type) VALUES (?, ?, ?, ?)'),
     box: prepare(db, 'INSERT INTO inbox (account, event, inbound, until) VALUES (?, ?, ?, ?)'),
@@ -127,7 +138,8 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
       const to = number?.number ?? message.to[0] ?? '';
       const paired = pairedOf(message, account, to);
       const row = inboundRow(message, { account, to, number, paired, receivedAt: tx.now });
-      q.add.run(no, account, carrier, ref, tx.now, row.entity, row.application, JSON.stringify(row));
+      const body = JSON.stringify(row);
+      q.add.run(no, account, carrier, ref, tx.now, row.entity, row.application, body, row.paired?.no ?? null);
       message.parts.forEach(({ hash, contentType }, part) => {
         if (hash !== null) q.part.run(no, part, hash, contentType);
       });
@@ -237,6 +249,10 @@ export function createInboundReads(db: DatabaseSync) {
       db,
       'SELECT hash, content_type AS contentType FROM inbound_part WHERE inbound = ? AND part = ?',
     ),
+    answers: prepare<{ body: string }>(
+      db,
+      `SELECT body FROM inbound WHERE paired = ? AND account = ? ORDER BY no LIMIT ${ANSWERS_SHOWN}`,
+    ),
     numbers: prepare<NumberRow>(
       db,
       `SELECT number, account, url, entity, application, callback FROM own_number WHERE ?1 IS NULL OR account = ?1 ORDER BY number`,
@@ -249,6 +265,8 @@ export function createInboundReads(db: DatabaseSync) {
   };
   return {
     part: (no: number, part: number) => q.part.get(no, part) ?? null,
+    answersOf: (message: number, account: number): Story['answers'] =>
+      q.answers.all(message, account).map(({ body }) => answerOf(body)),
     numbers: (account: number | null): OwnNumber[] => q.numbers.all(account).map(toOwnNumber),
     optOuts(filter: OptOutFilter): OptOut[] {
       const { account, after, destination, sender, limit } = filter;

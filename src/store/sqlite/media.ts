@@ -2,7 +2,8 @@
  * LINK segments on their way to bytes, uploads, and the runs that wait for them: a run opens when every segment of its
  * spec has bytes; a segment that failed for good ends the spec's messages with the error that says why.
  */
-import type { MediaJob, MediaOutcome, Upload } from '../contract.ts';
+import type { DatabaseSync } from 'node:sqlite';
+import type { MediaJob, MediaOutcome, Upload, Variant } from '../contract.ts';
 import type { Lines } from './lines.ts';
 import type { Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -11,11 +12,19 @@ import { prepare, type Tx } from './tx.ts';
 export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
   const db = tx.db;
   const q = {
-    due: prepare<{ spec: number; segment: number; url: string; content_type: string | null; tries: number }>(
+    due: prepare<{
+      spec: number;
+      segment: number;
+      account: number;
+      url: string;
+      content_type: string | null;
+      tries: number;
+    }>(
       db,
-      'SELECT spec, segment, url, content_type, tries FROM media WHERE due_at <= ? ORDER BY due_at LIMIT ? + 0',
+      `SELECT m.spec, m.segment, s.account, m.url, m.content_type, m.tries FROM media m JOIN spec s ON s.no = m.spec
+       WHERE m.due_at <= ? ORDER BY m.due_at LIMIT ? + 0`,
     ),
-    lease: prepare(db, 'UPDATE media SET due_at = ?, tries = tries + 1 WHERE spec = ? AND segment = ?'),
+    lease: prepare(db, 'UPDATE media SET due_at = ? WHERE spec = ? AND segment = ?'),
     min: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
     // Of what still waits for it; a run that expired needs no bytes.
     validUntil: prepare<{ at: number | null }>(
@@ -28,7 +37,11 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
       db,
       'UPDATE media SET hash = ?, content_type = ?, name = ?, due_at = NULL WHERE spec = ? AND segment = ?',
     ),
-    again: prepare(db, 'UPDATE media SET due_at = ? WHERE spec = ? AND segment = ? AND hash IS NULL'),
+    // What counts is a fetch that failed, not a lease: one that was lost or put off has asked nobody.
+    again: prepare(
+      db,
+      'UPDATE media SET due_at = ?, tries = tries + 1 WHERE spec = ? AND segment = ? AND hash IS NULL AND due_at IS NOT NULL',
+    ),
     drop: prepare(db, 'UPDATE media SET due_at = NULL WHERE spec = ? AND due_at IS NOT NULL'),
     open: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM media WHERE spec = ? AND hash IS NULL'),
     runs: prepare<{ no: number; line: number; lane: number; account: number; next: number; end: number }>(
@@ -42,8 +55,15 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
       db,
       `INSERT OR REPLACE INTO upload (account, id, name, hash, content_type, size, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
     ),
+    variant: prepare(
+      db,
+      'INSERT OR REPLACE INTO variant (source, profile, hash, content_type, at) VALUES (?, ?, ?, ?, ?)',
+    ),
   };
   return {
+    putVariant(source: string, profile: string, { hash, contentType }: Variant): void {
+      q.variant.run(source, profile, hash, contentType, tx.now);
+    },
     next(limit: number, leaseMs: number): { now: number; jobs: MediaJob[]; nextDue: number | null } {
       const jobs: MediaJob[] = [];
       for (const row of q.due.all(tx.now, limit)) {
@@ -56,11 +76,12 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
         jobs.push({
           spec: row.spec,
           segment: row.segment,
+          account: row.account,
           url: row.url,
           contentType: row.content_type,
           tries: row.tries + 1,
           // A pause may have moved it on.
-          validUntil: Math.max(validUntil, tx.now + 60_000),
+          validUntil: validUntil > tx.now ? validUntil : tx.now + 60_000,
         });
       }
       return { now: tx.now, jobs, nextDue: q.min.get()?.due ?? null };
@@ -100,5 +121,31 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
         tx.now + upload.validityMs,
       );
     },
+  };
+}
+
+/** Reads of the content's side, for the thread that reads. */
+export function createContentReads(db: DatabaseSync) {
+  const q = {
+    variant: prepare<Variant>(
+      db,
+      'SELECT hash, content_type AS contentType FROM variant WHERE source = ? AND profile = ?',
+    ),
+    upload: prepare<{ name: string }>(db, 'SELECT name FROM upload WHERE account = ? AND id = ?'),
+    referred: prepare<{ one: number }>(
+      db,
+      `SELECT 1 AS one WHERE EXISTS (SELECT 1 FROM media WHERE hash = ?1) OR EXISTS (SELECT 1 FROM upload WHERE hash = ?1)
+         OR EXISTS (SELECT 1 FROM variant WHERE hash = ?1) OR EXISTS (SELECT 1 FROM inbound_part WHERE hash = ?1)`,
+    ),
+  };
+  return {
+    variant: (source: string, profile: string): Variant | null => q.variant.get(source, profile) ?? null,
+    uploadNames: (account: number, ids: string[]): { id: string; name: string }[] =>
+      ids.flatMap((id) => {
+        const row = q.upload.get(account, id);
+        return row ? [{ id, name: row.name }] : [];
+      }),
+    /** Whether something still needs these bytes. */
+    isReferred: (hash: string): boolean => q.referred.get(hash) !== undefined,
   };
 }

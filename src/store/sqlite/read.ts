@@ -5,20 +5,29 @@
  * A filter never becomes SQL: values are bound, and what no index knows is looked at row by row, newest first, within a
  * budget. A page that used up its budget is short and says where to go on.
  */
+
 import type { DatabaseSync } from 'node:sqlite';
 import { STATUSES } from '../../domain/codes.ts';
+import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Bulk, BulkName, Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
-import { sharedEnd, whyWaiting } from '../waiting.ts';
+import { gateOf, sharedEnd, whyWaiting } from '../waiting.ts';
+import { createAccountReads } from './accounts.ts';
 import { createBulkReads } from './bulk.ts';
+import { createDeliveryReads } from './deliveries.ts';
+import { createInboundReads } from './inbound.ts';
+import { createLinkReads } from './links.ts';
 import {
+  EVENT_COLUMNS,
+  type EventColumns,
   MESSAGE_COLUMNS,
   MESSAGE_JOINS,
   MESSAGE_OWN_COLUMNS,
   type MessageColumns,
   type MessageOwnColumns,
   type Reads,
+  toEvent,
   toMessage,
 } from './rows.ts';
 import { createRuns } from './runs.ts';
@@ -35,13 +44,6 @@ const PULLS = 200;
 /** Numbers of events that one call of the feed walks over at most, in steps. */
 const FEED_STEP = 10_000;
 const FEED_STEPS = 20;
-
-type EventColumns = MessageColumns & { event: number; at: number; e_status: number; e_error: number };
-const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error`;
-
-function toEvent(row: EventColumns): EventRow {
-  return { ...toMessage(row), event: row.event, at: row.at, status: row.e_status, error: row.e_error, doneAt: row.at };
-}
 
 interface SpecHead {
   no: number;
@@ -142,6 +144,11 @@ export function createTakeReports(tx: Tx, reads: Reads) {
       db,
       `SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS} WHERE e.no = ?`,
     ),
+    taken: prepare(
+      db,
+      `INSERT OR REPLACE INTO taken (account, at, event, kind, message, spec, bulk, until)
+       SELECT account, ?, event, 0, message, spec, bulk, until FROM pull WHERE account = ? AND event = ?`,
+    ),
     take: prepare(db, 'DELETE FROM pull WHERE account = ? AND event = ?'),
   };
   return function takeReports(filter: MessageFilter): Page<EventRow> {
@@ -156,6 +163,7 @@ export function createTakeReports(tx: Tx, reads: Reads) {
       if (!spec || !wanted.spec(spec)) return;
       const event = q.event.get(pulled.event);
       if (!event || !wanted.message({ ...event, m_status: event.e_status }, spec)) return;
+      q.taken.run(tx.now, account, pulled.event);
       q.take.run(account, pulled.event);
       rows.push(toEvent(event));
     }
@@ -243,7 +251,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
     ),
     events: prepare<{ no: number; at: number; status: number; error: number; kind: number; words: string }>(
       db,
-      'SELECT no, at, status, error, kind, words FROM event WHERE message = ? ORDER BY no LIMIT 1000',
+      'SELECT no, at, status, error, kind, words FROM event WHERE message = ? AND kind < 2 ORDER BY no LIMIT 1000',
     ),
     tries: prepare<{
       event: number;
@@ -258,14 +266,14 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       `SELECT e.no AS event, t.retry, t.at, t.took, t.status, t.excerpt, p.url FROM event e JOIN hook h ON h.no = e.hook
        JOIN hook_try t ON t.hook = h.no JOIN endpoint p ON p.no = h.endpoint WHERE e.message = ? ORDER BY t.at LIMIT 1000`,
     ),
-    line: prepare<{ bulk: number | null; paused: number; lane: number; account: number }>(
+    line: prepare<{ bulk: number | null; paused: number; lane: number; account: number; carrier: string }>(
       db,
-      'SELECT bulk, paused, lane, account FROM line WHERE no = ?',
+      `SELECT n.bulk, n.paused, n.lane, n.account, l.carrier FROM line n JOIN lane l ON l.no = n.lane WHERE n.no = ?`,
     ),
     runDue: prepare<{ due: number | null }>(db, 'SELECT due_at AS due FROM run WHERE no = ?'),
-    retry: prepare<{ due: number; until: number }>(
+    retry: prepare<{ due: number; until: number; line: number }>(
       db,
-      'SELECT due_at AS due, valid_until AS until FROM retry WHERE leader = ?',
+      'SELECT due_at AS due, valid_until AS until, line FROM retry WHERE leader = ?',
     ),
     flight: prepare<{ until: number }>(db, 'SELECT valid_until AS until FROM flight WHERE leader = ?'),
     feed: prepare<EventColumns>(
@@ -277,7 +285,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
     keys: prepare<Key>(db, 'SELECT hash, account, label FROM key'),
     install: prepare<{ v: string }>(db, "SELECT v FROM meta WHERE k = 'install'"),
     clock: prepare<{ v: number }>(db, "SELECT v FROM meta WHERE k = 'clock'"),
-    stats: prepare<Omit<Stats, 'walBytes'>>(
+    stats: prepare<Omit<Stats, 'walBytes' | 'waitingAt'>>(
       db,
       `SELECT (SELECT coalesce(sum("end" - next), 0) FROM run WHERE due_at IS NOT NULL) AS waiting,
          (SELECT count(*) FROM flight) AS inFlight, (SELECT count(*) FROM retry) AS retries,
@@ -285,13 +293,26 @@ export function createReader(db: DatabaseSync, reads: Reads) {
            + (SELECT count(*) FROM outbox) AS webhooksWaiting,
          (SELECT count(*) FROM hook WHERE state = 2) AS webhooksExhausted, (SELECT count(*) FROM pull) AS pull`,
     ),
+    waitingAt: prepare<{ carrier: string; count: number }>(
+      db,
+      `SELECT l.carrier, sum(w.count) AS count FROM (
+           SELECT line, sum("end" - next) AS count FROM run WHERE due_at IS NOT NULL GROUP BY line
+           UNION ALL SELECT line, count(*) FROM retry GROUP BY line) w
+         JOIN line n ON n.no = w.line JOIN lane l ON l.no = n.lane
+       GROUP BY l.carrier HAVING sum(w.count) > 0 ORDER BY l.carrier`,
+    ),
   };
 
   /** The store's time, which a wall clock set back does not turn. */
   const clock = (now: number): number => Math.max(now, q.clock.get()?.v ?? 0);
   const bulks = createBulkReads(db);
+  const links = createLinkReads(db);
+  const inbounds = createInboundReads(db);
 
   return {
+    ...createDeliveryReads(db),
+    ...inbounds,
+    ...links,
     logs(filter: MessageFilter): Page<MessageRow> {
       const wanted = readFilter(filter);
       const before = filter.before ?? END;
@@ -367,25 +388,35 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       const nearest = q.runOf.get(message.no);
       const found = nearest ? runs.get(nearest.no) : null;
       // Refused at the door: in no run.
-      const run = found !== null && found.end > message.no ? found : null;
-      const leader = run !== null && run.members > 0 ? run.no : message.no;
+      const placed = found !== null && found.end > message.no ? found : null;
+      const run = message.leg === 1 ? runs.get(smsLeader(message.no)) : placed;
+      const first = placed !== null && placed.members > 0 ? placed.no : message.no;
+      // The leg that it is on.
+      const leader = message.leg === 1 ? smsLeader(message.no) : first;
       const install = q.install.get()?.v ?? '';
-      const line = run === null ? undefined : q.line.get(run.line);
       const retry = q.retry.get(leader);
+      // It may have been handed on to another carrier.
+      const line = run === null ? undefined : q.line.get(retry?.line ?? run.line);
+      const bulk = line ? runs.bulkOf({ no: 0, ...line }) : null;
       const waiting = run && {
         due: retry?.due ?? q.runDue.get(run.no)?.due ?? null,
         paused: line?.paused === 1,
         media: run.closed,
+        gate: gateOf(run, bulk),
+        ...(line ? { carrier: line.carrier } : {}),
       };
-      const bulk = line ? runs.bulkOf({ no: 0, ...line }) : null;
       const shared = run === null ? null : sharedEnd(run, bulk);
-      const validUntil = q.flight.get(leader)?.until ?? retry?.until ?? shared;
+      const validUntil = q.flight.get(leader)?.until ?? (retry?.until || shared);
       const final = message.doneAt !== null;
       return {
         message,
         spec,
-        attempts: q.attempts.all(leader).map((attempt) => ({
+        attempts: [
+          ...q.attempts.all(first).map((attempt) => ({ ...attempt, leader: first })),
+          ...q.attempts.all(smsLeader(message.no)).map((attempt) => ({ ...attempt, leader: smsLeader(message.no) })),
+        ].map((attempt) => ({
           n: attempt.n,
+          channel: legOf(attempt.leader) === 1 ? 'SMS' : 'MMS',
           at: attempt.at,
           tookMs: attempt.took,
           outcome: attempt.outcome,
@@ -393,7 +424,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
           words: attempt.words,
           carrier: attempt.carrier,
           carrierMessageId: attempt.ref,
-          transactionId: transactionId(install, leader, attempt.generation),
+          transactionId: transactionId(install, attempt.leader, attempt.generation),
         })),
         events: q.events.all(message.no).map((event) => ({
           event: event.no,
@@ -412,6 +443,8 @@ export function createReader(db: DatabaseSync, reads: Reads) {
           excerpt: row.excerpt,
           url: row.url,
         })),
+        answers: inbounds.answersOf(message.no, account),
+        clicks: links.clicksOf(message.no),
         waiting: final || !waiting ? null : whyWaiting(message, waiting),
         validUntil,
       };
@@ -433,9 +466,11 @@ export function createReader(db: DatabaseSync, reads: Reads) {
     bulkGet: (account: number, name: BulkName, now: number): Bulk | null => bulks.get(account, name, clock(now)),
     bulkList: (account: number, limit: number, before: number | undefined, now: number) =>
       bulks.list(account, limit, before, clock(now)),
+    ...createAccountReads(db),
     keys: (): Key[] => q.keys.all().map((row) => ({ hash: row.hash, account: row.account, label: row.label })),
     stats(walBytes: number): Stats {
-      return { ...(q.stats.get() as Omit<Stats, 'walBytes'>), walBytes };
+      const sums = q.stats.get() as Omit<Stats, 'walBytes' | 'waitingAt'>;
+      return { ...sums, walBytes, waitingAt: q.waitingAt.all().map(({ carrier, count }) => ({ carrier, count })) };
     },
   };
 }

@@ -8,9 +8,12 @@
  * numbers were given out that there may be too many; so the count is exact when it is made, once in COUNT_MS or each time a
  * hundredth of `most` came in, and what leaves makes room for that hundredth.
  */
+import { smsLeader } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
+import { EVENT_CLICK, EXHAUSTED_MS, INBOUND_MIN_MS } from '../hooks.ts';
 import { IDEM_MS } from './accept.ts';
 import type { Events } from './events.ts';
+import type { Links } from './links.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** Messages looked at or removed in one step; a spec counts as one more. An accept waits for no more than one (about 5 ms). */
@@ -21,6 +24,9 @@ const OTHERS = 200;
 const WALK_MS = 60_000;
 const LONG_WALK_MS = 3_600_000;
 const LONG_WALK_KEPT = 10_000;
+
+/** How long a variant is kept at least, and how often it is looked at whether its content is still referred to. */
+const VARIANT_MS = 24 * 3_600_000;
 
 /** Messages counted in one step. */
 const COUNT = 2_000;
@@ -43,6 +49,7 @@ interface Message {
   key: string | null;
   state: number;
   done_at: number | null;
+  leg: number;
 }
 
 /** How long and how many: finished messages are kept for `ms`, and at most `most` of them. */
@@ -52,7 +59,12 @@ export interface Retention {
 }
 
 /** One bounded step of retention a call; true = more is left. */
-export function createRetain(tx: Tx, events: Events, retention: Retention) {
+export function createRetain(
+  tx: Tx,
+  events: Events,
+  links: Pick<Links, 'outlive' | 'left' | 'retain'>,
+  retention: Retention,
+) {
   const db = tx.db;
   const q = {
     oldest: prepare<Spec>(
@@ -61,7 +73,7 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
     ),
     messages: prepare<Message>(
       db,
-      `SELECT no, key, state, done_at FROM message WHERE no >= ? AND no < ? ORDER BY no LIMIT ${STEP}`,
+      `SELECT no, key, state, done_at, leg FROM message WHERE no >= ? AND no < ? ORDER BY no LIMIT ${STEP}`,
     ),
     open: prepare<{ one: number }>(
       db,
@@ -72,11 +84,13 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
     ),
     keyDelete: prepare(db, 'DELETE FROM message_key WHERE account = ? AND key = ? AND no = ?'),
     messageDelete: prepare(db, 'DELETE FROM message WHERE no = ?'),
+    conversation: prepare(db, 'DELETE FROM conversation WHERE no = ?'),
     attempts: prepare(db, 'DELETE FROM attempt WHERE leader = ?'),
     retry: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
     carrierRef: prepare(db, 'DELETE FROM carrier_ref WHERE leader = ?'),
     pull: prepare(db, 'DELETE FROM pull WHERE account = ? AND event IN (SELECT no FROM event WHERE message = ?)'),
-    events: prepare(db, 'DELETE FROM event WHERE message = ?'),
+    // Clicks stay as long as their links do.
+    events: prepare(db, `DELETE FROM event WHERE message = ? AND kind <> ${EVENT_CLICK}`),
     runs: prepare(db, 'DELETE FROM run WHERE no >= ? AND no < ?'),
     media: prepare(db, 'DELETE FROM media WHERE spec = ?'),
     spec: prepare(db, 'DELETE FROM spec WHERE no = ?'),
@@ -84,9 +98,9 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
     lines: prepare(db, 'DELETE FROM line WHERE bulk = ?'),
     bulk: prepare(db, 'DELETE FROM bulk WHERE no = ?'),
     tally: prepare(db, 'DELETE FROM tally WHERE bulk = ?'),
-    hooks: prepare<{ no: number; endpoint: number; state: number; at: number }>(
+    hooks: prepare<{ no: number; endpoint: number; state: number; at: number; ended_at: number | null }>(
       db,
-      `SELECT no, endpoint, state, at FROM hook WHERE no > ? ORDER BY no LIMIT ${OTHERS}`,
+      `SELECT no, endpoint, state, at, ended_at FROM hook WHERE no > ? ORDER BY no LIMIT ${OTHERS}`,
     ),
     hookLast: prepare<{ no: number | null }>(db, 'SELECT max(no) AS no FROM hook'),
     hookDelete: prepare(db, 'DELETE FROM hook WHERE no = ?'),
@@ -100,6 +114,35 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
       `DELETE FROM upload WHERE (account, id) IN
          (SELECT account, id FROM upload WHERE expires_at <= ? ORDER BY expires_at LIMIT ${OTHERS})`,
     ),
+    variants: prepare<{ source: string; profile: string; used: number }>(
+      db,
+      `SELECT source, profile, (EXISTS (SELECT 1 FROM media m WHERE m.hash = v.source)
+         OR EXISTS (SELECT 1 FROM upload u WHERE u.hash = v.source)) AS used
+       FROM variant v WHERE at <= ? ORDER BY at LIMIT ${OTHERS}`,
+    ),
+    taken: prepare(
+      db,
+      `DELETE FROM taken WHERE (account, at, event) IN
+         (SELECT account, at, event FROM taken WHERE until <= ? ORDER BY until LIMIT ${OTHERS})`,
+    ),
+    boxes: prepare(
+      db,
+      `DELETE FROM inbox WHERE (account, event) IN
+         (SELECT account, event FROM inbox WHERE until <= ? ORDER BY until LIMIT ${OTHERS})`,
+    ),
+    inbound: prepare<{ no: number; at: number; open: number }>(
+      db,
+      `SELECT i.no, i.at, EXISTS (SELECT 1 FROM event e WHERE e.message = i.no AND (
+           EXISTS (SELECT 1 FROM hook h WHERE h.no = e.hook AND h.state <> 1 AND coalesce(h.ended_at, ?3) > ?3 - ${EXHAUSTED_MS})
+           OR EXISTS (SELECT 1 FROM endpoint p JOIN outbox o ON o.endpoint = p.no
+             WHERE p.account = i.account AND p.kind = 1 AND o.event = e.no)
+           OR EXISTS (SELECT 1 FROM inbox b WHERE b.account = i.account AND b.event = e.no AND b.until > ?3))) AS open
+       FROM inbound i WHERE (i.at, i.no) > (?1, ?2) AND i.at <= ?4 ORDER BY i.at, i.no LIMIT ${OTHERS}`,
+    ),
+    inboundParts: prepare(db, 'DELETE FROM inbound_part WHERE inbound = ?'),
+    inboundDelete: prepare(db, 'DELETE FROM inbound WHERE no = ?'),
+    variantKeep: prepare(db, 'UPDATE variant SET at = ? WHERE source = ? AND profile = ?'),
+    variantDrop: prepare(db, 'DELETE FROM variant WHERE source = ? AND profile = ?'),
     pulls: prepare(
       db,
       `DELETE FROM pull WHERE (account, event) IN
@@ -121,6 +164,8 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
   let pauseUntil = 0;
   let hookPlace = 0;
   let hookPauseUntil = 0;
+  let inboundPlace = { at: 0, no: 0 };
+  let inboundPauseUntil = 0;
 
   /** Whether one of these must stay: not final since `old`, or its report is still to be told or pulled. */
   function stays(spec: Spec, messages: Message[], old: number): boolean {
@@ -136,17 +181,23 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
   function remove(spec: Spec, messages: Message[]): boolean {
     for (const message of messages) {
       if (message.key !== null) q.keyDelete.run(spec.account, message.key, message.no);
-      q.retry.run(message.no);
-      q.carrierRef.run(message.no);
-      q.attempts.run(message.no);
+      for (const leader of message.leg === 1 ? [message.no, smsLeader(message.no)] : [message.no]) {
+        q.retry.run(leader);
+        q.carrierRef.run(leader);
+        q.attempts.run(leader);
+      }
       q.pull.run(spec.account, message.no);
+      links.outlive(message.no);
       q.events.run(message.no);
+      q.conversation.run(message.no);
       q.messageDelete.run(message.no);
     }
     if (messages.length === STEP) return false;
     q.runs.run(spec.first, spec.end);
+    q.runs.run(1 - spec.end, 1 - spec.first);
     q.media.run(spec.no);
     q.spec.run(spec.no);
+    links.left(spec.first);
     if (!q.bulkUsed.get(spec.bulk)) {
       q.lines.run(spec.bulk);
       q.bulk.run(spec.bulk);
@@ -235,13 +286,14 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
   function walkHooks(old: number): boolean {
     if (tx.now < hookPauseUntil) return false;
     const hooks = q.hooks.all(hookPlace);
-    // There are never more of them than messages. An exhausted one stays for its time: it may be asked for again (G10).
+    // There are never more of them than messages. An exhausted one stays for its time: it may be made again (G10).
     const many = (q.hookLast.get()?.no ?? 0) - retention.most;
     const leaves = (hook: { no: number; at: number }): boolean => hook.at <= old || hook.no <= many;
     for (const hook of hooks) {
       if (!leaves(hook)) break;
       hookPlace = hook.no;
-      if (hook.state === 0 || (hook.state === 2 && hook.at > old)) continue;
+      if (hook.state === 0) continue;
+      if (hook.state === 2 && (hook.ended_at ?? hook.at) > tx.now - EXHAUSTED_MS) continue;
       q.tries.run(hook.no);
       q.hookDelete.run(hook.no);
       events.dropEndpoint(hook.endpoint);
@@ -253,12 +305,42 @@ export function createRetain(tx: Tx, events: Events, retention: Retention) {
     return false;
   }
 
+  /** Messages from handsets, once they are told, pulled or too old to be. */
+  function walkInbound(old: number): boolean {
+    if (tx.now < inboundPauseUntil) return false;
+    const rows = q.inbound.all(inboundPlace.at, inboundPlace.no, tx.now, old);
+    for (const row of rows) {
+      inboundPlace = row;
+      if (row.open === 1) continue;
+      q.events.run(row.no);
+      q.inboundParts.run(row.no);
+      q.inboundDelete.run(row.no);
+    }
+    if (rows.length === OTHERS) return true;
+    inboundPlace = { at: 0, no: 0 };
+    inboundPauseUntil = tx.now + WALK_MS;
+    return false;
+  }
+
+  /** Variants of content that nothing refers to any more; what is still needed is looked at again in a day. */
+  function walkVariants(): number {
+    const rows = q.variants.all(tx.now - VARIANT_MS);
+    for (const { source, profile, used } of rows) {
+      if (used) q.variantKeep.run(tx.now, source, profile);
+      else q.variantDrop.run(source, profile);
+    }
+    return rows.length;
+  }
+
   /** One bounded step of each kind. True = more is left. */
   return function retain(): boolean {
     const old = tx.now - retention.ms;
     const specs = walkSpecs(old) || walkMany();
     const hooks = walkHooks(old);
-    const others = [q.idem.run(tx.now - IDEM_MS), q.uploads.run(tx.now), q.pulls.run(tx.now)];
-    return specs || hooks || others.some((count) => count === OTHERS);
+    const inbound = walkInbound(tx.now - Math.max(retention.ms, INBOUND_MIN_MS));
+    const ended = [q.pulls, q.taken, q.boxes].map((kind) => kind.run(tx.now));
+    const others = [q.idem.run(tx.now - IDEM_MS), q.uploads.run(tx.now), ...ended, walkVariants()];
+    const gone = links.retain();
+    return specs || hooks || inbound || gone || others.some((count) => count === OTHERS);
   };
 }

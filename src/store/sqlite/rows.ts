@@ -2,7 +2,8 @@
  * How table rows become the contract's rows, and the reads that several verbs share (specs with their media).
  */
 import type { DatabaseSync } from 'node:sqlite';
-import type { MessageRow, SpecRow } from '../../domain/rows.ts';
+import type { Leg } from '../../domain/failover.ts';
+import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { prepare } from './tx.ts';
 
 /** What the message's own row says. */
@@ -17,6 +18,7 @@ export interface MessageOwnColumns {
   m_sent: number | null;
   m_done: number | null;
   m_claimed: number;
+  m_leg: number;
 }
 
 /** A row of `MESSAGE_COLUMNS`. */
@@ -26,13 +28,16 @@ export interface MessageColumns extends MessageOwnColumns {
   b_id: string | null;
 }
 
-/** Whether a claim is open: spans of flights do not overlap, so only the nearest leader can cover a number. */
-const CLAIMED = `coalesce((SELECT f.leader + f.members > m.no FROM flight f WHERE f.leader <= m.no
-  ORDER BY f.leader DESC LIMIT 1), 0)`;
+/**
+ * Whether a claim is open: spans of flights do not overlap, so only the nearest leader can cover a number. An SMS stands alone,
+ * under -no.
+ */
+const CLAIMED = `coalesce((SELECT f.leader + f.members > m.no * (1 - 2 * m.leg) FROM flight f
+  WHERE f.leader <= m.no * (1 - 2 * m.leg) ORDER BY f.leader DESC LIMIT 1), 0)`;
 
 /** Columns of `message m`. */
 export const MESSAGE_OWN_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
-  m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, ${CLAIMED} AS m_claimed`;
+  m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, m.leg AS m_leg, ${CLAIMED} AS m_claimed`;
 /** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. */
 export const MESSAGE_COLUMNS = `${MESSAGE_OWN_COLUMNS}, s.bulk AS s_bulk, s.accepted_at AS s_accepted, b.id AS b_id`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
@@ -53,7 +58,24 @@ export function toMessage(row: MessageColumns): MessageRow {
     sentAt: row.m_sent,
     doneAt: row.m_done,
     claimed: row.m_claimed === 1,
+    leg: row.m_leg as Leg,
   };
+}
+
+export type EventColumns = MessageColumns & {
+  event: number;
+  at: number;
+  e_status: number;
+  e_error: number;
+  e_leg: number;
+};
+export const EVENT_COLUMNS = `${MESSAGE_COLUMNS}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error,
+  e.leg AS e_leg`;
+
+/** A row of EVENT_COLUMNS in the contract's words; its doneAt is the event's instant. */
+export function toEvent(row: EventColumns): EventRow {
+  const { event, at, e_status: status, e_error: error, e_leg } = row;
+  return { ...toMessage(row), event, at, status, error, doneAt: at, leg: e_leg === 1 ? 1 : 0 };
 }
 
 export type Reads = ReturnType<typeof createReads>;

@@ -4,7 +4,18 @@
  */
 import { type Admission, nextOpening } from '../../domain/schedule.ts';
 import { type BulkClock, byTurns, startOf } from '../clock.ts';
-import { type BulkColumns, type BulkRow, type RunColumns, type RunRow, toBulk, toRun } from '../waiting.ts';
+import {
+  type BulkColumns,
+  type BulkRow,
+  type RunColumns,
+  type RunRow,
+  TOLD,
+  toBulk,
+  toRun,
+  turnDue,
+  UNTRIED,
+  type Untried,
+} from '../waiting.ts';
 import type { LineRow } from './lines.ts';
 import { prepare, type Tx } from './tx.ts';
 
@@ -35,6 +46,28 @@ export function createRuns(tx: Tx) {
       db,
       `INSERT INTO deadline (at, first, "end", run, error, words) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (at, first) DO UPDATE SET "end" = max("end", excluded."end")`,
+    ),
+    lookBefore: prepare(db, 'UPDATE run SET look_at = min(coalesce(look_at, ?1), ?1) WHERE no = ?2'),
+    covers: prepare<{ first: number; end: number }>(
+      db,
+      'SELECT first, "end" AS "end" FROM deadline WHERE at = ? AND first <= ? AND "end" > ? AND error IS NULL',
+    ),
+    deadlineEnd: prepare(db, 'UPDATE deadline SET "end" = ? WHERE at = ? AND first = ?'),
+    deadlineDelete: prepare(db, 'DELETE FROM deadline WHERE at = ? AND first = ?'),
+    untried: prepare<Untried>(
+      db,
+      `SELECT leader, members, sent FROM retry WHERE run = ? AND valid_until = ${UNTRIED} ORDER BY leader`,
+    ),
+    ends: prepare(db, 'UPDATE retry SET valid_until = ? WHERE leader = ?'),
+    tellRuns: prepare(
+      db,
+      `UPDATE run SET due_at = ?1, look_at = min(coalesce(look_at, ?1), ?1) WHERE no IN (
+         SELECT no FROM run WHERE line = ?2 AND due_at >= ?3 ORDER BY due_at, seq LIMIT ${TOLD})`,
+    ),
+    tellRetries: prepare(
+      db,
+      `UPDATE retry SET due_at = ?1 WHERE leader IN (
+         SELECT leader FROM retry WHERE line = ?2 AND due_at >= ?3 AND free_at IS NOT NULL ORDER BY due_at LIMIT ${TOLD})`,
     ),
     bulk: prepare<BulkColumns>(db, `SELECT ${BULK} FROM bulk WHERE no = ?`),
     bulkByNo: prepare<BulkColumns>(db, `SELECT ${BULK} FROM bulk WHERE no = ? AND account = ?`),
@@ -70,18 +103,25 @@ export function createRuns(tx: Tx) {
 
     /**
      * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
-     * clock; what waits gets a new one.
+     * clock; what waits, or was put back before it left, gets a new one.
      */
     adopt(run: RunRow, bulk: BulkRow | null): void {
       if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
       const before = { ...bulk, moves: run.moves };
       const start = startOf(run, before);
+      const untried = runs.untried(run);
       if (start !== null && !byTurns(run, start, before)) {
-        runs.deadline(start + run.validityMs, run.no, run.next, run.no);
+        const at = start + run.validityMs;
+        let first = run.no;
+        for (const { leader, members } of untried) {
+          runs.deadline(at, first, leader, run.no);
+          first = leader + members;
+        }
+        runs.deadline(at, first, run.next, run.no);
       }
       run.opensAt = nextOpening(run.window, bulk.sendAt);
       run.moves = bulk.moves;
-      const look = run.next < run.end ? run.opensAt + run.validityMs : null;
+      const look = run.next < run.end || untried.length > 0 ? run.opensAt + run.validityMs : null;
       q.adopt.run(run.opensAt, bulk.sendAt, run.moves, look, run.no);
     },
 
@@ -106,6 +146,36 @@ export function createRuns(tx: Tx) {
       q.bulkNext.run(nextUs, bulk.no);
     },
 
+    /** What was put back before anything of it left, and has no clock of its own. */
+    untried: (run: RunRow): Untried[] => q.untried.all(run.no),
+    /** A submission that ended at `at` by its claim has not left: its clock is its run's again. */
+    anew(run: number, span: { leader: number; members: number }, at: number): void {
+      const end = span.leader + span.members;
+      for (const covers of q.covers.all(at, span.leader, span.leader)) {
+        if (covers.first < span.leader) q.deadlineEnd.run(span.leader, at, covers.first);
+        else q.deadlineDelete.run(at, covers.first);
+        runs.deadline(at, end, covers.end, run);
+      }
+      q.lookBefore.run(at, run);
+    },
+    /** Those of a line that wait for the turn that ends at `turnEnd` may have an earlier one, at `due`. True = there are any. */
+    tell(line: number, turnEnd: number, due: number): boolean {
+      const wait = turnDue(turnEnd);
+      if (due >= wait) return false;
+      return q.tellRuns.run(due, line, wait) + q.tellRetries.run(due, line, wait) > 0;
+    },
+
+    /** The turn of one that was put back before it left has passed unused: it ends with the next steps of the sweep. */
+    passedAgain(
+      run: RunRow,
+      bulk: BulkRow | null,
+      { leader, members, sent }: Untried,
+      admission: Extract<Admission, { kind: 'expired' }>,
+    ): void {
+      runs.charge(bulk, admission.bucketNext + (sent - 1) * (bulk?.intervalUs ?? 0));
+      runs.deadline(tx.now, leader, leader + members, run.no);
+      q.ends.run(tx.now, leader);
+    },
     /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
     passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
       const next = run.members > 0 ? run.end : run.next + admission.count;

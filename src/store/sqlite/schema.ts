@@ -163,6 +163,123 @@ CREATE TABLE tally (
 CREATE TABLE recall (no INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE INDEX recall_at ON recall (at);
 `,
+  `
+-- What content became under a profile (media/fit.ts). at = when it was last seen to be needed.
+CREATE TABLE variant (
+  source TEXT, profile TEXT, hash TEXT NOT NULL, content_type TEXT NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (source, profile)) WITHOUT ROWID;
+CREATE INDEX variant_hash ON variant (hash);
+CREATE INDEX variant_at ON variant (at);
+`,
+  `
+-- An endpoint takes one kind of event (store/hooks.ts). endpoint_setting = how an account's own URLs are spoken to; secrets and
+-- headers are JSON; standard = takes what names no URL.
+ALTER TABLE endpoint ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+DROP INDEX endpoint_url;
+CREATE UNIQUE INDEX endpoint_url ON endpoint (account, url, content_type, kind);
+CREATE TABLE endpoint_setting (
+  account INTEGER, kind INTEGER, url TEXT, content_type TEXT NOT NULL, standard INTEGER NOT NULL, secrets TEXT NOT NULL,
+  headers TEXT NOT NULL, PRIMARY KEY (account, kind, url)) WITHOUT ROWID;
+CREATE UNIQUE INDEX endpoint_standard ON endpoint_setting (account, kind) WHERE standard = 1;
+ALTER TABLE hook ADD COLUMN ended_at INTEGER;
+CREATE INDEX hook_account ON hook (account, at);
+-- What was pulled, until it could not be pulled any more: kind 0 = reports, 1 = inbox.
+CREATE TABLE taken (
+  account INTEGER, at INTEGER, event INTEGER, kind INTEGER NOT NULL, message INTEGER NOT NULL, spec INTEGER NOT NULL,
+  bulk INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (account, at, event)) WITHOUT ROWID;
+CREATE INDEX taken_until ON taken (until);
+CREATE INDEX taken_message ON taken (message);
+
+-- Messages from handsets; numbers are of the same kind as messages' own. body = what the account sees, JSON.
+CREATE TABLE own_number (
+  number TEXT PRIMARY KEY, account INTEGER NOT NULL, url TEXT, entity TEXT, application TEXT, callback TEXT) WITHOUT ROWID;
+CREATE TABLE inbound (
+  no INTEGER PRIMARY KEY, account INTEGER NOT NULL, carrier TEXT NOT NULL, ref TEXT NOT NULL, at INTEGER NOT NULL,
+  entity TEXT, application TEXT, body TEXT NOT NULL);
+CREATE UNIQUE INDEX inbound_ref ON inbound (carrier, ref);
+CREATE INDEX inbound_at ON inbound (at);
+CREATE TABLE inbound_part (
+  inbound INTEGER, part INTEGER, hash TEXT NOT NULL, content_type TEXT NOT NULL, PRIMARY KEY (inbound, part)) WITHOUT ROWID;
+CREATE INDEX inbound_part_hash ON inbound_part (hash);
+CREATE TABLE inbox (
+  account INTEGER, event INTEGER, inbound INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (account, event)) WITHOUT ROWID;
+CREATE INDEX inbox_until ON inbox (until);
+-- The last message that a handset got from a number of ours.
+CREATE TABLE conversation (
+  account INTEGER, sender TEXT, destination TEXT, no INTEGER NOT NULL, PRIMARY KEY (account, sender, destination)) WITHOUT ROWID;
+CREATE INDEX conversation_no ON conversation (no);
+-- sender '' = any of the account's.
+CREATE TABLE optout (
+  account INTEGER, destination TEXT, sender TEXT, at INTEGER NOT NULL, source TEXT NOT NULL,
+  PRIMARY KEY (account, destination, sender)) WITHOUT ROWID;
+`,
+  `
+-- turn_from, turn_end = next_us of its bulk before and after the claim of a submission under a limit: what does not leave gives
+-- its turns back.
+ALTER TABLE flight ADD COLUMN turn_from REAL;
+ALTER TABLE flight ADD COLUMN turn_end REAL;
+-- valid_until 0 = put back before anything of it left: its clock is that of what its run has not handed out yet.
+CREATE INDEX retry_untried ON retry (run, leader) WHERE valid_until = 0;
+`,
+  `
+-- ways = second choices and the SMS failover, JSON (domain/failover.ts). leg 0 = MMS, 1 = SMS; what belongs to the SMS leg of message
+-- no stands under -no in run, retry, flight, deadline, attempt and carrier_ref. Of an event, 2 = the end of an MMS leg that an
+-- SMS followed: not final.
+ALTER TABLE run ADD COLUMN ways TEXT;
+ALTER TABLE message ADD COLUMN leg INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE event ADD COLUMN leg INTEGER NOT NULL DEFAULT 0;
+`,
+  `
+-- body = what the operator decided, JSON (domain/accounts.ts); NULL = nothing. held = logins, senders, domains, price lists, blocks
+-- by their name. quota = counters of limits by the bucket of time. audit = what the operator did.
+ALTER TABLE account ADD COLUMN body TEXT;
+ALTER TABLE key ADD COLUMN body TEXT;
+CREATE TABLE held (
+  what TEXT, name TEXT, account INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (what, name)) WITHOUT ROWID;
+CREATE TABLE session (
+  hash TEXT PRIMARY KEY, user TEXT NOT NULL, kind TEXT NOT NULL, until INTEGER NOT NULL, idle INTEGER) WITHOUT ROWID;
+CREATE INDEX session_until ON session (until);
+CREATE TABLE quota (
+  account INTEGER, scope TEXT, bucket INTEGER, used INTEGER NOT NULL, until INTEGER NOT NULL,
+  PRIMARY KEY (account, scope, bucket)) WITHOUT ROWID;
+CREATE INDEX quota_until ON quota (until);
+CREATE TABLE audit (
+  no INTEGER PRIMARY KEY, at INTEGER NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, account INTEGER, detail TEXT NOT NULL);
+`,
+  `
+-- Short links: a row per spec that has some; it outlives the spec. urls = JSON, by their place in tokens; url = where clicks are reported;
+-- gone 1 = its spec has left, 2 = so has what belongs to it, up to purged. link_message = whom a click is about, once the message
+-- has left. clicked, click_sum = counts by message and by spec; link -1 = all of them (store/links.ts); once = messages.
+CREATE TABLE link (
+  first INTEGER PRIMARY KEY, "end" INTEGER NOT NULL, spec INTEGER NOT NULL, account INTEGER NOT NULL, bulk INTEGER NOT NULL, bulk_id TEXT,
+  campaign TEXT, entity TEXT, application TEXT, callback TEXT, urls TEXT NOT NULL, clicks INTEGER NOT NULL, url TEXT, keep INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, purged INTEGER NOT NULL, gone INTEGER NOT NULL);
+CREATE INDEX link_bulk ON link (account, bulk);
+CREATE INDEX link_bulk_id ON link (account, bulk_id) WHERE bulk_id IS NOT NULL;
+CREATE INDEX link_campaign ON link (account, campaign) WHERE campaign IS NOT NULL;
+CREATE INDEX link_expires ON link (gone, expires_at) WHERE gone > 0;
+CREATE TABLE link_message (no INTEGER PRIMARY KEY, account INTEGER NOT NULL, "to" TEXT NOT NULL, key TEXT, done_at INTEGER);
+CREATE INDEX link_message_key ON link_message (account, key) WHERE key IS NOT NULL;
+CREATE TABLE click (
+  no INTEGER PRIMARY KEY, message INTEGER NOT NULL, link INTEGER NOT NULL, at INTEGER NOT NULL, flag TEXT, device TEXT NOT NULL);
+CREATE INDEX click_message ON click (message);
+CREATE TABLE clicked (
+  message INTEGER, link INTEGER, total INTEGER NOT NULL, flagged INTEGER NOT NULL, PRIMARY KEY (message, link)) WITHOUT ROWID;
+CREATE TABLE click_sum (
+  first INTEGER, link INTEGER, total INTEGER NOT NULL, once INTEGER NOT NULL, flagged INTEGER NOT NULL, PRIMARY KEY (first, link)) WITHOUT ROWID;
+`,
+  `
+-- What carriers have of cancelled bulks, until they were asked to call it back.
+CREATE TABLE callback (
+  leader INTEGER PRIMARY KEY, lane INTEGER NOT NULL, at INTEGER NOT NULL, generation INTEGER NOT NULL, ref TEXT NOT NULL);
+CREATE INDEX callback_lane ON callback (lane, leader);
+CREATE INDEX callback_at ON callback (at);
+`,
+  `
+-- The message that it answers, for that one's story.
+ALTER TABLE inbound ADD COLUMN paired INTEGER;
+CREATE INDEX inbound_paired ON inbound (paired) WHERE paired IS NOT NULL;
+`,
 ];
 
 /** The last step this code knows. */

@@ -3,12 +3,14 @@
  * that time brings (lost leases, the end of validity). Settle and report meet at `carrier_ref`: a report that comes
  * before the settle which teaches its id is parked and applied there; first final wins (G4, G5, G7).
  */
+import { ELSEWHERE_WORDS, legOf, nextLane, readWays, smsLeader, spanOf } from '../../domain/failover.ts';
 import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
-import { bucketOf, byTurns, endedWords, startOf, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, closedAt, endedWords, returned, startOf, viewOf } from '../clock.ts';
 import { REPORTED_MAX, type Reported, type Settle } from '../contract.ts';
+import { AHEAD_MS, UNTRIED } from '../waiting.ts';
 import { RETRY } from './claim.ts';
 import type { Events, Live } from './events.ts';
 import type { LineRow, Lines } from './lines.ts';
@@ -38,15 +40,21 @@ interface FlightRow {
   held: number;
   valid_until: number;
   lease_until: number;
+  turn_from: number | null;
+  turn_end: number | null;
 }
 
-const FLIGHT = 'leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until, lease_until';
-const LIVE = 'no, account, spec, state, status, error, sent_at';
+const FLIGHT = `leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until, lease_until,
+  turn_from, turn_end`;
+const LIVE = 'no, account, spec, state, status, error, sent_at, leg';
 
 /** May be submitted (again). */
 function waits(message: Live): boolean {
   return message.state === STATE.pending || message.state === STATE.uncertain;
 }
+
+/** May be submitted (again) on the leg of this submission. */
+const waitsOn = (leader: number) => (message: Live) => message.leg === legOf(leader) && waits(message);
 
 /** Settle, release, report and the endings that time brings, on the transaction that they are given. */
 export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
@@ -95,6 +103,11 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     ),
     retryAdd: prepare(db, `INSERT OR REPLACE INTO retry (${RETRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
+    ways: prepare<{ ways: string | null }>(db, 'SELECT ways FROM run WHERE no = ?'),
+    retryUntried: prepare<{ run: number; members: number }>(
+      db,
+      `SELECT run, members FROM retry WHERE leader = ? AND valid_until = ${UNTRIED}`,
+    ),
     due: prepare<{ at: number; first: number; end: number; run: number; error: number | null; words: string | null }>(
       db,
       'SELECT at, first, "end" AS "end", run, error, words FROM deadline WHERE at <= ? ORDER BY at, first LIMIT 1',
@@ -130,10 +143,25 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     lines.wake(row.no, row.lane, row.account, due);
   }
 
+  /** It has not left, so others may have its turns; `untried`: it may itself, with its validity from there on. */
+  function giveBack(flight: FlightRow, untried: boolean): void {
+    const { turn_from: from, turn_end: end } = flight;
+    if (from === null || end === null) return;
+    const bulk = runs.bulkOf(line(flight.line));
+    const next = bulk && returned(bulk, { from, end }, untried ? 0 : tx.now * 1000);
+    if (bulk === null || next === null) return;
+    runs.charge(bulk, next);
+    const due = Math.max(Math.ceil(next / 1000) - AHEAD_MS, tx.now);
+    for (const row of lines.ofBulk(bulk.no)) {
+      if (runs.tell(row.no, end, due)) lines.wake(row.no, row.lane, row.account, due);
+    }
+  }
+
   function conclude(flight: FlightRow, outcome: Outcome, words: string): void {
     const policy = q.lane.get(flight.lane);
     if (!policy) throw new Error(`lane ${flight.lane} is gone`);
-    const members = q.members.all(flight.leader, flight.leader + flight.members);
+    // Those whose MMS ended by a report while this attempt of it was open are not its affair any more.
+    const members = membersOf(flight).filter((member) => member.leg === legOf(flight.leader));
     switch (outcome.kind) {
       case 'accepted': {
         const ref = refOf(outcome.carrierMessageId);
@@ -149,8 +177,9 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         return;
       }
       case 'deferred':
+        if (outcome.elsewhere && moveOn(flight, members, outcome.error.id, words)) return;
         for (const member of members) events.change(member, { kind: 'deferred', error: outcome.error.id }, words);
-        if (!members.some(waits)) return;
+        if (!members.some(waitsOn(flight.leader))) return;
         again(flight, tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs), flight.attempts, flight.held);
         return;
       case 'throttled':
@@ -158,6 +187,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         return;
       case 'refused':
       case 'contentFailed':
+        if (outcome.kind === 'refused' && outcome.elsewhere && moveOn(flight, members, outcome.error.id, words)) return;
         for (const member of members) events.change(member, { kind: outcome.kind, error: outcome.error.id }, words);
         return;
       case 'unknown': {
@@ -169,7 +199,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
           const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
           events.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
         }
-        if (policy.on_unknown === 'fail' || last || !members.some(waits)) return;
+        if (policy.on_unknown === 'fail' || last || !members.some(waitsOn(flight.leader))) return;
         if (policy.on_unknown === 'retry') {
           const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
           again(flight, tx.now + delay, flight.attempts, 0);
@@ -177,6 +207,41 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         return;
       }
     }
+  }
+
+  /** The lane of the next choice behind the one that a submission was on, where all of it may go there; null = there is none. */
+  function nextOf(flight: FlightRow, members: readonly Live[]): number | null {
+    // What may have reached a carrier stays there, which knows its transaction.
+    if (!members.some(waits) || members.some((member) => waits(member) && member.state !== STATE.pending)) return null;
+    const ways = readWays(q.ways.get(flight.run)?.ways ?? null);
+    return nextLane(ways, legOf(flight.leader), flight.lane);
+  }
+
+  /** The flight as it waits on another lane: another submission, since another carrier gets it. */
+  function on(flight: FlightRow, lane: number): FlightRow {
+    const from = line(flight.line);
+    const bulk = runs.bulkOf(from);
+    const no = lines.line(
+      lane,
+      from.account,
+      from.bulk,
+      bulk !== null && (bulk.pausedAt !== null || bulk.canceledAt !== null),
+    );
+    return { ...flight, line: no, generation: flight.generation + 1 };
+  }
+
+  /** To the next carrier, where there is one; its status is that of a try that failed. */
+  function moveOn(flight: FlightRow, members: readonly Live[], error: number, words: string): boolean {
+    const lane = nextOf(flight, members);
+    if (lane === null) return false;
+    for (const member of members) events.change(member, { kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
+    again(on(flight, lane), tx.now, flight.attempts, 0);
+    return true;
+  }
+
+  function membersOf({ leader, members }: { leader: number; members: number }) {
+    const { first, end } = spanOf(leader, members);
+    return q.members.all(first, end);
   }
 
   /** An answer without an id teaches nothing: all such answers would share it. */
@@ -197,26 +262,42 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   function applyReport(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
     const found = ref === '' ? undefined : q.ref.get(home, ref);
     if (!found) return null;
-    const members = q.members.all(found.leader, found.leader + found.members);
+    const members = membersOf(found);
+    const leg = legOf(found.leader);
     const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
     for (const member of named) {
       const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
-      if (!events.change(member, event, report.words)) events.note(member, report.words);
+      const moved =
+        member.leg === leg
+          ? events.change(member, event, report.words)
+          : leg === 0 && events.reportLate(member, report.kind, report.words);
+      if (!moved) events.note(member, report.words);
     }
     // Which member of a group it is about is not said: it decides nothing, but the story shows it.
     const unnamed = named.length === 0 ? members[0] : undefined;
     if (unnamed) events.note(unnamed, `names no recipient of this submission: ${report.words}`);
     // Nobody is left to send to: the retry goes at once, not at its turn.
-    if (named.length > 0 && !members.some(waits)) q.retryDelete.run(found.leader);
+    if (named.length > 0 && !members.some(waitsOn(found.leader))) {
+      leftAfterAll(found.leader);
+      q.retryDelete.run(found.leader);
+    }
     return named.slice(0, REPORTED_MAX).map(({ no, key }) => ({ no, key }));
   }
 
+  /** Put back as if nothing of it had left, and yet its carrier has it: its clock runs, at the latest from now. */
+  function leftAfterAll(leader: number): void {
+    const untried = q.retryUntried.get(leader);
+    const run = untried && runs.get(untried.run);
+    if (run) runs.deadline(tx.now + run.validityMs, leader, leader + untried.members, run.no);
+  }
+
   function expire(message: Live, run: RunRow | null): void {
-    const leader = run && run.members > 0 ? run.no : message.no;
+    const leader = message.leg === 1 ? smsLeader(message.no) : run && run.members > 0 ? run.no : message.no;
     // All members end with their submission, so its retry has nobody left.
     q.retryDelete.run(leader);
     const paused = run !== null && line(run.line).paused === 1;
-    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused });
+    const closed = closedAt(run, tx.now);
+    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused, closed });
     const tried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
   }
@@ -230,15 +311,19 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     const end = Math.min(due.end, due.first + most);
     runs.deadline(due.at, end, due.end, due.run, failed);
     const run = runs.get(due.run);
-    for (const message of q.unfinished.all(due.first, end)) {
+    const span = spanOf(due.first, end - due.first);
+    for (const message of q.unfinished.all(span.first, span.end)) {
+      // The end of one leg is not the other's.
+      if (message.leg !== legOf(due.first)) continue;
       if (failed) {
         events.change(message, { kind: 'contentFailed', error: failed.error }, failed.words);
         continue;
       }
-      const flight = q.flightOver.get(message.no);
-      if (flight && flight.leader + flight.members > message.no) {
+      const place = message.leg === 1 ? smsLeader(message.no) : message.no;
+      const flight = q.flightOver.get(place);
+      if (flight && flight.leader + flight.members > place) {
         // In flight: its settle comes first, or the loss of its lease.
-        runs.deadline(Math.max(flight.lease_until, tx.now) + 1000, message.no, message.no + 1, due.run);
+        runs.deadline(Math.max(flight.lease_until, tx.now) + 1000, place, place + 1, due.run);
       } else expire(message, run);
     }
     return end - due.first + 1;
@@ -253,16 +338,18 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     runs.adopt(run, bulk);
     const start = startOf(run, bulk);
     const turns = byTurns(run, start, bulk);
-    if (turns && run.next >= run.end) runs.look(run.no, null);
+    const again = turns ? runs.untried(run)[0] : undefined;
+    if (turns && run.next >= run.end && !again) runs.look(run.no, null);
     else if (start === null || (turns && row.paused === 1)) {
       // Its clock stands still, and runs in full once it starts.
       runs.look(run.no, tx.now + run.validityMs);
     } else if (turns) {
-      const remaining = run.members > 0 ? 1 : run.end - run.next;
+      const remaining = again || run.members > 0 ? 1 : run.end - run.next;
       const admission = admit(viewOf(run, bulk, start, remaining), bucketOf(bulk), tx.now, 1, 0);
       if (admission.kind === 'expired') {
-        runs.passed(run, bulk, admission);
-        runs.look(run.no, run.next < run.end ? tx.now : null);
+        if (again) runs.passedAgain(run, bulk, again, admission);
+        else runs.passed(run, bulk, admission);
+        runs.look(run.no, again || run.next < run.end ? tx.now : null);
         relax(row);
       } else {
         runs.look(run.no, admission.kind === 'go' ? admission.validUntil : Math.max(admission.until, tx.now + 1000));
@@ -313,6 +400,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         return false;
       }
       q.flightDelete.run(flight.leader);
+      if (outcome.kind === 'contentFailed') giveBack(flight, false);
       const words = outcome.kind === 'accepted' ? (outcome.words ?? '') : (outcome.error?.words ?? '');
       q.attempt.run(
         flight.leader,
@@ -329,13 +417,28 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       return true;
     },
 
-    release(claims: { token: number; leader: number }[], until: number): void {
-      for (const claim of claims) {
+    release(claims: { token: number; leader: number }[], until: number, elsewhere = false): number {
+      let moved = 0;
+      const flights = claims.flatMap((claim) => {
         const flight = q.flight.get(claim.leader);
-        if (!flight || flight.token !== claim.token) continue;
-        q.flightDelete.run(claim.leader);
-        again(flight, Math.max(until, tx.now), flight.attempts - 1, flight.held);
+        return flight?.token === claim.token ? [flight] : [];
+      });
+      // The last turn first: it goes back only where it is the bulk's last.
+      flights.sort((a, b) => (b.turn_end ?? 0) - (a.turn_end ?? 0));
+      for (const flight of flights) {
+        q.flightDelete.run(flight.leader);
+        // Asked to wait is an attempt here: it has left.
+        const untried = flight.attempts === 1 && flight.valid_until > tx.now && !q.tried.get(flight.leader);
+        if (untried) runs.anew(flight.run, flight, flight.valid_until);
+        const back = untried ? { ...flight, valid_until: UNTRIED } : flight;
+        const members = elsewhere ? membersOf(flight).filter((member) => member.leg === legOf(flight.leader)) : [];
+        const lane = elsewhere ? nextOf(flight, members) : null;
+        if (lane !== null) moved++;
+        const due = lane === null ? Math.max(until, tx.now) : tx.now;
+        again(lane === null ? back : on(back, lane), due, flight.attempts - 1, flight.held);
+        giveBack(flight, untried);
       }
+      return moved;
     },
 
     report(report: CarrierReport): Reported {

@@ -7,7 +7,7 @@
  */
 import { basename, dirname, join } from 'node:path';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import { type Hint, type Store, StoreUnavailable } from '../contract.ts';
+import { type ContentIndex, type Hint, type Store, StoreUnavailable } from '../contract.ts';
 import type { Op, OpResult } from './engine.ts';
 import type { ReadCall, ThreadData } from './thread.ts';
 
@@ -120,7 +120,7 @@ interface Waiting {
 }
 
 /** Speak to the store's threads. The ports belong to this connection from now on. */
-export function connectSqlite(ports: SqlitePorts): Store {
+export function connectSqlite(ports: SqlitePorts): Store & ContentIndex {
   const waiting = new Map<number, Waiting>();
   const listeners: ((hint: Hint) => void)[] = [];
   let batch: [number, Op][] = [];
@@ -191,9 +191,17 @@ export function connectSqlite(ports: SqlitePorts): Store {
     putContent: (hash, bytes) => read({ verb: 'putContent', arg: { hash, bytes } }),
     putUpload: (upload) => write('putUpload', upload),
     content: (hash) => read({ verb: 'content', arg: hash }),
+    uploadNames: (account, ids) => read({ verb: 'uploadNames', arg: { account, ids } }),
+    contentAt: (hash) => read({ verb: 'place', arg: { ask: 'at', hash } }),
+    contentUsed: (hash) => read({ verb: 'place', arg: { ask: 'used', hash } }),
+    contentPlaced: (hash, place) => read({ verb: 'place', arg: { ask: 'placed', hash, place } }),
+    placesLost: (limit) => read({ verb: 'place', arg: { ask: 'lost', limit } }),
+    placesGone: (places) => read({ verb: 'place', arg: { ask: 'gone', places } }),
+    variant: (source, profile) => read({ verb: 'variant', arg: { source, profile } }),
+    putVariant: (source, profile, variant) => write('putVariant', { source, profile, variant }),
     claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
     settle: (settle) => write('settle', settle),
-    release: (claims, until) => write('release', { claims, until }),
+    release: (claims, until, elsewhere = false) => write('release', { claims, until, elsewhere }),
     report: (report) => write('report', report),
     sweep: () => write('sweep', null),
     mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
@@ -201,12 +209,42 @@ export function connectSqlite(ports: SqlitePorts): Store {
     webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
     webhookSettle: (settle) => write('webhookSettle', settle),
     takeReports: (filter) => write('takeReports', filter),
+    rearm: (what) => write('rearm', what),
+    webhookReplay: (account, no) => write('webhookReplay', { account, no }),
+    webhookReplayRange: (range) => write('webhookReplayRange', range),
+    endpointPut: (put) => write('endpointPut', put),
+    endpointDelete: (account, kind, url) => write('endpointDelete', { account, kind, url }),
+    inbound: (message) => write('inbound', message),
+    takeInbox: (filter) => write('takeInbox', filter),
+    numberPut: (number) => write('numberPut', number),
+    numberDelete: (number) => write('numberDelete', number),
+    optOutPut: (account, list) => write('optOutPut', { account, list }),
+    optOutDelete: (account, list) => write('optOutDelete', { account, list }),
+    webhookDeliveries: (filter) => read({ verb: 'webhookDeliveries', arg: filter }),
+    endpointList: (account) => read({ verb: 'endpointList', arg: account }),
+    inboundPart: (no, part) => read({ verb: 'inboundPart', arg: { no, part } }),
+    link: (no) => read({ verb: 'link', arg: no }),
+    clicked: (nos) => read({ verb: 'clicked', arg: nos }),
+    click: (clicks) => write('click', clicks),
+    clicks: (account, scope) => read({ verb: 'clicks', arg: { account, scope } }),
+    numberList: (account) => read({ verb: 'numberList', arg: account ?? null }),
+    optOutList: (filter) => read({ verb: 'optOutList', arg: filter }),
     logs: (filter) => read({ verb: 'logs', arg: filter }),
     story: (account, id) => read({ verb: 'story', arg: { account, id } }),
     feed: (account, after, limit) => read({ verb: 'feed', arg: { account, after, limit } }),
     bulkGet: (account, bulk) => read({ verb: 'bulkGet', arg: { account, bulk } }),
     bulkList: (account, limit, before) => read({ verb: 'bulkList', arg: { account, limit, before } }),
+    callBacks: (lane, limit) => write('callBacks', { lane, limit }),
+    calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
+    reroute: (from, to) => write('reroute', { from, to }),
     bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
+    directory: (known) => read({ verb: 'directory', arg: known }),
+    auditLog: (limit, before) => read({ verb: 'auditLog', arg: { limit, before } }),
+    administer: (changes, deed) => write('administer', { changes, deed }),
+    sessionPut: (session) => write('sessionPut', session),
+    sessionUse: (hash) => write('sessionUse', hash),
+    sessionDelete: (hash) => write('sessionDelete', hash),
+    quota: (takes) => write('quota', takes),
     keys: () => read({ verb: 'keys', arg: null }),
     putKey: (key, replace) => write('putKey', { key, replace }),
     stats: () => read({ verb: 'stats', arg: null }),

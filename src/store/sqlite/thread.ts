@@ -10,9 +10,10 @@ import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { realClock, type Timer } from '../../env.ts';
-import type { BulkName, MessageFilter, Stats } from '../contract.ts';
-import { openContent } from './content.ts';
+import type { BulkName, ClickScope, DeliveryFilter, MessageFilter, OptOutFilter, Stats } from '../contract.ts';
+import { openContent, type PlaceCall } from './content.ts';
 import { type Op, type OpResult, openEngine } from './engine.ts';
+import { createContentReads } from './media.ts';
 import { createReader } from './read.ts';
 import { createReads } from './rows.ts';
 
@@ -36,7 +37,20 @@ export type ReadCall =
   | { id: number; verb: 'bulkGet'; arg: { account: number; bulk: BulkName } }
   | { id: number; verb: 'bulkList'; arg: { account: number; limit: number; before: number | undefined } }
   | { id: number; verb: 'keys' | 'stats'; arg: null }
+  | { id: number; verb: 'directory'; arg: number }
+  | { id: number; verb: 'auditLog'; arg: { limit: number; before: number | undefined } }
+  | { id: number; verb: 'webhookDeliveries'; arg: DeliveryFilter }
+  | { id: number; verb: 'endpointList'; arg: number }
+  | { id: number; verb: 'link'; arg: number }
+  | { id: number; verb: 'clicked'; arg: number[] }
+  | { id: number; verb: 'clicks'; arg: { account: number; scope: ClickScope } }
+  | { id: number; verb: 'inboundPart'; arg: { no: number; part: number } }
+  | { id: number; verb: 'numberList'; arg: number | null }
+  | { id: number; verb: 'optOutList'; arg: OptOutFilter }
   | { id: number; verb: 'content'; arg: string }
+  | { id: number; verb: 'variant'; arg: { source: string; profile: string } }
+  | { id: number; verb: 'uploadNames'; arg: { account: number; ids: string[] } }
+  | { id: number; verb: 'place'; arg: PlaceCall }
   | { id: number; verb: 'putContent'; arg: { hash: string; bytes: Uint8Array } };
 
 /** Ops that wait for a commit; beyond it, what customers bring is refused, what is on its way goes on. */
@@ -118,7 +132,7 @@ function startWriter(options: ThreadData): void {
     const batch = JSON.parse(text) as [number, Op][];
     const refused: [number, OpResult][] = [];
     for (const [id, op] of batch) {
-      const customers = op[0] === 'accept' || op[0] === 'putUpload' || op[0] === 'takeReports';
+      const customers = op[0] === 'accept' || op[0] === 'putUpload' || op[0] === 'takeReports' || op[0] === 'takeInbox';
       if (customers && queue.length >= QUEUE)
         refused.push([id, { unavailable: 'too many requests wait for the disk' }]);
       else queue.push({ port, id, op });
@@ -208,9 +222,7 @@ function startReader(options: ThreadData): void {
       return fail(error);
     }
   }
-  const referred = db.prepare(
-    'SELECT 1 WHERE EXISTS (SELECT 1 FROM media WHERE hash = ?1) OR EXISTS (SELECT 1 FROM upload WHERE hash = ?1)',
-  );
+  const contents = createContentReads(db);
 
   function answer(call: ReadCall): unknown {
     switch (call.verb) {
@@ -226,6 +238,26 @@ function startReader(options: ThreadData): void {
         return reader.bulkList(call.arg.account, call.arg.limit, call.arg.before, realClock.now());
       case 'keys':
         return reader.keys();
+      case 'directory':
+        return reader.directory(call.arg);
+      case 'auditLog':
+        return reader.auditLog(call.arg.limit, call.arg.before);
+      case 'webhookDeliveries':
+        return reader.deliveries(call.arg);
+      case 'endpointList':
+        return reader.endpoints(call.arg);
+      case 'link':
+        return reader.link(call.arg);
+      case 'clicked':
+        return reader.clicked(call.arg);
+      case 'clicks':
+        return reader.clicks(call.arg.account, call.arg.scope);
+      case 'inboundPart':
+        return reader.part(call.arg.no, call.arg.part);
+      case 'numberList':
+        return reader.numbers(call.arg);
+      case 'optOutList':
+        return reader.optOuts(call.arg);
       case 'stats': {
         // Counting is linear in what waits: at most once a second and 2 % of the time, whoever asks.
         const now = realClock.now();
@@ -238,6 +270,12 @@ function startReader(options: ThreadData): void {
       }
       case 'content':
         return content.get(call.arg);
+      case 'uploadNames':
+        return contents.uploadNames(call.arg.account, call.arg.ids);
+      case 'variant':
+        return contents.variant(call.arg.source, call.arg.profile);
+      case 'place':
+        return content.place(call.arg, realClock.now());
       case 'putContent':
         return null;
     }
@@ -265,12 +303,14 @@ function startReader(options: ThreadData): void {
     try {
       port.postMessage({ id: call.id, ok: answer(call) });
     } catch (error) {
-      port.postMessage({ id: call.id, bug: error instanceof Error ? error.message : String(error) });
+      const words = error instanceof Error ? error.message : String(error);
+      // Notes of where content lies are writes: a disk that refuses them is no bug.
+      port.postMessage({ id: call.id, ...(call.verb === 'place' ? { unavailable: words } : { bug: words }) });
     }
   }
 
   function collect(): void {
-    orphanPlace = content.collect(realClock.now(), orphanPlace, (hash) => referred.get(hash) !== undefined);
+    orphanPlace = content.collect(realClock.now(), orphanPlace, contents.isReferred);
   }
 
   function every(ms: number, work: () => void): Timer {

@@ -1,0 +1,459 @@
+/**
+ * The operator's door: accounts, keys, logins, senders, domains, prices, blocks, the audit log, and all of it at once (`apply`).
+ * Its own key (POSTCARD_ADMIN_KEY) and its own networks (POSTCARD_ADMIN_ALLOW, loopback unless set).
+ *
+ * Promises: without an admin key there is nothing here (404), as for whoever comes from elsewhere; keys are shown once, when they
+ * are made, and passwords never; each change is a line in the audit log, in the transaction that makes it; `apply` changes nothing
+ * where nothing differs.
+ *
+ * Fails: rejects with StoreUnavailable (503) or a bug (500); all else is an Answer.
+ */
+import { hash, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import {
+  type Account,
+  type AdminChange,
+  type ApiKey,
+  type Block,
+  blockName,
+  blockValue,
+  changedSettings,
+  DEFAULT_SETTINGS,
+  DIRECTORY_MAX,
+  type Directory,
+  type Held,
+  networksOf,
+} from '../domain/accounts.ts';
+import { senderKey } from '../domain/optout.ts';
+import { formatInstant } from '../domain/schedule.ts';
+import type { Env } from '../env.ts';
+import type { Store } from '../store/contract.ts';
+import {
+  accountBody,
+  accountChange,
+  applyBody,
+  blockBody,
+  domainBody,
+  keyBody,
+  loginBody,
+  pricesBody,
+  rerouteBody,
+  senderBody,
+} from './admin-schema.ts';
+import { createApply } from './apply.ts';
+import type { Auth } from './auth.ts';
+import { type Answer, apiError, malformed, unauthorized } from './errors.ts';
+import { ok, valid } from './intake.ts';
+import { MAX_VALUES, parseJson } from './json.ts';
+import { isEncoded, isJson } from './messages.ts';
+import { numberRoutes } from './numbers.ts';
+
+/** Where everything of this door lies. */
+export const ADMIN = '/admin/1/';
+/** A file with thousands of prices. */
+const BODY_MAX = 4 * 1024 * 1024;
+const AUDIT_PAGE = 100;
+const AUDIT_MAX = 1000;
+
+export interface Admin {
+  /** Bytes of the largest body. */
+  limit: number;
+  /** Judged before the body is read; null = go on. */
+  refuse(request: IncomingMessage, path: string): Answer | null;
+  answer(request: IncomingMessage, path: string, query: URLSearchParams, body: Buffer): Promise<Answer>;
+}
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+
+/** What a handler is told. */
+export interface Asked {
+  /** The account in the path; of `all`, which only blocks have, null. */
+  account: Account | null;
+  /** The last part of the path. */
+  name: string;
+  query: URLSearchParams;
+  body: unknown;
+  by: string;
+}
+export type Handler = (asked: Asked) => Promise<Answer>;
+
+/** An account as this door shows it. */
+export function accountView(account: Account): object {
+  const { no, name, ...settings } = account;
+  return { account: no, name, ...settings };
+}
+
+/** A key without what would open the door. */
+export function keyView(key: ApiKey): object {
+  const instant = (at: number | null): string | null => (at === null ? null : formatInstant(at));
+  return {
+    id: key.id,
+    label: key.label,
+    scopes: key.scopes,
+    validFrom: instant(key.validFrom),
+    validUntil: instant(key.validUntil),
+    allow: key.allow,
+    requestsPerMinute: key.requestsPerMinute,
+    createdAt: key.createdAt === 0 ? null : formatInstant(key.createdAt),
+    revokedAt: instant(key.revokedAt),
+  };
+}
+
+const NOT_FOUND = apiError('E404');
+
+/** Makes the door; with no key it is not there. */
+export function createAdmin(options: {
+  store: Store;
+  env: Env;
+  auth: Auth;
+  adminKey: string | null;
+  adminAllow: readonly string[];
+  addressOf(request: IncomingMessage): string;
+  /** What is wrong with a URL that we shall call; null = nothing. */
+  checkCallout(url: string): string | null;
+}): Admin {
+  const { store, env, auth, adminKey, addressOf } = options;
+  const allowed = networksOf(options.adminAllow);
+  const right = adminKey === null ? null : Buffer.from(hash('sha256', adminKey), 'hex');
+
+  function refuse(request: IncomingMessage, path: string): Answer | null {
+    if (right === null || !allowed(addressOf(request))) return NOT_FOUND;
+    const found = /^app +(\S{1,1000}) *$/i.exec(request.headers.authorization ?? '');
+    const given = Buffer.from(hash('sha256', found?.[1] ?? ''), 'hex');
+    if (!timingSafeEqual(given, right) || !found) return unauthorized(path);
+    const route = routeOf(path);
+    if (route === null) return NOT_FOUND;
+    const allow = Object.keys(route.handlers).join(', ');
+    if (!Object.hasOwn(route.handlers, request.method ?? '')) return apiError('E405', { headers: { allow } });
+    const bodied = request.method === 'POST' || request.method === 'PUT';
+    if (bodied && (!isJson(request.headers['content-type']) || isEncoded(request.headers))) return apiError('E415');
+    return null;
+  }
+
+  /** All changes, and what they are to the client. */
+  async function change(
+    asked: Asked,
+    action: string,
+    changes: AdminChange[],
+    detail: object,
+    answer: (accounts: number[]) => object,
+  ): Promise<Answer> {
+    const account = asked.account?.no ?? null;
+    const done = await store.administer(changes, { by: asked.by, action, account, detail });
+    if (done.kind === 'notFound') return NOT_FOUND;
+    if (done.kind === 'conflict') return taken(changes[done.change] as AdminChange);
+    if (changes.some(({ kind }) => kind === 'drop') && done.dropped === 0) return NOT_FOUND;
+    // Whoever asks next, here, meets the change.
+    await auth.refresh();
+    env.log.info({ action, account: account ?? done.accounts[0], by: asked.by }, 'administered');
+    return ok(answer(done.accounts));
+  }
+
+  /** A line in the audit log for what is not a change of the directory. */
+  async function note(asked: Asked, action: string, detail: object): Promise<void> {
+    const account = asked.account?.no ?? null;
+    await store.administer([], { by: asked.by, action, account, detail });
+    env.log.info({ action, account, by: asked.by }, 'administered');
+  }
+
+  const numbered = (no: number): Account => auth.directory().accounts.find((one) => one.no === no) as Account;
+  const put = (what: Held, name: string, account: number, body: object): AdminChange => ({
+    kind: 'put',
+    what,
+    name,
+    account,
+    body,
+  });
+  const mine = <Row extends { account: number }>(rows: readonly Row[], { account }: Asked): Row[] =>
+    rows.filter((row) => row.account === (account?.no ?? 0));
+  const list =
+    <Row extends { account: number }>(
+      rows: (directory: Directory) => readonly Row[],
+      view: (row: Row) => object,
+    ): Handler =>
+    async (asked) =>
+      ok({ results: mine(rows(auth.directory()), asked).map(view) });
+  /** A body by its schema, and room for one more row. */
+  const taking =
+    <Value>(
+      schema: Parameters<typeof valid<Value>>[0],
+      rows: (directory: Directory) => readonly unknown[],
+      work: (asked: Asked, value: Value) => Promise<Answer>,
+    ): Handler =>
+    async (asked) => {
+      const read = valid(schema, asked.body);
+      if (!read.ok) return apiError('E400', { violations: read.violations });
+      if (rows(auth.directory()).length >= DIRECTORY_MAX) return full();
+      return work(asked, read.value);
+    };
+  const dropping =
+    (what: Held, nameOf: (asked: Asked) => string): Handler =>
+    (asked) => {
+      const account = asked.account?.no ?? 0;
+      const name = nameOf(asked);
+      return change(asked, `${what} removed`, [{ kind: 'drop', what, name, account }], { name }, () => ({
+        removed: 1,
+      }));
+    };
+
+  const apply = createApply({ store, env, auth });
+  const account = (asked: Asked): number => asked.account?.no ?? 0;
+
+  const ROUTES: Record<string, Partial<Record<Method, Handler>>> = {
+    ...numberRoutes({ store, checkCallout: options.checkCallout, audit: note }),
+    accounts: {
+      GET: async () => ok({ results: auth.directory().accounts.map(accountView) }),
+      POST: taking(
+        accountBody,
+        (all) => all.accounts,
+        (asked, { name, ...settings }) =>
+          change(
+            asked,
+            'account added',
+            [{ kind: 'account', no: null, name, settings: changedSettings(DEFAULT_SETTINGS, settings) }],
+            { name, ...settings },
+            ([no]) => accountView(numbered(no as number)),
+          ),
+      ),
+    },
+    'accounts/:account': {
+      GET: async (asked) => ok(accountView(asked.account as Account)),
+      PUT: taking(
+        accountChange,
+        () => [],
+        (asked, { name, ...settings }) => {
+          const before = asked.account as Account;
+          const after = changedSettings(before, settings);
+          return change(
+            asked,
+            'account changed',
+            [{ kind: 'account', no: before.no, name: name ?? before.name, settings: after }],
+            { name, ...settings },
+            () => accountView(numbered(before.no)),
+          );
+        },
+      ),
+    },
+    'accounts/:account/keys': {
+      GET: list((all) => all.keys, keyView),
+      POST: taking(
+        keyBody,
+        (all) => all.keys,
+        (asked, value) => {
+          const {
+            label,
+            scopes = null,
+            validFrom = null,
+            validUntil = null,
+            allow = [],
+            requestsPerMinute = null,
+          } = value;
+          const secret = Buffer.from(env.random.bytes(32)).toString('hex');
+          const key: ApiKey = {
+            id: Buffer.from(env.random.bytes(8)).toString('hex'),
+            hash: hash('sha256', secret),
+            account: account(asked),
+            label,
+            scopes,
+            validFrom,
+            validUntil,
+            allow,
+            requestsPerMinute,
+            createdAt: env.clock.now(),
+            revokedAt: null,
+          };
+          const shown = keyView(key);
+          return change(asked, 'key added', [{ kind: 'key', key }], shown, () => ({ ...shown, key: secret }));
+        },
+      ),
+    },
+    'accounts/:account/keys/:name': {
+      DELETE: async (asked) => {
+        const key = mine(auth.directory().keys, asked).find(
+          ({ id, revokedAt }) => id === asked.name && revokedAt === null,
+        );
+        if (!key) return NOT_FOUND;
+        const revoked = { ...key, revokedAt: env.clock.now() };
+        const { id, label } = key;
+        return change(asked, 'key revoked', [{ kind: 'key', key: revoked }], { id, label }, () => keyView(revoked));
+      },
+    },
+    'accounts/:account/logins': {
+      GET: list(
+        (all) => all.logins,
+        ({ user, scopes }) => ({ user, scopes }),
+      ),
+      POST: taking(
+        loginBody,
+        (all) => all.logins,
+        async (asked, { user, password, scopes = null }) => {
+          const body = { user, scopes, password: await auth.passwordHash(password) };
+          const shown = { user, scopes };
+          return change(asked, 'login set', [put('login', user, account(asked), body)], shown, () => shown);
+        },
+      ),
+    },
+    'accounts/:account/logins/:name': { DELETE: dropping('login', ({ name }) => name) },
+    'accounts/:account/senders': {
+      GET: list(
+        (all) => all.senders,
+        ({ sender }) => ({ sender }),
+      ),
+      POST: taking(
+        senderBody,
+        (all) => all.senders,
+        (asked, { sender }) => {
+          const body = { sender: senderKey(sender) };
+          const name = `${account(asked)} ${body.sender}`;
+          return change(asked, 'sender added', [put('sender', name, account(asked), body)], body, () => body);
+        },
+      ),
+    },
+    'accounts/:account/senders/:name': {
+      DELETE: dropping('sender', (asked) => `${account(asked)} ${senderKey(asked.name)}`),
+    },
+    'accounts/:account/domains': {
+      GET: list(
+        (all) => all.domains,
+        ({ domain }) => ({ domain }),
+      ),
+      POST: taking(
+        domainBody,
+        (all) => all.domains,
+        (asked, { domain }) =>
+          change(asked, 'domain added', [put('domain', domain, account(asked), { domain })], { domain }, () => ({
+            domain,
+          })),
+      ),
+    },
+    'accounts/:account/domains/:name': { DELETE: dropping('domain', ({ name }) => name.toLowerCase()) },
+    'accounts/:account/prices': {
+      GET: async (asked) => ok({ prices: mine(auth.directory().prices, asked).flatMap(({ prices }) => prices) }),
+      PUT: taking(
+        pricesBody,
+        () => [],
+        (asked, { prices }) => {
+          const changes = [put('prices', String(account(asked)), account(asked), { prices })];
+          return change(asked, 'prices set', changes, { rows: prices.length }, () => ({ prices }));
+        },
+      ),
+    },
+    'accounts/:account/blocks': {
+      GET: list(
+        (all) => all.blocks,
+        ({ kind, value }) => ({ kind, value }),
+      ),
+      POST: taking(
+        blockBody,
+        (all) => all.blocks,
+        (asked, { kind, value }) => {
+          const block: Block = { account: account(asked), kind, value: blockValue(kind, value) };
+          const shown = { kind, value: block.value };
+          const changes = [put('block', blockName(block), block.account, shown)];
+          return change(asked, 'block added', changes, shown, () => shown);
+        },
+      ),
+      DELETE: dropping('block', (asked) => {
+        const kind = asked.query.get('kind') === 'SENDER' ? 'SENDER' : 'DESTINATION';
+        return blockName({ account: account(asked), kind, value: blockValue(kind, asked.query.get('value') ?? '') });
+      }),
+    },
+    apply: {
+      POST: taking(
+        applyBody,
+        () => [],
+        async (asked, wanted) => {
+          const done = await apply(wanted, asked.by);
+          if (done.kind === 'conflict') return taken(done.change);
+          if (done.kind === 'full') return full();
+          return ok(done.answer);
+        },
+      ),
+    },
+    reroute: {
+      POST: taking(
+        rerouteBody,
+        () => [],
+        async (asked, { from, to }) => {
+          const step = await store.reroute(from, to);
+          if (step === null) return NOT_FOUND;
+          if (step.count > 0) {
+            const detail = { from, to, moved: step.count };
+            await store.administer([], { by: asked.by, action: 'rerouted', account: null, detail });
+            env.log.info({ ...detail, by: asked.by }, 'rerouted');
+          }
+          return ok({ moved: step.count, more: step.next !== null });
+        },
+      ),
+    },
+    audit: {
+      GET: async ({ query }) => {
+        const asked = Number(query.get('limit') ?? AUDIT_PAGE);
+        const limit = Number.isInteger(asked) ? Math.min(Math.max(asked, 1), AUDIT_MAX) : AUDIT_PAGE;
+        const cursor = query.get('cursor');
+        const rows = await store.auditLog(
+          limit,
+          cursor !== null && /^\d{1,15}$/.test(cursor) ? Number(cursor) : undefined,
+        );
+        const results = rows.map(({ at, by, action, account: no, detail }) => ({
+          at: formatInstant(at),
+          by,
+          action,
+          account: no,
+          detail,
+        }));
+        const next = rows.length === limit ? { nextCursor: String(rows.at(-1)?.no) } : {};
+        return ok({ results, cursor: { limit, ...next } });
+      },
+    },
+  };
+
+  function routeOf(path: string): { handlers: Partial<Record<Method, Handler>>; account: string; name: string } | null {
+    const parts = path.slice(ADMIN.length).split('/');
+    const shape = parts.map((part, at) => (at === 1 ? ':account' : at === 3 ? ':name' : part)).join('/');
+    const handlers = Object.hasOwn(ROUTES, shape) ? ROUTES[shape] : undefined;
+    if (handlers === undefined) return null;
+    try {
+      return { handlers, account: decodeURIComponent(parts[1] ?? ''), name: decodeURIComponent(parts[3] ?? '') };
+    } catch {
+      return null;
+    }
+  }
+
+  /** By number or name. Undefined = none; null = all of them, for blocks only. */
+  function named(text: string, path: string): Account | null | undefined {
+    if (text === '') return null;
+    if (text === 'all' && path.endsWith('/blocks')) return null;
+    const { accounts } = auth.directory();
+    return accounts.find(({ no }) => String(no) === text) ?? accounts.find(({ name }) => name === text);
+  }
+
+  return {
+    limit: BODY_MAX,
+    refuse,
+    async answer(request, path, query, bytes) {
+      const route = routeOf(path);
+      const handler = route?.handlers[request.method as Method];
+      if (!route || !handler) return NOT_FOUND;
+      const found = named(route.account, path);
+      if (found === undefined) return NOT_FOUND;
+      let body: unknown;
+      if (request.method === 'POST' || request.method === 'PUT') {
+        // Null takes a limit away.
+        const parsed = parseJson(bytes, MAX_VALUES, 'kept');
+        if (!parsed.ok) return malformed(parsed.fault);
+        body = parsed.value;
+      }
+      return handler({ account: found, name: route.name, query, body, by: `admin from ${addressOf(request)}` });
+    },
+  };
+}
+
+function taken(change: AdminChange): Answer {
+  const property = change.kind === 'account' ? 'name' : change.kind === 'put' ? change.what : change.kind;
+  return apiError('E409', { violations: [{ property, violation: 'is taken by another account' }] });
+}
+
+function full(): Answer {
+  return apiError('E409', { violations: [{ property: '', violation: `there are ${DIRECTORY_MAX} of these already` }] });
+}

@@ -1,0 +1,78 @@
+/** What the door does without waiting, and how many passwords it looks at. The store is the model that engines are held to. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createModelStore } from '../../test/conformance/model-store.ts';
+import { DEFAULT_SETTINGS } from '../domain/accounts.ts';
+import { testEnv } from '../env.ts';
+import { type Auth, createAuth } from './auth.ts';
+
+const WORK = { N: 1024, r: 8, p: 1 };
+const basic = (user: string, password = 'right password'): string =>
+  `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+const env = testEnv();
+let store: ReturnType<typeof createModelStore>;
+let auth: Auth;
+beforeEach(async () => {
+  store = createModelStore();
+  await store.putKey({ hash: 'h', account: 1, label: 'k' }, false);
+  auth = await createAuth(store, env, WORK);
+  const body = { user: 'anna', scopes: null, password: await auth.passwordHash('right password') };
+  const deed = { by: 'test', action: 'add', account: 1, detail: {} };
+  await store.administer([{ kind: 'put', what: 'login', name: 'anna', account: 1, body }], deed);
+  await auth.refresh();
+});
+afterEach(() => auth.close());
+
+describe('passwords', () => {
+  it('are kept with a salt of their own', async () => {
+    const [one, two] = [await auth.passwordHash('same'), await auth.passwordHash('same')];
+    expect(one).toMatch(/^scrypt\$1024\$8\$1\$/);
+    expect(one).not.toBe(two);
+  });
+
+  it('that were right are known at once the next time, until they change', async () => {
+    const first = auth.caller(basic('anna'), '192.0.2.1');
+    expect(first).toBeInstanceOf(Promise);
+    const caller = { account: 1, name: 'user anna', scopes: null, requestsPerMinute: null };
+    expect(await first).toEqual(caller);
+    expect(auth.caller(basic('anna'), '192.0.2.1')).toEqual(caller);
+    const body = { user: 'anna', scopes: null, password: await auth.passwordHash('another password') };
+    const deed = { by: 'test', action: 'change', account: 1, detail: {} };
+    await store.administer([{ kind: 'put', what: 'login', name: 'anna', account: 1, body }], deed);
+    await auth.refresh();
+    expect(await auth.caller(basic('anna'), '192.0.2.1')).toBeNull();
+  });
+
+  it('are looked at two at a time, and 32 wait; more are told to come back', async () => {
+    const asked = Array.from({ length: 40 }, (_, n) => auth.caller(basic(`user ${n}`), '192.0.2.1'));
+    const answers = await Promise.all(asked);
+    expect(answers.filter((one) => one === 'busy')).toHaveLength(6);
+    expect(answers.filter((one) => one === null)).toHaveLength(34);
+    expect(await auth.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+  });
+
+  it('wrong ten times from one address are not looked at for a minute, right or wrong', async () => {
+    for (let n = 0; n < 10; n++) expect(await auth.caller(basic('anna', `wrong ${n}`), '192.0.2.1')).toBeNull();
+    expect(await auth.caller(basic('anna'), '192.0.2.1')).toBe('busy');
+    expect(await auth.caller(basic('anna'), '192.0.2.2')).toMatchObject({ account: 1 });
+    await env.clock.advance(60_000);
+    expect(await auth.caller(basic('anna', 'wrong again'), '192.0.2.1')).toBeNull();
+  });
+});
+
+describe('what the operator changes', () => {
+  it('counts within five seconds where no hint comes', async () => {
+    const silent = createModelStore();
+    await silent.putKey({ hash: 'h', account: 1, label: 'k' }, false);
+    const deaf = await createAuth({ ...silent, onHint: () => undefined }, env, WORK);
+    try {
+      const settings = { ...DEFAULT_SETTINGS, state: 'SUSPENDED' as const };
+      const deed = { by: 'test', action: 'suspend', account: 1, detail: {} };
+      await silent.administer([{ kind: 'account', no: 1, name: 'first', settings }], deed);
+      expect(deaf.policy(1).state).toBe('ACTIVE');
+      await env.clock.advance(5_000);
+      expect(deaf.policy(1).state).toBe('SUSPENDED');
+    } finally {
+      deaf.close();
+    }
+  });
+});

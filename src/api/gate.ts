@@ -1,0 +1,150 @@
+/**
+ * Where every request that needs a key passes: who asks, whether the credential may use this endpoint, whether the account may ask
+ * now, and whether the machine can take more. What is refused is refused before its body is read, in the form of its path's
+ * family, as JSON or XML.
+ *
+ * Promises: one place for all endpoints; none is without a rule (what is not listed needs `mms:manage`). A request whose share of
+ * the limits is at hand passes without waiting for anything.
+ *
+ * Fails: `pass` rejects with StoreUnavailable or a bug.
+ */
+import type { IncomingMessage } from 'node:http';
+import { networksOf, type Scope } from '../domain/accounts.ts';
+import { Places } from '../domain/limits.ts';
+import type { Clock } from '../env.ts';
+import type { Store } from '../store/contract.ts';
+import { type Auth, type Caller, mayUse } from './auth.ts';
+import { type Answer, errorFor, formOf, tooMany, unauthorized } from './errors.ts';
+import type { Limits } from './limits.ts';
+
+const SENDING: readonly Scope[] = ['message:send', 'mms:message:send', 'mms:manage'];
+const LOGS: readonly Scope[] = ['mms:manage', 'mms:logs:read'];
+const INBOUND: readonly Scope[] = ['inbound-message:read', 'mms:inbound-message:read', 'mms:manage'];
+const MANAGE: readonly Scope[] = ['mms:manage'];
+
+/** Scopes of which a credential needs one, by path. Source: Infobip, scopes of the MMS endpoints; ours follow the nearest. */
+const SCOPES = new Map<string, readonly Scope[]>([
+  ['/mms/2/messages', SENDING],
+  ['/mms/2/reports', SENDING],
+  ['/mms/2/logs', LOGS],
+  ['/mms/2/events', LOGS],
+  ['/mms/2/clicks', LOGS],
+  ['/mms/2/bulks', SENDING],
+  ['/mms/2/bulks/status', SENDING],
+  ['/mms/1/content', MANAGE],
+  ['/mms/1/inbox/reports', INBOUND],
+  ['/mms/1/advanced', SENDING],
+  ['/mms/1/single', SENDING],
+  ['/mms/1/reports', SENDING],
+  ['/mms/1/logs', LOGS],
+]);
+const STORY = '/mms/2/messages/';
+const LOG_PATHS = new Set(['/mms/2/logs', '/mms/1/logs']);
+/** What takes messages: places are counted for these. */
+const SEND_PATHS = new Set(['/mms/2/messages', '/mms/1/advanced', '/mms/1/single']);
+
+/** Seconds after which to come back to a door that is full for the moment, and to one with too much behind it. */
+const FULL_S = 1;
+const BEHIND_S = 30;
+/** How old what is known of the backlog may be. */
+const BACKLOG_MS = 2_000;
+
+export interface Gate {
+  pass(request: IncomingMessage, path: string): Caller | Answer | Promise<Caller | Answer>;
+  /** The address of who asks, behind proxies that are trusted. */
+  addressOf(request: IncomingMessage): string;
+  /** A place for a request whose body is there; null = there is none. `leave` frees it. */
+  enter(path: string, account: number): { leave(): void } | Answer | null;
+  figures(): { places: number; under: number; refused: number };
+}
+
+/** A gate with all rules. */
+export function createGate(options: {
+  auth: Auth;
+  limits: Limits;
+  store: Store;
+  clock: Clock;
+  /** Networks of proxies whose X-Forwarded-For is believed. */
+  trustedProxies: readonly string[];
+  /** Messages that may wait; beyond it sends are told to come back. */
+  maxWaiting: number;
+}): Gate {
+  const { auth, limits, store, clock, maxWaiting } = options;
+  const trusted = networksOf(options.trustedProxies);
+  const places = new Places();
+  let refused = 0;
+  let waiting = 0;
+  let asked = Number.NEGATIVE_INFINITY;
+
+  function addressOf(request: IncomingMessage): string {
+    let address = request.socket.remoteAddress ?? '';
+    if (options.trustedProxies.length === 0) return address;
+    const forwarded = String(request.headers['x-forwarded-for'] ?? '').split(',');
+    // From the right: the last one was written by our own proxy, the first by anybody.
+    while (trusted(address) && forwarded.length > 0) {
+      const before = (forwarded.pop() as string).trim();
+      if (before === '') break;
+      address = before;
+    }
+    return address;
+  }
+
+  function behind(): boolean {
+    const now = clock.monotonic();
+    if (now - asked >= BACKLOG_MS) {
+      asked = now;
+      store.stats().then(
+        (stats) => {
+          waiting = stats.waiting;
+        },
+        // The accept itself will tell.
+        () => undefined,
+      );
+    }
+    return waiting >= maxWaiting;
+  }
+
+  const refusal = (path: string, seconds: number): Answer => {
+    refused++;
+    return tooMany(path, seconds);
+  };
+
+  function judged(caller: Caller, request: IncomingMessage, path: string): Caller | Answer | Promise<Caller | Answer> {
+    const form = (answer: Answer): Answer => formOf(answer, request.headers.accept);
+    const scopes = SCOPES.get(path) ?? (path.startsWith(STORY) ? LOGS : MANAGE);
+    if (!mayUse(caller, scopes)) return form(errorFor(path, 'E403'));
+    if (SEND_PATHS.has(path)) {
+      if (!places.free(caller.account, clock.monotonic())) return form(refusal(path, FULL_S));
+      if (behind()) return form(refusal(path, BEHIND_S));
+    }
+    const wait = limits.request(caller, auth.policy(caller.account), LOG_PATHS.has(path));
+    if (typeof wait === 'number') return wait === 0 ? caller : form(refusal(path, wait));
+    return wait.then((seconds) => (seconds === 0 ? caller : form(refusal(path, seconds))));
+  }
+
+  return {
+    addressOf,
+    pass(request, path) {
+      const given = auth.caller(request.headers.authorization, addressOf(request));
+      const next = (caller: Awaited<typeof given>) => {
+        if (caller === null) return formOf(unauthorized(path), request.headers.accept);
+        if (caller === 'busy') return formOf(refusal(path, FULL_S), request.headers.accept);
+        return judged(caller, request, path);
+      };
+      return given instanceof Promise ? given.then(next) : next(given);
+    },
+    enter(path, account) {
+      if (!SEND_PATHS.has(path)) return null;
+      if (!places.free(account, clock.monotonic())) return refusal(path, FULL_S);
+      places.enter(account);
+      const began = clock.monotonic();
+      return {
+        leave() {
+          const now = clock.monotonic();
+          places.leave(account, now - began, now);
+        },
+      };
+    },
+    figures: () => ({ places: places.places, under: places.under, refused }),
+  };
+}

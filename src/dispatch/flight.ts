@@ -1,0 +1,32 @@
+/** A claim on its way through a lane, and what comes of it. */
+import type { Ids } from '../domain/ids.ts';
+import type { SpecRow } from '../domain/rows.ts';
+import type { Outcome } from '../domain/submission.ts';
+import type { Claim } from '../store/contract.ts';
+
+/** Messages of a submission that a log line names. */
+const NAMED = 10;
+
+/** A claim on its way through the lane. */
+export interface Flight {
+  claim: Claim;
+  spec: SpecRow | undefined;
+  /** Ours, when it was asked for. */
+  askedAt: number;
+  /** Put back for at least so long. */
+  againMs?: number;
+}
+
+/** One try to hand it over. */
+export interface Attempt {
+  outcome: Outcome;
+  /** By the store's clock. */
+  startedAt: number;
+  tookMs: number;
+}
+
+/** A claim's messages as customers know them. */
+export function namesOf({ members }: Claim, ids: Ids): { messageIds: string[]; members?: number } {
+  const messageIds = members.slice(0, NAMED).map(({ no, key }) => key ?? ids.print('message', no));
+  return members.length > 1 ? { messageIds, members: members.length } : { messageIds };
+}

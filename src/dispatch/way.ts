@@ -1,0 +1,107 @@
+/**
+ * What a lane leads to: a carrier for MMS or one for SMS. From a claim to something that can be sent at once, so that the loop
+ * over a lane (`dispatch.ts`) need not know which of the two it is.
+ *
+ * Fails: content that cannot be had or sent is a value; a store that is away rejects, before anything has left.
+ */
+import type { Carrier, SmsCarrier } from '../carriers/carrier.ts';
+import { legOf } from '../domain/failover.ts';
+import type { Shortener } from '../domain/links.ts';
+import type { SpecRow } from '../domain/rows.ts';
+import type { Outcome } from '../domain/submission.ts';
+import type { Clock } from '../env.ts';
+import type { Claim } from '../store/contract.ts';
+import { type Fit, fitInTime } from './fit.ts';
+import { type PrepareResult, smsOf, submissionOf } from './prepare.ts';
+
+/** A carrier of one channel. `fit` makes content fit to it. */
+export type WayOptions = { carrier: Carrier; fit?: Fit } | { sms: SmsCarrier };
+
+/** A submission that is ready to leave. `error` of what is not: of the error table, where it is another than 15025. */
+export type Ready =
+  | { ok: true; send(signal: AbortSignal): Promise<Outcome> }
+  | { ok: false; words: string; error?: number };
+
+export interface Way {
+  readonly name: string;
+  /** Calls a submission back; absent = the carrier cannot. */
+  readonly cancel?: NonNullable<Carrier['cancel']>;
+  /** Null = not ready within `leftMs`, or `halt` was aborted. */
+  ready(claim: Claim, spec: SpecRow, leftMs: () => number, halt: AbortSignal): Promise<Ready | null>;
+}
+
+/** Whether two lanes lead to the same. */
+export function sameWay(a: WayOptions, b: WayOptions): boolean {
+  if ('sms' in a || 'sms' in b) return 'sms' in a && 'sms' in b && a.sms === b.sms;
+  return a.carrier === b.carrier && a.fit === b.fit;
+}
+
+/** `install` makes transaction ids unique over installations. */
+export function createWay(
+  options: WayOptions,
+  prepare: (spec: SpecRow) => Promise<PrepareResult>,
+  clock: Clock,
+  install: string,
+  shortener?: Shortener,
+): Way {
+  const carrier = 'sms' in options ? options.sms : options.carrier;
+  return {
+    name: carrier.name,
+    ...(carrier.cancel ? { cancel: carrier.cancel.bind(carrier) } : {}),
+    async ready(claim, spec, leftMs, halt) {
+      const isSms = legOf(claim.leader) === 1;
+      // A carrier that was configured anew under its old name, with messages waiting.
+      if (isSms !== 'sms' in options) return { ok: true, send: async () => wrongChannel(isSms) };
+      if ('sms' in options) {
+        const submission = smsOf(claim, spec, install, shortener);
+        return { ok: true, send: (signal) => options.sms.submit(submission, signal) };
+      }
+      const result = await fitInTime(await prepare(spec), options.fit, leftMs(), clock, halt);
+      if (result === null || !result.ok) return result;
+      const submission = submissionOf(claim, result.prepared, install);
+      return { ok: true, send: (signal) => options.carrier.submit(submission, signal) };
+    },
+  };
+}
+
+/** After its time-out a carrier has this long to say what it knows. */
+const CARRIER_GRACE_MS = 2_000;
+
+/**
+ * Sends, and breaks off through `control` after `timeoutMs`. `late` = the carrier did not come back even then; its answer may
+ * come yet.
+ */
+export async function inTime(
+  ready: Extract<Ready, { ok: true }>,
+  timeoutMs: number,
+  control: AbortController,
+  clock: Clock,
+): Promise<{ outcome: Outcome; late?: undefined } | { outcome?: undefined; late: Promise<Outcome> }> {
+  let tooLate = (): void => {};
+  const gaveUp = new Promise<null>((resolve) => {
+    tooLate = () => resolve(null);
+  });
+  let limit = clock.setTimeout(() => control.abort(), timeoutMs);
+  control.signal.addEventListener('abort', () => {
+    limit.cancel();
+    limit = clock.setTimeout(tooLate, CARRIER_GRACE_MS);
+  });
+  try {
+    const answer = ready.send(control.signal);
+    const outcome = await Promise.race([answer, gaveUp]);
+    return outcome === null ? { late: answer } : { outcome };
+  } finally {
+    limit.cancel();
+  }
+}
+
+/** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
+function wrongChannel(isSms: boolean): Outcome {
+  const words = `this carrier takes no ${isSms ? 'SMS' : 'MMS'} any more`;
+  return { kind: 'deferred', error: { id: 15023, words }, elsewhere: true };
+}
+
+/** 15000 EC_MMS_GENERAL_ERROR: what an attempt without an answer is booked under. */
+export function unknown(words: string): Outcome {
+  return { kind: 'unknown', error: { id: 15000, words } };
+}

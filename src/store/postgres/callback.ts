@@ -1,0 +1,74 @@
+/**
+ * What carriers have of cancelled bulks, and may be asked to call back: once each, best effort. It decides no status: what was
+ * submitted runs on, and only a report or the end of validity tells what became of it.
+ */
+import { legOf, spanOf } from '../../domain/failover.ts';
+import { STATE } from '../../domain/status.ts';
+import type { CallBack } from '../contract.ts';
+import type { createEvents } from './events.ts';
+import { type Ask, list, sql, type Tx } from './tx.ts';
+
+/** A lane that cannot call back leaves its rows, for this long. */
+const KEPT_MS = 86_400_000;
+const STEP = 200;
+
+const SQL = {
+  add: sql(`INSERT INTO callback (leader, lane, at, generation, ref)
+    SELECT x.leader, a.lane, $2, a.generation, a.ref FROM unnest($1::bigint[]) AS x(leader)
+    CROSS JOIN LATERAL (SELECT lane, generation, ref FROM attempt q WHERE q.leader = x.leader AND q.outcome = 'accepted'
+      AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a ON CONFLICT DO NOTHING`),
+  any: sql('SELECT leader FROM callback WHERE lane = $1 LIMIT 1'),
+  take: sql(`DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback WHERE lane = $1 ORDER BY leader LIMIT $2
+      FOR UPDATE SKIP LOCKED)) RETURNING leader, generation, ref`),
+  // A group's leader is the number of its run.
+  about:
+    sql(`SELECT x.leader, s.sender, greatest(1, coalesce((SELECT r.members FROM run r WHERE r.no = x.leader), 1)) AS members
+    FROM unnest($1::bigint[]) AS x(leader)
+    CROSS JOIN LATERAL (SELECT spec FROM message q WHERE q.no = abs(x.leader) OFFSET 0) m
+    CROSS JOIN LATERAL (SELECT sender FROM spec q WHERE q.no = m.spec OFFSET 0) s`),
+  old: sql(`DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback WHERE at <= $1 ORDER BY at LIMIT ${STEP}
+      FOR UPDATE SKIP LOCKED)) RETURNING leader`),
+};
+
+/** Whether there are any of a lane. */
+export async function anyCallBacks(ask: Ask, lane: number): Promise<boolean> {
+  return (await ask.query(SQL.any, [lane])).length > 0;
+}
+
+/** Submissions to be called back. */
+export function addCallBacks(tx: Tx, leaders: number[]): void {
+  if (leaders.length > 0) tx.later(SQL.add, [list(leaders), tx.now]);
+}
+
+/** The verb `callBacks` in a transaction. */
+export async function takeCallBacks(tx: Tx, lane: number, limit: number): Promise<CallBack[]> {
+  const rows = await tx.query<{ leader: number; generation: number; ref: string }>(SQL.take, [lane, limit]);
+  if (rows.length === 0) return [];
+  type About = { leader: number; sender: string; members: number };
+  const about = await tx.query<About>(SQL.about, [list(rows.map(({ leader }) => leader))]);
+  const of = new Map(about.map((one) => [one.leader, one]));
+  return rows.flatMap(({ leader, generation, ref }) => {
+    const one = of.get(leader);
+    return one ? [{ leader, members: one.members, generation, carrierMessageId: ref, sender: one.sender }] : [];
+  });
+}
+
+/** The verb `calledBack` in a transaction. */
+export async function noteCallBack(
+  tx: Tx,
+  events: ReturnType<typeof createEvents>,
+  { leader, members, words }: { leader: number; members: number; words: string },
+): Promise<void> {
+  const { first, end } = spanOf(leader, members);
+  const changes = events.begin(tx);
+  await changes.load(Array.from({ length: end - first }, (_, at) => first + at));
+  for (const message of changes.span(leader, members)) {
+    if (message.leg === legOf(leader) && message.state === STATE.submitted) changes.note(message, words);
+  }
+  await changes.flush();
+}
+
+/** One step; true = more is left. */
+export async function sweepCallBacks(tx: Tx): Promise<boolean> {
+  return (await tx.query(SQL.old, [tx.now - KEPT_MS])).length === STEP;
+}

@@ -1,0 +1,97 @@
+/** Where the looks of the sweep begin: behind what is done, and never behind what is not. */
+import { describe, expect, it } from 'vitest';
+import { testEnv } from '../../env.ts';
+import { type Bounds, type Found, Heads } from './heads.ts';
+
+const NOTHING = { lease: null, deadline: null, look: null, tally: null, tallied: 0 };
+
+/** A sweep over a server where a look from the very beginning takes 50 ms; it has what `rows` says. */
+function setup() {
+  const env = testEnv();
+  const heads = new Heads(env.clock);
+  const asked: Bounds[] = [];
+  const rows: Omit<Found, 'now'> = { ...NOTHING };
+  const look = async (): Promise<Found> => {
+    const looking = heads.look(async (bounds, all) => {
+      asked.push(bounds);
+      if (all) await env.clock.sleep(50);
+      const from = (value: number | null, bound: number) => (value !== null && value >= bound ? value : null);
+      return {
+        now: 1_000_000 + env.clock.monotonic(),
+        lease: from(rows.lease, bounds.lease),
+        deadline: from(rows.deadline, bounds.deadline),
+        look: from(rows.look, bounds.look),
+        tally: rows.tally !== null && rows.tally > bounds.tally ? rows.tally : null,
+        tallied: rows.tallied,
+      };
+    });
+    await env.clock.advance(50);
+    return looking;
+  };
+  return { env, heads, asked, rows, look };
+}
+
+describe('the heads of the sweep', () => {
+  it('are looked at from the very beginning for a hundredth of the time only', async () => {
+    const { env, asked, look } = setup();
+    for (let n = 0; n < 200; n++) {
+      await look();
+      await env.clock.advance(50);
+    }
+    // 20 s, a full look every 5 s.
+    const full = asked.filter((bounds) => bounds.lease === 0).length;
+    expect(full).toBeGreaterThanOrEqual(4);
+    expect(full).toBeLessThanOrEqual(6);
+  });
+
+  it('begin at the earliest lease there is, or a lease from now', async () => {
+    const { heads, asked, rows, look } = setup();
+    heads.leased(45_000);
+    rows.lease = 1_020_000;
+    await look();
+    await look();
+    expect(asked[1]?.lease).toBe(1_015_000);
+    rows.lease = null;
+    await look();
+    const { now } = await look();
+    expect(asked[3]?.lease).toBeGreaterThan(now + 39_000);
+    // One that is claimed now is found.
+    rows.lease = now + 45_000;
+    expect((await look()).lease).toBe(rows.lease);
+  });
+
+  it('find a deadline that is set for now, however far away the others are', async () => {
+    const { rows, look } = setup();
+    rows.deadline = 9_000_000;
+    await look();
+    const { now } = await look();
+    rows.deadline = now;
+    expect((await look()).deadline).toBe(now);
+  });
+
+  it('find what was written for long ago within ten seconds', async () => {
+    const { env, rows, look } = setup();
+    await look();
+    rows.deadline = 5;
+    expect((await look()).deadline).toBe(null);
+    await env.clock.advance(10_000);
+    expect((await look()).deadline).toBe(5);
+    // From then on at once.
+    expect((await look()).deadline).toBe(5);
+  });
+
+  it('follow the figures that were folded, five seconds behind', async () => {
+    const { env, asked, rows, look } = setup();
+    for (let n = 1; n <= 120; n++) {
+      rows.tallied = n * 10;
+      await look();
+      await env.clock.advance(50);
+    }
+    const last = asked.at(-1)?.tally ?? 0;
+    expect(last).toBeGreaterThan(100);
+    expect(last).toBeLessThanOrEqual(700);
+    // One that was committed a little late.
+    rows.tally = 1000;
+    expect((await look()).tally).toBe(1000);
+  });
+});

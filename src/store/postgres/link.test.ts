@@ -1,0 +1,268 @@
+/** How a connection to PostgreSQL heals, against a server of the test's own that speaks just enough and misbehaves exactly. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Clock, realEnv, type TestClock, testEnv } from '../../env.ts';
+import { StoreUnavailable } from '../contract.ts';
+import { createLink, type Link } from './link.ts';
+
+// ------------------------------------------------------------------------------------------------------------ the server
+
+const int32 = (value: number): Buffer => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32BE(value);
+  return bytes;
+};
+const int16 = (value: number): Buffer => int32(value).subarray(2);
+const word = (text: string): Buffer => Buffer.from(`${text}\0`);
+
+/** A message of the protocol: its letter, its length, its content. */
+function message(letter: string, ...content: Buffer[]): Buffer {
+  const body = Buffer.concat(content);
+  return Buffer.concat([Buffer.from(letter), int32(body.length + 4), body]);
+}
+
+const READY = message('Z', Buffer.from('I'));
+const GREETING = Buffer.concat([message('R', int32(0)), READY]);
+const GOODBYE = message(
+  'E',
+  ...['SFATAL', 'VFATAL', 'C57P01', 'Mterminating connection due to administrator command'].map(word),
+  Buffer.from([0]),
+);
+
+/** One row, [name, type, value] for each column, and the end of the command. */
+function row(columns: [string, number, string][]): Buffer {
+  const heads = columns.map(([name, type]) =>
+    Buffer.concat([word(name), int32(0), int16(0), int32(type), int16(-1), int32(-1), int16(0)]),
+  );
+  const values = columns.map(([, , value]) => Buffer.concat([int32(Buffer.byteLength(value)), Buffer.from(value)]));
+  return Buffer.concat([
+    message('T', int16(columns.length), ...heads),
+    message('D', int16(columns.length), ...values),
+    message('C', word('SELECT 1')),
+    READY,
+  ]);
+}
+
+const [BOOLEAN, INTEGER, TEXT] = [16, 23, 25];
+const FIRST_ANSWER = row([
+  ['version', INTEGER, '150004'],
+  ['fsync', TEXT, 'on'],
+  ['pages', TEXT, 'on'],
+  ['commit', TEXT, 'on'],
+  ['standby', BOOLEAN, 'f'],
+  ['readonly', TEXT, 'off'],
+  ['pid', INTEGER, '7'],
+  ['started', TEXT, 'then'],
+]);
+const BEGUN = row([
+  ['now', INTEGER, '1000'],
+  ['block', INTEGER, '5'],
+]);
+const DONE = Buffer.concat([message('C', word('SET')), READY]);
+
+function answerTo(text: string): Buffer {
+  if (text.includes('server_version_num')) return FIRST_ANSWER;
+  if (text.startsWith('BEGIN')) return BEGUN;
+  return DONE;
+}
+
+const servers: Server[] = [];
+const sockets = new Set<Socket>();
+
+/**
+ * Starts a server. `behave` says what it does with the question `text` of its connection number `connection`, counted from 1:
+ * bytes to send, or null = it says nothing. `connections` counts.
+ */
+async function serve(
+  behave: (connection: number, text: string, socket: Socket) => Buffer | null,
+  greet: (connection: number, socket: Socket) => boolean = () => true,
+): Promise<{ url: string; connections(): number }> {
+  let count = 0;
+  const server = createServer((socket) => {
+    const connection = ++count;
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    let bytes = Buffer.alloc(0);
+    let started = false;
+    socket.on('data', (chunk: Buffer) => {
+      bytes = Buffer.concat([bytes, chunk]);
+      for (;;) {
+        const head = started ? 1 : 0;
+        if (bytes.length < head + 4) return;
+        const end = head + bytes.readInt32BE(head);
+        if (bytes.length < end) return;
+        const text = bytes.subarray(head + 4, end - 1).toString();
+        const letter = started ? String.fromCharCode(bytes[0] as number) : '';
+        bytes = bytes.subarray(end);
+        if (!started) {
+          started = true;
+          if (greet(connection, socket)) socket.write(GREETING);
+        } else if (letter === 'Q') {
+          const answer = behave(connection, text, socket);
+          if (answer !== null) socket.write(answer);
+        }
+      }
+    });
+  });
+  servers.push(server);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return { url: `postgres://postcard@127.0.0.1:${port}/postcard`, connections: () => count };
+}
+
+function linkTo(url: string, clock: Clock, writes = true): Link {
+  const { log } = testEnv();
+  const places = { next: 0, end: 0 };
+  const onLost = (): void => undefined;
+  const base = { schema: 'postcard', node: 'n', purpose: 'test', testNow: null, log, clock, places, onLost };
+  return createLink({ ...base, url, writes });
+}
+
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  sockets.clear();
+  for (const server of servers.splice(0)) server.close();
+});
+
+/** Lets virtual time pass until `work` has ended; real sockets answer meanwhile. */
+async function pass<Result>(clock: TestClock, work: Promise<Result>, limitMs: number): Promise<Result> {
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+  };
+  work.then(end, end);
+  for (let passed = 0; !ended; passed += 100) {
+    if (passed > limitMs) throw new Error(`has not ended within ${limitMs} ms`);
+    await clock.advance(100);
+    await heardAll();
+  }
+  return work;
+}
+
+/** What is on its way between the two ends of a local socket has arrived. */
+async function heardAll(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+// ------------------------------------------------------------------------------------------------------------- the tests
+
+describe('a connection to PostgreSQL', () => {
+  it('that ends in the same piece as its last first answer is not used for ever', async () => {
+    const server = await serve((connection, text) => {
+      const last = text.includes('plan_cache_mode');
+      return connection === 1 && last ? Buffer.concat([answerTo(text), GOODBYE]) : answerTo(text);
+    });
+    const link = linkTo(server.url, realEnv({ level: 'silent' }).clock);
+    expect(await link.query('SELECT 1', undefined, 10_000)).toEqual([]);
+    expect(server.connections()).toBe(2);
+  });
+
+  it('is closed although the server does not answer any more', async () => {
+    const { clock } = testEnv();
+    let silent = false;
+    const server = await serve((_, text) => (silent ? null : answerTo(text)));
+    for (const writes of [true, false]) {
+      silent = false;
+      const link = linkTo(server.url, clock, writes);
+      await pass(clock, link.query('SELECT 1', undefined, 10_000), 10_000);
+      silent = true;
+      await pass(clock, link.close(), 20_000);
+    }
+    expect(server.connections()).toBe(2);
+  });
+
+  it('whose listener gets no answer is given up for another one', async () => {
+    const { clock } = testEnv();
+    const server = await serve((connection, text) =>
+      connection === 1 && text.startsWith('LISTEN') ? null : answerTo(text),
+    );
+    const link = linkTo(server.url, clock, false);
+    link.onConnect(async (client) => {
+      await client.query('LISTEN there');
+    });
+    expect(await pass(clock, link.query('SELECT 1', undefined, 60_000), 60_000)).toEqual([]);
+    expect(server.connections()).toBe(2);
+  });
+
+  it('is waited for twice as long after each one that said nothing', async () => {
+    const { clock } = testEnv();
+    const arrived: number[] = [];
+    const server = await serve(
+      (_, text) => answerTo(text),
+      (connection) => {
+        arrived.push(clock.monotonic());
+        return connection === 6;
+      },
+    );
+    const link = linkTo(server.url, clock);
+    await pass(clock, link.query('SELECT 1', undefined, 90_000), 90_000);
+    const waits = arrived.slice(1).map((at, index) => at - (arrived[index] as number));
+    // Each is the wait for a greeting and the back-off behind it.
+    for (const [index, least] of [3_000, 6_000, 12_000, 12_000, 12_000].entries()) {
+      expect(waits[index]).toBeGreaterThanOrEqual(least);
+      expect(waits[index]).toBeLessThan(least + 2_500);
+    }
+  });
+
+  it('is kept when a process that was paused finds its limit over and the answer in the socket', async () => {
+    const { clock } = testEnv();
+    let paused = 0;
+    const held: { socket: Socket; answer: Buffer }[] = [];
+    const server = await serve((_, text, socket) => {
+      if (text !== 'SELECT 2') return answerTo(text);
+      held.push({ socket, answer: answerTo(text) });
+      return null;
+    });
+    const link = linkTo(server.url, {
+      ...clock,
+      monotonic: () => clock.monotonic() + paused,
+      setTimeout(run, ms) {
+        // The pause is over in the moment in which the first limit that it hid runs out.
+        const wake = (): void => {
+          if (ms === 10_000 && paused === 0) {
+            paused = 60_000;
+            for (const { socket, answer } of held) socket.write(answer);
+          }
+          run();
+        };
+        return clock.setTimeout(wake, ms);
+      },
+    });
+    await pass(clock, link.query('SELECT 1', undefined, 10_000), 10_000);
+    expect(await pass(clock, link.query('SELECT 2', undefined, 10_000), 30_000)).toEqual([]);
+    expect(paused).toBe(60_000);
+    expect(server.connections()).toBe(1);
+  });
+
+  it('lost for long at a commit says that nobody knows, and nothing of that kind where nothing was committed', async () => {
+    const { clock } = testEnv();
+    let away = false;
+    const server = await serve((connection, text, socket) => {
+      if (connection === 1 && text === 'COMMIT') away = true;
+      if (!away) return answerTo(text);
+      socket.destroy();
+      return null;
+    });
+    const link = linkTo(server.url, clock);
+    const write = (): Promise<unknown> =>
+      link.transaction(
+        (tx) => tx.query('UPDATE it'),
+        1_500,
+        () => undefined,
+      );
+    const why = (work: Promise<unknown>): Promise<unknown> =>
+      pass(
+        clock,
+        work.catch((error: unknown) => error),
+        60_000,
+      );
+    const unknown = await why(write());
+    expect(unknown).toBeInstanceOf(StoreUnavailable);
+    expect(unknown).toMatchObject({ unknown: true });
+    const refused = await why(write());
+    expect(refused).toBeInstanceOf(StoreUnavailable);
+    expect(refused).toMatchObject({ unknown: false });
+  });
+});

@@ -1,0 +1,209 @@
+/**
+ * Fitted content on both engines with a clock of the test's own: kept, found again, and gone when nobody needs it. PostgreSQL
+ * needs POSTCARD_TEST_POSTGRES (see postgres.test.ts) and is left out without it.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { realEnv } from '../../src/env.ts';
+import { openPostgres } from '../../src/store/postgres/postgres.ts';
+import { openContent } from '../../src/store/sqlite/content.ts';
+import { createContentReads } from '../../src/store/sqlite/media.ts';
+import { accepted, createDesk, DAY, type Desk, type Harness, HOUR } from './desk.ts';
+import { openEngineStore } from './engine-store.ts';
+
+const START = Date.UTC(2026, 10, 24, 12);
+const RETENTION = 7 * DAY;
+const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+const database = `postcard_content_${randomBytes(5).toString('hex')}`;
+let schemas = 0;
+
+function databaseUrl(): string {
+  const url = new URL(SERVER as string);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+async function query<Row>(url: string, sql: string, values: unknown[] = []): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query(sql, values)).rows as Row[];
+  } finally {
+    await client.end();
+  }
+}
+
+interface Engine {
+  name: string;
+  leftOut: boolean;
+  prepare(): Promise<void>;
+  clean(): Promise<void>;
+  open(): Promise<Harness>;
+}
+
+const engines: Engine[] = [
+  {
+    name: 'SQLite',
+    leftOut: false,
+    prepare: async () => {},
+    clean: async () => {},
+    async open() {
+      const dir = mkdtempSync(join(tmpdir(), 'postcard-content-'));
+      const store = openEngineStore(join(dir, 'postcard.db'), { now: START, retentionMs: RETENTION });
+      return {
+        store,
+        advance: (ms) => store.advance(ms),
+        now: () => store.now(),
+        crash: async () => store.crash(),
+        async close() {
+          await store.close();
+          rmSync(dir, { recursive: true });
+        },
+      };
+    },
+  },
+  {
+    name: 'PostgreSQL',
+    leftOut: !SERVER,
+    prepare: async () => void (await query(SERVER as string, `CREATE DATABASE ${database}`)),
+    clean: async () => void (await query(SERVER as string, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)),
+    async open() {
+      const { log, clock } = realEnv({ level: 'silent' });
+      let now = START;
+      const store = await openPostgres({
+        ...{ url: databaseUrl(), schema: `c${++schemas}`, node: 'test', log, clock },
+        ...{ testNow: () => now, retentionMs: RETENTION },
+      });
+      return {
+        store,
+        advance: (ms) => {
+          now += ms;
+        },
+        now: () => now,
+        crash: async () => {},
+        close: () => store.close(),
+      };
+    },
+  },
+];
+
+const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const PHOTO = Buffer.from('a large picture');
+const SMALL = Buffer.from('a small one');
+const variant = { hash: hashOf(SMALL), contentType: 'image/jpeg' };
+
+for (const engine of engines) {
+  describe.skipIf(engine.leftOut)(`fitted content on ${engine.name}`, () => {
+    let h: Harness;
+    let desk: Desk;
+    beforeAll(() => engine.prepare(), 120_000);
+    afterAll(() => engine.clean(), 120_000);
+    beforeEach(async () => {
+      h = await engine.open();
+      desk = createDesk(h);
+      await desk.open();
+      await h.store.putContent(hashOf(PHOTO), PHOTO);
+      await h.store.putContent(hashOf(SMALL), SMALL);
+    });
+    afterEach(() => h.close());
+
+    const known = (profile = '300k') => h.store.variant(hashOf(PHOTO), profile);
+
+    it('is found by its content and its profile, the newest of each', async () => {
+      expect(await known()).toBeNull();
+      await h.store.putVariant(hashOf(PHOTO), '300k', variant);
+      await h.store.putVariant(hashOf(PHOTO), '600k', { hash: hashOf(PHOTO), contentType: 'image/png' });
+      expect(await known()).toEqual(variant);
+      expect(await known('600k')).toEqual({ hash: hashOf(PHOTO), contentType: 'image/png' });
+      expect(await h.store.variant(hashOf(SMALL), '300k')).toBeNull();
+      await h.store.putVariant(hashOf(PHOTO), '300k', { ...variant, contentType: 'image/gif' });
+      expect(await known()).toEqual({ ...variant, contentType: 'image/gif' });
+    });
+
+    it('goes a day after it was made where nobody refers to its content', async () => {
+      await h.store.putVariant(hashOf(PHOTO), '300k', variant);
+      h.advance(DAY - HOUR);
+      await desk.sweep();
+      expect(await known()).not.toBeNull();
+      h.advance(2 * HOUR);
+      await desk.sweep();
+      expect(await known()).toBeNull();
+    });
+
+    it('stays as long as an upload or a message refers to its content', async () => {
+      const upload = { account: 1, id: 'pic', name: 'p.jpg', hash: hashOf(PHOTO), contentType: 'image/jpeg', size: 9 };
+      await h.store.putUpload({ ...upload, validityMs: 2 * DAY });
+      await h.store.putVariant(hashOf(PHOTO), '300k', variant);
+      await desk.accept({ uploads: ['pic'] });
+      await desk.settleAll((claim) => accepted(`m${claim.leader}`));
+      // The upload ends on the second day, the message leaves a week after its end.
+      for (let day = 1; day <= 8; day++) {
+        h.advance(DAY);
+        await desk.sweep();
+        expect(await known(), `day ${day}`).toEqual(variant);
+      }
+      for (let day = 9; day <= 14; day++) {
+        h.advance(DAY + HOUR);
+        await desk.sweep();
+      }
+      expect(await known()).toBeNull();
+    });
+  });
+}
+
+describe('the bytes of fitted content', () => {
+  it('stay in the content file while their variant does', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'postcard-content-'));
+    const file = openContent(join(dir, 'content.db'));
+    const store = openEngineStore(join(dir, 'postcard.db'), { now: START, retentionMs: RETENTION });
+    const db = new DatabaseSync(join(dir, 'postcard.db'), { readOnly: true });
+    try {
+      const { isReferred } = createContentReads(db);
+      file.put([{ hash: variant.hash, bytes: SMALL }], START);
+      await store.putVariant(hashOf(PHOTO), '300k', variant);
+      file.collect(START + 2 * DAY, '', isReferred);
+      expect(file.get(variant.hash)).not.toBeNull();
+      store.advance(2 * DAY);
+      while (await store.sweep());
+      file.collect(START + 2 * DAY, '', isReferred);
+      expect(file.get(variant.hash)).toBeNull();
+    } finally {
+      db.close();
+      await store.close();
+      file.close();
+      rmSync(dir, { recursive: true });
+    }
+  });
+});
+
+describe.skipIf(!SERVER)('content on PostgreSQL', () => {
+  beforeAll(() => query(SERVER as string, `CREATE DATABASE ${database}_b`), 120_000);
+  afterAll(() => query(SERVER as string, `DROP DATABASE IF EXISTS ${database}_b WITH (FORCE)`), 120_000);
+
+  it('is not given out when its bytes are damaged, and stays while a variant is made of it', async () => {
+    const { log, clock } = realEnv({ level: 'silent' });
+    const url = databaseUrl().replace(database, `${database}_b`);
+    let now = START;
+    const store = await openPostgres({ url, node: 'test', log, clock, retentionMs: RETENTION, testNow: () => now });
+    try {
+      await store.putContent(hashOf(PHOTO), PHOTO);
+      await store.putContent(hashOf(SMALL), SMALL);
+      await store.putVariant(hashOf(PHOTO), '300k', variant);
+      now += DAY - HOUR;
+      await store.putVariant(hashOf(PHOTO), '300k', variant);
+      now += 2 * HOUR;
+      while (await store.sweep());
+      expect(await store.content(hashOf(SMALL))).not.toBeNull();
+      expect(await store.content(hashOf(PHOTO))).toBeNull();
+      await query(url, 'UPDATE postcard.content SET bytes = $1', [Buffer.from('a smaII one')]);
+      expect(await store.content(hashOf(SMALL))).toBeNull();
+    } finally {
+      await store.close();
+    }
+  });
+});

@@ -1,0 +1,551 @@
+/**
+ * Random histories of verbs, applied to an engine and to the model side by side, answer by answer. Where the contract leaves a
+ * choice (whose turn it is among those that are due, how ties are ordered), the model follows what the engine chose and
+ * checks that it was one to choose: a claim that may not leave, that comes twice, or that is missing is a difference.
+ *
+ * Between verbs all that can be read is compared: messages with their status, bulks with their figures, webhooks, figures of
+ * the store, the feed, stories. At the end everything is let go on until it has ended and is told.
+ */
+import { expect } from 'vitest';
+import { OPT_OUT_ERROR } from '../../src/domain/optout.ts';
+import { isFinal, type State } from '../../src/domain/status.ts';
+import type {
+  Accept,
+  BulkName,
+  Claim,
+  Delivery,
+  EventRow,
+  MediaOutcome,
+  MessageFilter,
+  MessageRow,
+  SpecRow,
+  Store,
+  Story,
+  Webhook,
+} from '../../src/store/contract.ts';
+import { type Harness, HOUR, LEASE, MINUTE, numbers, SECOND } from './desk.ts';
+import {
+  ACCOUNTS,
+  CHANGES,
+  FILTERS,
+  OUTCOMES,
+  type OutcomeName,
+  REMEMBERED,
+  type Step,
+  VALIDITIES,
+  WINDOWS,
+} from './model-steps.ts';
+import { createModelStore, type ModelStore } from './model-store.ts';
+
+const HOOK_LEASE = 30 * SECOND;
+
+interface Given<Item> {
+  engine: Item;
+  model: Item;
+}
+
+/** Runs one history. Throws (an assertion) at the first difference. `every`: reads are compared after so many steps. */
+export async function runHistory(h: Harness, steps: readonly Step[], every = 1): Promise<void> {
+  const pair = await createPair(h);
+  for (const [n, one] of steps.entries()) {
+    await pair.run(one);
+    if (n % every === every - 1) await pair.compare();
+  }
+  await pair.drain();
+}
+
+async function createPair(h: Harness) {
+  const model: ModelStore = createModelStore(h.now());
+  const names: [string, number][] = [
+    ['mmsc', 0],
+    ['mmsc', 1],
+    ['other', 0],
+  ];
+  const lanes: Given<number>[] = [];
+  const claims: (Given<Claim> & { lane: number; done: boolean })[] = [];
+  const posts: (Given<Webhook> & { done: boolean })[] = [];
+  const postNos = new Map<number, number>();
+  const jobs: { spec: number; segment: number }[] = [];
+  const bulks: { account: number; name: BulkName }[] = [];
+  const uploaded = { account: 1, id: 'pic', name: 'p.jpg', hash: 'aa', contentType: 'image/jpeg', size: 3 };
+  let steered = false;
+  let optedOut = false;
+  let ids = 0;
+  const places: Given<number>[] = [
+    { engine: -1, model: -1 },
+    { engine: -1, model: -1 },
+  ];
+
+  async function lane(onUnknown: 'hold' | 'retry' | 'fail', reports: boolean): Promise<void> {
+    for (const [n, [carrier, shard]] of names.entries()) {
+      const policy = carrier === 'mmsc' ? { onUnknown, reports } : ({ onUnknown: 'retry', reports: true } as const);
+      lanes[n] = {
+        engine: await h.store.lane(carrier, policy, shard),
+        model: await model.lane(carrier, policy, shard),
+      };
+    }
+  }
+  await lane('hold', true);
+  for (const account of ACCOUNTS) {
+    await both((store) => store.putKey({ hash: `h${account}`, account, label: 'k' }, false));
+  }
+  const laneAt = (n: number): Given<number> => lanes[n % lanes.length] as Given<number>;
+
+  /** The same verb on both; answers are compared as they are, or as `seen` makes them. */
+  async function both<Result>(
+    work: (store: Store, side: keyof Given<unknown>) => Promise<Result>,
+    seen: (result: Result) => unknown = (result) => result ?? null,
+  ): Promise<Given<Result>> {
+    const engine = await work(h.store, 'engine');
+    const result = await work(model, 'model');
+    expect(seen(engine)).toEqual(seen(result));
+    return { engine, model: result };
+  }
+
+  async function accept(one: Extract<Step, { do: 'accept' }>): Promise<void> {
+    const { account, count } = one;
+    const { engine: first } = await both((store) => store.reserve(count + 2));
+    const start = first + 2;
+    const end = start + count;
+    const refused = one.refuse && count > 1 && !one.group ? 1 : 0;
+    const joined = one.bulk !== undefined && one.bulk < 0 ? bulks.at(one.bulk) : undefined;
+    const named = one.bulk !== undefined && one.bulk >= 0 ? one.bulk : undefined;
+    const sendAt = one.sendAt === undefined ? null : h.now() + one.sendAt;
+    const of = {
+      spec: first + 1,
+      window: named === undefined ? null : (WINDOWS[named] ?? null),
+      validityMs: VALIDITIES[named ?? account] ?? HOUR,
+    };
+    const spec: Accept['specs'][number] = {
+      first: start,
+      end,
+      // Some from a number of ours, so that handsets can answer.
+      sender: one.count === 2 ? '+44113490' : 'Shop',
+      campaign: null,
+      entity: null,
+      application: null,
+      endpoint:
+        one.endpoint === undefined
+          ? null
+          : { url: `https://e.example/${one.endpoint}`, contentType: 'application/json' },
+      intermediate: one.intermediate ?? false,
+      notify: true,
+      body: '{}',
+      uploads: one.upload ? [{ segment: 1, id: 'pic' }] : [],
+      links: one.link ? [{ segment: 0, url: 'https://c.example/', contentType: null }] : [],
+    };
+    // Under a limit all numbers have a message: of turns that pass unused, one without a message would take one, too.
+    const limited = one.every !== undefined || one.bulk !== undefined;
+    const request = (side: keyof Given<unknown>): Accept => ({
+      account,
+      first,
+      bulkId: one.bulk !== undefined && one.bulk >= 0 ? `bulk-${account}-${one.bulk}` : joined ? 'as-printed' : null,
+      ...(joined && 'no' in joined.name && joined.account === account ? { bulk: joined.name.no } : {}),
+      sendAt: sendAt !== null && sendAt > h.now() ? sendAt : null,
+      intervalUs: one.every === undefined ? null : one.every * 1000,
+      specs: [spec],
+      runs:
+        end - refused > start
+          ? [{ ...of, lane: laneAt(one.lane ?? 0)[side], first: start, end: end - refused, group: one.group ?? false }]
+          : [],
+      to: numbers(count, limited ? 101 : 1),
+      refused: refused ? [[end - 1, 52]] : [],
+      keys: one.key === undefined || limited ? [] : [[start, `key-${account}-${one.key}`]],
+      idem: one.idem === undefined ? null : { key: `idem-${one.idem}`, hash: String(one.count) },
+    });
+    if (one.upload) await both((store) => store.putUpload({ ...uploaded, account, validityMs: HOUR }));
+    const { engine: answer } = await both((store, side) => store.accept(request(side)));
+    if (answer.kind !== 'accepted') return;
+    bulks.push({ account, name: { no: answer.bulk } });
+    if (answer.bulkId !== null) bulks.push({ account, name: { id: answer.bulkId } });
+    if (one.every !== undefined) steered = true;
+  }
+
+  async function claim(at: number, limit: number): Promise<void> {
+    const here = laneAt(at);
+    // A turn that passed unused is given away by the first who looks; let both look at the same time.
+    if (model.expiredTurns(here.model) || (steered && optedOut)) await sweep();
+    let engine = await h.store.claim(here.engine, limit, LEASE);
+    // Fewer than are due may be given, with the word that there is more.
+    for (let n = 0; n < 50 && engine.claims.length < limit && (engine.nextDue ?? engine.now + 1) <= engine.now; n++) {
+      const more = await h.store.claim(here.engine, limit - engine.claims.length, LEASE);
+      const specs = [...engine.specs, ...more.specs.filter(({ no }) => engine.specs.every((one) => one.no !== no))];
+      engine = { ...more, claims: [...engine.claims, ...more.claims], specs };
+    }
+    // Who has opted out since is not among the claims, but has ended by this one.
+    model.prefer([...(optedOut ? await unwanted() : []), ...engine.claims.map((one) => one.leader)]);
+    // What a steering lets go earlier is brought to it by the sweep; until then fewer may be given.
+    const found = await model.claim(here.model, steered ? engine.claims.length : limit, LEASE);
+    // Their order is in their instants.
+    for (const { claims: some } of [engine, found]) some.sort((a, b) => a.leader - b.leader);
+    const seen = (one: Claim): unknown => ({ ...one, token: 0 });
+    expect(engine.claims.map(seen), 'claims').toEqual(found.claims.map(seen));
+    // Specs of those who were left out may be among them.
+    const used = engine.claims.map(({ spec }) => spec);
+    expect(byNo(engine.specs).filter(({ no }) => used.includes(no))).toEqual(byNo(found.specs));
+    if (!steered && found.nextDue !== null && engine.claims.length < limit) {
+      expect(engine.nextDue ?? Number.POSITIVE_INFINITY, 'the lane would sleep too long').toBeLessThanOrEqual(
+        found.nextDue,
+      );
+    }
+    engine.claims.forEach((one, n) => {
+      claims.unshift({ engine: one, model: found.claims[n] as Claim, lane: at, done: false });
+    });
+    claims.splice(REMEMBERED);
+  }
+
+  async function settle(one: (typeof claims)[number] | undefined, name: OutcomeName): Promise<void> {
+    if (!one) return;
+    one.done = true;
+    const outcome = OUTCOMES[name](`id-${ids}`, one.engine);
+    if (outcome.kind === 'accepted') ids++;
+    await both((store, side) =>
+      store.settle({
+        lane: laneAt(one.lane)[side],
+        token: one[side].token,
+        leader: one[side].leader,
+        outcome,
+        startedAt: h.now(),
+        tookMs: 5,
+      }),
+    );
+  }
+
+  /** Who has ended on the engine as unwanted, and waits yet in the model. */
+  async function unwanted(): Promise<number[]> {
+    const nos = async (store: Store, is: (row: MessageRow) => boolean): Promise<number[]> => {
+      const pages = await Promise.all(ACCOUNTS.map((account) => store.logs({ account, limit: 10_000 })));
+      return pages.flatMap(({ rows }) => rows.filter(is).map(({ no }) => no));
+    };
+    const waiting = await nos(model, (row) => !isFinal(row.state as State));
+    return nos(h.store, (row) => row.error === OPT_OUT_ERROR && waiting.includes(row.no));
+  }
+
+  /** All that is due now, on both; who ended tells whose turn passed. */
+  async function sweep(): Promise<void> {
+    for (let n = 0; await h.store.sweep(); n++) if (n > 1000) throw new Error('the sweep never ends');
+    const ended: number[] = [];
+    for (const account of ACCOUNTS) {
+      const { rows } = await h.store.logs({ account, limit: 10_000 });
+      ended.push(...rows.filter((row) => isFinal(row.state as State)).map((row) => row.no));
+    }
+    for (let n = 0; ; n++) {
+      model.prefer(ended.sort((a, b) => a - b));
+      if (!(await model.sweep())) break;
+      if (n > 1000) throw new Error("the model's sweep never ends");
+    }
+    steered = false;
+  }
+
+  async function post(limit: number): Promise<number> {
+    const engine = await h.store.webhookNext(limit, HOOK_LEASE);
+    model.prefer(
+      engine.webhooks.map(({ no, account, kind, endpoint }) =>
+        postNos.has(no)
+          ? `retry ${postNos.get(no)}`
+          : `fresh ${account} ${kind} ${endpoint.contentType} ${endpoint.url}`,
+      ),
+    );
+    const found = await model.webhookNext(limit, HOOK_LEASE);
+    expect(engine.webhooks.map(postSeen), 'webhooks').toEqual(found.webhooks.map(postSeen));
+    expect(byNo(engine.specs)).toEqual(byNo(found.specs));
+    if (found.nextDue !== null && engine.webhooks.length < limit) {
+      expect(engine.nextDue ?? Number.POSITIVE_INFINITY, 'the outbox would sleep too long').toBeLessThanOrEqual(
+        found.nextDue,
+      );
+    }
+    engine.webhooks.forEach((one, n) => {
+      const same = found.webhooks[n] as Webhook;
+      postNos.set(one.no, same.no);
+      posts.unshift({ engine: one, model: same, done: false });
+    });
+    posts.splice(REMEMBERED);
+    return engine.webhooks.length;
+  }
+
+  async function answer(one: (typeof posts)[number] | undefined, ok: boolean): Promise<void> {
+    if (!one) return;
+    one.done = true;
+    const more = { ok, status: ok ? 200 : 503, tookMs: 7, excerpt: ok ? 'thanks' : 'busy', body: ok ? null : 'bytes' };
+    await both((store, side) => store.webhookSettle({ no: one[side].no, token: one[side].token, ...more }));
+  }
+
+  async function pull(filter: MessageFilter): Promise<void> {
+    const engine = await h.store.takeReports(filter);
+    model.prefer(engine.rows.map((row) => row.no));
+    const found = await model.takeReports(filter);
+    expect(rowsSeen(engine.rows), 'pulled').toEqual(rowsSeen(found.rows));
+    expect(engine.next).toBe(found.next);
+    const events = engine.rows.map((row) => row.event);
+    expect(events, 'newest first').toEqual([...events].sort((a, b) => b - a));
+  }
+
+  async function fetched(at: number, kind: MediaOutcome['kind']): Promise<void> {
+    const job = jobs[at % Math.max(jobs.length, 1)];
+    if (!job) return;
+    const outcomes: Record<MediaOutcome['kind'], MediaOutcome> = {
+      ready: { kind, hash: 'bb', contentType: 'image/png', name: 'c.png' } as MediaOutcome,
+      failed: { kind, error: 15024, words: '404' } as MediaOutcome,
+      again: { kind, afterMs: MINUTE, error: 15024, words: '503' } as MediaOutcome,
+    };
+    await both((store) => store.mediaSettle(job, outcomes[kind]));
+  }
+
+  async function handset(one: Extract<Step, { do: 'handset' }>): Promise<void> {
+    const { engine: no } = await both((store) => store.reserve(1));
+    await both((store) =>
+      store.inbound({
+        no,
+        carrier: 'mmsc',
+        id: `mo-${one.id}`,
+        channel: 'MMS',
+        from: numbers(1, 1 + one.from)[0] as string,
+        to: [`4411349${one.to}`],
+        cc: [],
+        subject: null,
+        parts: [{ contentId: 'a', contentType: 'image/png', size: 1, hash: 'cc', text: null }],
+        answers: one.answers === undefined ? null : `id-${Math.max(0, ids - one.answers)}`,
+        asks: one.asks ?? null,
+      }),
+    );
+    optedOut ||= one.asks === 'stop';
+    await both((store) => store.inboundPart(no, 0));
+  }
+
+  async function run(one: Step): Promise<void> {
+    switch (one.do) {
+      case 'accept':
+        return accept(one);
+      case 'claim':
+        return claim(one.lane, one.limit);
+      case 'settle':
+        return settle(pick(claims, one.at), one.outcome);
+      case 'release': {
+        const first = pick(claims, one.at);
+        const given = first ? claims.slice(claims.indexOf(first)).slice(0, 3) : [];
+        for (const claim of given) claim.done = true;
+        await both((store, side) =>
+          store.release(
+            given.map((claim) => claim[side]),
+            h.now() + one.in,
+          ),
+        );
+        return;
+      }
+      case 'report': {
+        // Known, not known yet, or never.
+        const carrier = one.to === 5 ? 'other' : 'mmsc';
+        const addresses = [...numbers(1, 1 + one.to), ...numbers(1, 101 + one.to)];
+        const id = `id-${Math.max(0, ids + 2 - one.id)}`;
+        const report = { carrier, carrierMessageId: id, addresses, kind: one.kind, words: one.kind };
+        await both((store) => store.report(report));
+        return;
+      }
+      case 'steer': {
+        const account = ACCOUNTS[Math.abs(one.bulk) % 2] as number;
+        const bulk = one.bulk < 0 ? bulks.at(one.bulk) : { account, name: { id: `bulk-${account}-${one.bulk % 3}` } };
+        if (!bulk) return;
+        const limits = one.changes.filter((name) => name === 'fast' || name === 'slow');
+        // See accept: only bulks with a name get a limit.
+        if ('no' in bulk.name && limits.length > 0) return;
+        const changes = one.changes.map((name) => CHANGES[name](h.now()));
+        await both((store) => store.bulkSteer(bulk.account, bulk.name, changes));
+        steered = true;
+        return;
+      }
+      case 'media': {
+        const { engine } = await both(
+          (store) => store.mediaNext(one.limit, LEASE),
+          (next) => next.jobs.map((job) => ({ ...job, validUntil: 0 })),
+        );
+        jobs.unshift(...engine.jobs.map(({ spec, segment }) => ({ spec, segment })));
+        jobs.splice(5);
+        return;
+      }
+      case 'fetched':
+        return fetched(one.at, one.outcome);
+      case 'post':
+        await post(one.limit);
+        return;
+      case 'answer':
+        return answer(pick(posts, one.at), one.ok);
+      case 'pull': {
+        const filter = FILTERS[one.filter] as (typeof FILTERS)[number];
+        return pull({ account: one.account, limit: one.limit, ...filter(one.account) });
+      }
+      case 'sweep':
+        return sweep();
+      case 'endpoint': {
+        const { account, kind } = one;
+        const url = `https://e.example/${one.url}`;
+        if (one.as === 'gone') await both((store) => store.endpointDelete(account, kind, url));
+        else {
+          const isDefault = one.as === 'default';
+          const secret = { value: `secret ${isDefault}`, oldForMs: HOUR };
+          await both((store) => store.endpointPut({ account, kind, url, isDefault, secret }));
+        }
+        await both((store) => store.endpointList(account));
+        return;
+      }
+      case 'again': {
+        const given = posts[one.at % Math.max(posts.length, 1)];
+        if (given) await both((store, side) => store.webhookReplay(given[side].account, given[side].no));
+        return;
+      }
+      case 'againAll':
+        await both((store) =>
+          store.webhookReplayRange({ account: one.account, ...(one.state && { state: one.state }) }),
+        );
+        return;
+      case 'rearm':
+        await both((store) => store.rearm({ account: one.account, kind: one.kind }));
+        return;
+      case 'number': {
+        const number = `4411349${one.n}`;
+        const url = one.url === undefined ? null : `https://e.example/${one.url}`;
+        const more = { url, entity: null, application: null, callbackData: `of ${one.account}` };
+        if (one.gone) await both((store) => store.numberDelete(number));
+        else await both((store) => store.numberPut({ number, account: one.account, ...more }));
+        await both((store) => store.numberList());
+        return;
+      }
+      case 'handset':
+        return handset(one);
+      case 'inbox':
+        await both((store) => store.takeInbox({ account: one.account, limit: one.limit }));
+        return;
+      case 'optOut': {
+        optedOut = true;
+        const entry = [{ sender: one.any ? '' : 'SHOP', destination: numbers(1, one.to + 1)[0] as string }];
+        await both((store) => store[one.gone ? 'optOutDelete' : 'optOutPut'](one.account, entry));
+        await both((store) => store.optOutList({ account: one.account, limit: 10 }));
+        return;
+      }
+      case 'crash':
+        await h.crash();
+        model.crash();
+        return;
+      case 'policy':
+        return lane(one.onUnknown, one.reports);
+      case 'wait':
+        h.advance(one.ms);
+        model.advance(one.ms);
+        return;
+    }
+  }
+
+  /** All that can be read. */
+  async function compare(): Promise<void> {
+    for (const [n, account] of ACCOUNTS.entries()) {
+      const place = places[n] as Given<number>;
+      const { engine } = await both((store) => store.logs({ account, limit: 10_000 }), pageSeen);
+      await both((store) => store.logs({ account, limit: 3, ...(FILTERS[2]?.(account) ?? {}) }), pageSeen);
+      await both((store) => store.bulkList(account, 1000));
+      await both(
+        (store) => store.webhookDeliveries({ account, limit: 1000 }),
+        ({ deliveries }) => deliveries.map(deliverySeen).sort(),
+      );
+      const feeds = await both(
+        (store, side) => store.feed(account, place[side], 10_000),
+        ({ rows }) => rowsSeen(rows),
+      );
+      places[n] = { engine: feeds.engine.last, model: feeds.model.last };
+      // One story each time, of a message that may have changed.
+      const row = engine.rows[h.now() % 7];
+      if (!row) continue;
+      const id = row.key === null ? { no: row.no } : { key: row.key };
+      await both((store) => store.story(account, id), storySeen);
+    }
+    for (const { account, name } of bulks.slice(-4)) await both((store) => store.bulkGet(account, name));
+    await both(
+      (store) => store.stats(),
+      ({ inFlight, webhooksExhausted }) => ({ inFlight, webhooksExhausted }),
+    );
+  }
+
+  /** Faults off: everything ends and is told, on both sides alike. */
+  async function drain(): Promise<void> {
+    for (const { account, name } of bulks) {
+      await both((store) => store.bulkSteer(account, name, [{ kind: 'resume' }]));
+    }
+    const open = async (): Promise<number[]> => {
+      const pages = await Promise.all(ACCOUNTS.map((account) => h.store.logs({ account, limit: 10_000 })));
+      const rows = pages.flatMap((page) => page.rows);
+      return rows.filter((row) => !isFinal(row.state as State)).map((row) => row.no);
+    };
+    // Some rounds with a carrier that is busy, then nobody claims any more.
+    for (let round = 0; round < 40; round++) {
+      const ms = round < 4 ? 6 * HOUR : 40 * HOUR;
+      h.advance(ms);
+      model.advance(ms);
+      await sweep();
+      await compare();
+      if ((await open()).length === 0) break;
+      if (round >= 4) continue;
+      for (let n = 0; n < lanes.length; n++) await claim(n, 1000);
+      for (const one of claims) if (!one.done) await settle(one, 'deferred');
+    }
+    expect(await open(), 'never ended').toEqual([]);
+    for (let round = 0; round < 200; round++) {
+      if ((await post(10)) === 0) break;
+      for (const one of posts.slice(0, 10)) await answer(one, true);
+      for (const account of ACCOUNTS) await both((store) => store.takeInbox({ account, limit: 1000 }));
+      h.advance(MINUTE);
+      model.advance(MINUTE);
+    }
+    for (const account of ACCOUNTS) await pull({ account, limit: 10_000 });
+    await sweep();
+    await compare();
+    const idle = { inFlight: 0, webhooksWaiting: 0, pull: 0 };
+    expect(await h.store.stats()).toMatchObject(idle);
+    expect(await model.stats()).toMatchObject(idle);
+  }
+
+  return { run, compare, drain };
+}
+
+/** Mostly what is still open, the n-th of it; else anything that ever was. */
+function pick<Item extends { done: boolean }>(list: Item[], at: number): Item | undefined {
+  const open = at % 8 === 7 ? list : list.filter(({ done }) => !done);
+  return open[Math.floor(at / 8) % Math.max(open.length, 1)];
+}
+
+// --- What is compared of an answer ---
+
+const byNo = (specs: SpecRow[]): SpecRow[] => [...specs].sort((a, b) => a.no - b.no);
+
+/** Rows in order of their messages; events of one message stay in theirs. Numbers of events are each store's own. */
+function rowsSeen(rows: EventRow[]): unknown {
+  return rows.map((row) => ({ ...row, event: 0 })).sort((a, b) => a.no - b.no || a.at - b.at);
+}
+
+function pageSeen({ rows, specs, next }: { rows: unknown[]; specs: SpecRow[]; next: number | null }): unknown {
+  return { rows, specs: byNo(specs), next };
+}
+
+function postSeen({ account, kind, endpoint, retry, body, events, inbound, pending }: Webhook): unknown {
+  const { no: _, ...spoken } = endpoint;
+  return { account, kind, spoken, retry, body, events: rowsSeen(events), inbound, pending };
+}
+
+/** Numbers of webhooks are each store's own. */
+function deliverySeen({ no: _, messages, ...delivery }: Delivery): string {
+  return JSON.stringify([messages.sort((a, b) => a.no - b.no), Object.entries(delivery).sort()]);
+}
+
+function storySeen(story: Story | null): unknown {
+  if (!story) return null;
+  const { message, spec, attempts, events, webhooks, waiting, validUntil } = story;
+  const plain = (transaction: string): string => transaction.slice(transaction.indexOf('-'));
+  return {
+    message,
+    spec,
+    attempts: attempts.map((one) => ({ ...one, transactionId: plain(one.transactionId) })),
+    events: events.map((one) => ({ ...one, event: 0 })),
+    webhooks: webhooks.map((one) => ({ ...one, event: 0 })),
+    why: waiting?.why ?? null,
+    gate: waiting?.gate ?? null,
+    // Of those that a carrier has it says the end of the run's clock, if that is one for all.
+    validUntil: waiting === null || message.status === 3 ? null : validUntil,
+  };
+}

@@ -1,0 +1,304 @@
+/**
+ * The steps that random histories are made of (model-histories.ts), as plain data, and those histories that failed once. A step
+ * holds numbers that choose among what there is (the n-th claim, the n-th webhook), so that a failing history shrinks and
+ * can be pasted as it was printed.
+ */
+import fc from 'fast-check';
+import type { Window } from '../../src/domain/schedule.ts';
+import type { Outcome } from '../../src/domain/submission.ts';
+import type { BulkChange, Claim, MediaOutcome, MessageFilter } from '../../src/store/contract.ts';
+import { DAY, HOUR, MINUTE, numbers, SECOND } from './desk.ts';
+
+export const ACCOUNTS = [1, 2] as const;
+/** What is remembered to be settled (again), so that a history stays small. */
+export const REMEMBERED = 40;
+
+export type Step =
+  | {
+      do: 'accept';
+      account: number;
+      count: number;
+      group?: boolean;
+      /** Two of the messages, at least: the last is refused at the door. */
+      refuse?: boolean;
+      /** 0.. = a bulk by name, -1.. = the n-th bulk before, by its generated number. */
+      bulk?: number;
+      sendAt?: number;
+      every?: number;
+      endpoint?: number;
+      intermediate?: boolean;
+      key?: number;
+      idem?: number;
+      link?: boolean;
+      upload?: boolean;
+      lane?: number;
+    }
+  | { do: 'claim'; lane: number; limit: number }
+  | { do: 'settle'; at: number; outcome: OutcomeName }
+  | { do: 'release'; at: number; in: number }
+  | { do: 'report'; id: number; kind: (typeof REPORTS)[number]; to: number }
+  | { do: 'steer'; bulk: number; changes: ChangeName[] }
+  | { do: 'media'; limit: number }
+  | { do: 'fetched'; at: number; outcome: MediaOutcome['kind'] }
+  | { do: 'post'; limit: number }
+  | { do: 'answer'; at: number; ok: boolean }
+  | { do: 'pull'; account: number; limit: number; filter: number }
+  | { do: 'endpoint'; account: number; kind: 'delivery' | 'inbound'; url: number; as: 'default' | 'plain' | 'gone' }
+  | { do: 'again'; at: number }
+  | { do: 'againAll'; account: number; state?: 'DELIVERED' | 'EXHAUSTED' }
+  | { do: 'rearm'; account: number; kind: 'reports' | 'inbox' }
+  | { do: 'number'; n: number; account: number; url?: number; gone?: boolean }
+  | { do: 'handset'; from: number; to: number; id: number; answers?: number; asks?: 'stop' | 'start' }
+  | { do: 'inbox'; account: number; limit: number }
+  | { do: 'optOut'; account: number; to: number; any: boolean; gone: boolean }
+  | { do: 'sweep' }
+  | { do: 'crash' }
+  | { do: 'policy'; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }
+  | { do: 'wait'; ms: number };
+
+export const OUTCOMES = {
+  accepted: (id: string): Outcome => ({ kind: 'accepted', carrierMessageId: id, words: 'taken' }),
+  nameless: (): Outcome => ({ kind: 'accepted', carrierMessageId: '' }),
+  partly: (id: string, claim: Claim): Outcome => ({
+    kind: 'accepted',
+    carrierMessageId: id,
+    refused: [{ recipient: claim.members[0]?.to ?? '', error: { id: 15009, words: 'not this one' } }],
+  }),
+  deferred: (): Outcome => ({ kind: 'deferred', error: { id: 15000, words: 'busy' } }),
+  later: (): Outcome => ({ kind: 'deferred', error: { id: 15001 }, retryAfterMs: 20 * MINUTE }),
+  throttled: (): Outcome => ({ kind: 'throttled', retryAfterMs: 10 * SECOND }),
+  refused: (): Outcome => ({ kind: 'refused', error: { id: 15009, words: 'no such number' } }),
+  contentFailed: (): Outcome => ({ kind: 'contentFailed', error: { id: 15025, words: 'content is gone' } }),
+  unknown: (): Outcome => ({ kind: 'unknown', error: { id: 15000, words: 'connection lost' } }),
+} as const;
+export type OutcomeName = keyof typeof OUTCOMES;
+
+const REPORTS = ['retrieved', 'rejected', 'deferred', 'forwarded', 'expired', 'indeterminate'] as const;
+
+export const CHANGES = {
+  pause: (): BulkChange => ({ kind: 'pause' }),
+  resume: (): BulkChange => ({ kind: 'resume' }),
+  cancel: (): BulkChange => ({ kind: 'cancel' }),
+  now: (now: number): BulkChange => ({ kind: 'reschedule', sendAt: now - DAY }),
+  soon: (now: number): BulkChange => ({ kind: 'reschedule', sendAt: now + 30 * MINUTE }),
+  late: (now: number): BulkChange => ({ kind: 'reschedule', sendAt: now + DAY }),
+  fast: (): BulkChange => ({ kind: 'limit', speed: { amount: 60 } }),
+  slow: (): BulkChange => ({ kind: 'limit', speed: { amount: 2, timeUnit: 'HOUR' } }),
+} as const;
+type ChangeName = keyof typeof CHANGES;
+
+/** Window and validity go by the bulk's name, else by the account: turns that pass unused are then anyone's of their bulk. */
+export const WINDOWS: (Window | null)[] = [null, null, { days: 127, from: 13 * 60, to: 15 * 60 }];
+export const VALIDITIES = [2 * HOUR, 6 * HOUR, 30 * HOUR];
+
+export const FILTERS: ((account: number) => Partial<MessageFilter>)[] = [
+  () => ({}),
+  () => ({}),
+  (account) => ({ bulks: { nos: [], ids: [`bulk-${account}-0`] } }),
+  (account) => ({ messages: { nos: [], keys: [`key-${account}-0`, `key-${account}-1`] } }),
+  () => ({ generalStatus: 'DELIVERED' }),
+  () => ({ destination: numbers(1)[0] as string }),
+];
+
+const nat = (max: number) => fc.nat({ max });
+/** Mostly absent: once in `of` there. */
+const some = <Value>(value: fc.Arbitrary<Value>, of = 5) =>
+  fc.oneof(
+    { withCrossShrink: true },
+    { weight: of - 1, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: value },
+  );
+const maybe = fc.boolean();
+
+/** Weighted so that most histories get through the life of a message several times. */
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc
+      .record({
+        do: fc.constant('accept' as const),
+        account: fc.constantFrom(...ACCOUNTS),
+        count: fc.constantFrom(1, 1, 2, 3, 5),
+        group: some(maybe),
+        refuse: some(fc.constant(true)),
+        bulk: some(fc.integer({ min: -3, max: 2 }), 2),
+        sendAt: some(fc.constantFrom(-HOUR, 10 * MINUTE, HOUR, 20 * HOUR)),
+        every: some(fc.constantFrom(0, SECOND, MINUTE, 20 * MINUTE), 3),
+        endpoint: some(nat(1), 2),
+        intermediate: some(maybe, 2),
+        key: some(nat(3)),
+        idem: some(nat(2), 20),
+        link: some(fc.constant(true), 8),
+        upload: some(maybe, 8),
+        lane: some(nat(2)),
+      })
+      .map(rare),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({ do: fc.constant('claim' as const), lane: nat(2), limit: fc.constantFrom(1, 3, 64, 64) }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant('settle' as const),
+      at: nat(REMEMBERED),
+      outcome: fc.constantFrom(...(Object.keys(OUTCOMES) as OutcomeName[]), 'accepted' as const, 'accepted' as const),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('release' as const), at: nat(REMEMBERED), in: fc.constantFrom(0, MINUTE) }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('report' as const),
+      id: nat(12),
+      kind: fc.constantFrom(...REPORTS),
+      to: nat(5),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('steer' as const),
+      bulk: fc.integer({ min: -3, max: 5 }),
+      changes: fc.array(fc.constantFrom(...(Object.keys(CHANGES) as ChangeName[])), { minLength: 1, maxLength: 2 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('media' as const), limit: fc.constantFrom(1, 10) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('fetched' as const),
+      at: nat(5),
+      outcome: fc.constantFrom('ready', 'ready', 'failed', 'again'),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('post' as const), limit: fc.constantFrom(1, 2, 10) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('answer' as const), at: nat(REMEMBERED), ok: maybe }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('pull' as const),
+      account: fc.constantFrom(...ACCOUNTS),
+      limit: fc.constantFrom(1, 3, 1000),
+      filter: nat(FILTERS.length - 1),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('endpoint' as const),
+      account: fc.constantFrom(...ACCOUNTS),
+      kind: fc.constantFrom('delivery', 'inbound'),
+      url: nat(2),
+      as: fc.constantFrom('default', 'plain', 'gone'),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('again' as const), at: nat(REMEMBERED) }) },
+  {
+    weight: 1,
+    arbitrary: fc.oneof(
+      fc.record({ do: fc.constant('againAll' as const), account: fc.constantFrom(...ACCOUNTS) }),
+      fc.record({
+        do: fc.constant('rearm' as const),
+        account: fc.constantFrom(...ACCOUNTS),
+        kind: fc.constantFrom('reports', 'inbox'),
+      }),
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({
+        do: fc.constant('number' as const),
+        n: nat(1),
+        account: fc.constantFrom(...ACCOUNTS),
+        url: some(nat(1)),
+        gone: some(maybe),
+      })
+      .map(rare),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .record({
+        do: fc.constant('handset' as const),
+        from: nat(4),
+        to: nat(2),
+        id: nat(20),
+        answers: some(nat(6)),
+        asks: some(fc.constantFrom('stop', 'start')),
+      })
+      .map(rare),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.oneof(
+      fc.record({
+        do: fc.constant('inbox' as const),
+        account: fc.constantFrom(...ACCOUNTS),
+        limit: fc.constantFrom(1, 100),
+      }),
+      fc.record({
+        do: fc.constant('optOut' as const),
+        account: fc.constantFrom(...ACCOUNTS),
+        to: nat(4),
+        any: maybe,
+        gone: maybe,
+      }),
+    ),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('sweep' as const) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('crash' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('policy' as const),
+      onUnknown: fc.constantFrom('hold', 'hold', 'retry', 'fail'),
+      reports: fc.constantFrom(true, true, false),
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant('wait' as const),
+      ms: fc.constantFrom(SECOND, 2 * SECOND, 15 * SECOND, MINUTE, 10 * MINUTE, 15 * MINUTE, HOUR, 5 * HOUR, 13 * HOUR),
+    }),
+  },
+);
+
+export const history = fc.array(step, { minLength: 1, maxLength: 150, size: 'max' });
+
+/** Of what an accept may carry most is absent; otherwise nothing would ever be plain. `undefined` members leave. */
+function rare<One extends Step>(one: One): One {
+  return JSON.parse(JSON.stringify(one)) as One;
+}
+
+// --- Histories that failed once ---
+
+/** By what they show. Each engine runs them; a new one is pasted here as it was printed. */
+export const COUNTEREXAMPLES: [string, Step[]][] = [
+  [
+    'what was put back as never sent, and had left by a late answer, ends by its validity',
+    [
+      { do: 'report', id: 2, kind: 'forwarded', to: 0 },
+      { do: 'accept', account: 1, count: 1, every: SECOND },
+      { do: 'claim', lane: 0, limit: 1 },
+      { do: 'release', at: 0, in: 0 },
+      { do: 'settle', at: 7, outcome: 'accepted' },
+      { do: 'wait', ms: SECOND },
+    ],
+  ],
+  [
+    'the first of a bulk with a speed limit who wants none moves no clock of the others',
+    [
+      { do: 'optOut', account: 2, to: 100, any: false, gone: false },
+      { do: 'accept', account: 2, count: 5, every: MINUTE },
+      { do: 'wait', ms: 6 * HOUR },
+      { do: 'claim', lane: 0, limit: 1 },
+    ],
+  ],
+];

@@ -1,0 +1,213 @@
+/**
+ * How PostgreSQL finds the rows of each statement of the engine. Plans are kept for a session and made without regard to the
+ * values, so a plan that was made while a table was empty, or by figures that were taken then, must be as good as any: rows of a table that
+ * grows are found by the condition of an index, never by walking the table or an index from end to end.
+ *
+ * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it.
+ */
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { realEnv } from '../../src/env.ts';
+import { load, rest } from '../../src/store/postgres/inside.ts';
+import { PLANS } from '../../src/store/postgres/link.ts';
+import { openPostgres } from '../../src/store/postgres/postgres.ts';
+import { STATEMENTS } from '../../src/store/postgres/tx.ts';
+import { createDesk } from './desk.ts';
+
+const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+
+/** Tables with few rows: a row an account, lane, node or process, or one in all. */
+const SMALL = new Set(
+  [
+    'account',
+    'counter',
+    'pg_database',
+    'high_water',
+    'key',
+    'lane',
+    'lane_lease',
+    'meta',
+    'node',
+    'schema_version',
+  ].concat(['endpoint_setting', 'held', 'own_number']),
+);
+
+/**
+ * Tables that are empty on a fresh database only. There, a statement that names rows by number may be planned with an index on
+ * (account, number): no worse while the table is small. Sessions make their plans anew after 32 transactions, 128 and so on, and each minute.
+ */
+const GROWING = new Set(['message', 'bulk', 'event', 'hook']);
+
+/** Statements that see all there is of something, and why that may be. */
+const WHOLE: [start: RegExp, why: string][] = [
+  [
+    /^SELECT \(SELECT coalesce\(sum/,
+    'figures for the metrics page, counted at most once a second, by a connection of its own',
+  ],
+  [/^SELECT l\.carrier, sum\(w\.count\)/, 'likewise'],
+  [/^SELECT count\(\*\) AS n FROM parked/, 'at most 100 000, counted once a minute by the sweep'],
+  [/^DELETE FROM mark /, 'a row or two a connection; once in a while'],
+  [/last_value/, 'a sequence'],
+  [/EXISTS \(SELECT 1 FROM \w+\)/, 'the first row'],
+];
+
+/**
+ * Statements whose plans may be worse for a minute after a table has grown from nothing: the sweep's, which nobody waits for, and
+ * those that a person asks for. Sessions make their plans anew each minute.
+ */
+const PATIENT: RegExp[] = [
+  // Retention: endpoints, content, inbound and carriers' ids that nobody refers to.
+  /^(WITH gone AS \()?DELETE FROM (endpoint e|content c|carrier_ref c) /,
+  /^SELECT i.no FROM inbound i/,
+  /^SELECT source, profile/,
+  /^SELECT DISTINCT r.spec/,
+  // Deliveries that somebody asks for, and reports given out again.
+  /^SELECT h.no, h.endpoint, h.state, h.due_at/,
+  /^DELETE FROM taken t USING/,
+  /^WITH picked AS/,
+];
+
+interface Node {
+  'Node Type': string;
+  'Relation Name'?: string;
+  'Index Name'?: string;
+  'Index Cond'?: string;
+  Filter?: string;
+  Plans?: Node[];
+}
+
+/** The leading column of each index. */
+const leading = new Map<string, string>();
+
+/**
+ * Scans of growing tables without a condition on the leading column of an index (one on another column walks all of it); the head
+ * of an index (LIMIT, nothing left out) is none.
+ */
+function walks(node: Node, strict: boolean, parent?: Node): string[] {
+  const table = node['Relation Name'];
+  const index = node['Index Name'];
+  const scans = /Seq Scan|Index Scan|Index Only Scan|Sample Scan/.test(node['Node Type']);
+  const head = parent?.['Node Type'] === 'Limit' && index !== undefined && node.Filter === undefined;
+  const column = leading.get(index ?? '');
+  const any = !strict && GROWING.has(table ?? '') && node['Index Cond'] !== undefined;
+  const found =
+    any || (column !== undefined && new RegExp(`[(. ]"?${column}"?\\)* (=|<|>|IS)`).test(node['Index Cond'] ?? ''));
+  const own =
+    table !== undefined && scans && !head && !found && !SMALL.has(table)
+      ? [`${node['Node Type']} of ${table}${index ? ` (${index}: ${node['Index Cond']})` : ''}`]
+      : [];
+  const small = [...SMALL].some((name) => index?.startsWith(`${name}_`));
+  const bitmap =
+    node['Node Type'] === 'Bitmap Index Scan' && !found && !small
+      ? [`${node['Node Type']} of ${index}: ${node['Index Cond']}`]
+      : [];
+  return [...own, ...bitmap, ...(node.Plans ?? []).flatMap((child) => walks(child, strict, node))];
+}
+
+describe.skipIf(!SERVER)('plans', () => {
+  const database = `postcard_plans_${randomBytes(5).toString('hex')}`;
+  const env = realEnv({ level: 'silent' });
+  let admin: pg.Client;
+  let client: pg.Client;
+
+  beforeAll(async () => {
+    admin = new pg.Client({ connectionString: SERVER as string });
+    await admin.connect();
+    await admin.query(`CREATE DATABASE ${database}`);
+    const url = new URL(SERVER as string);
+    url.pathname = `/${database}`;
+    const store = await openPostgres({
+      url: url.href,
+      node: 'plans',
+      retentionMs: 1e9,
+      log: env.log,
+      clock: env.clock,
+    });
+    await store.close();
+    client = new pg.Client({ connectionString: url.href });
+    await client.connect();
+    const { rows } = await client.query(`SELECT c.relname AS index, a.attname AS column FROM pg_index i
+      JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+      JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'postcard'`);
+    for (const { index, column } of rows) leading.set(index, column);
+    await client.query(`SET search_path = postcard; ${PLANS}; SET plan_cache_mode = force_generic_plan`);
+  }, 60_000);
+  afterAll(async () => {
+    await client.end();
+    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
+    await admin.end();
+  }, 60_000);
+
+  /** What each statement walks, as it would be planned now; `reads`: also those that lock and change nothing. */
+  async function offenders(reads: boolean): Promise<string[]> {
+    const found: string[] = [];
+    for (const { name, text } of STATEMENTS) {
+      if (PATIENT.some((what) => what.test(text))) continue;
+      if (!reads && !/^(INSERT|UPDATE|DELETE|WITH)|FOR (NO KEY |KEY )?(UPDATE|SHARE)/.test(text)) continue;
+      if (WHOLE.some(([what]) => what.test(text))) continue;
+      await client.query(`PREPARE ${name} AS ${text}`);
+      const { rows } = await client.query(
+        'SELECT cardinality(parameter_types) AS n FROM pg_prepared_statements WHERE name = $1',
+        [name],
+      );
+      const nulls = Array.from({ length: rows[0].n }, () => 'NULL').join(', ');
+      const plan = await client.query(`EXPLAIN (FORMAT JSON) EXECUTE ${name}${rows[0].n > 0 ? `(${nulls})` : ''}`);
+      await client.query(`DEALLOCATE ${name}`);
+      const walked = walks(plan.rows[0]['QUERY PLAN'][0].Plan, reads);
+      if (walked.length > 0) found.push(`${walked.join(', ')}: ${text.replace(/\s+/g, ' ').slice(0, 150)}`);
+    }
+    return found;
+  }
+
+  it('find by an index on tables that are empty and were never looked at', async () => {
+    expect(await offenders(true)).toEqual([]);
+  });
+
+  it('find by an index on tables that were empty when they were looked at', async () => {
+    await client.query('VACUUM (ANALYZE)');
+    expect(await offenders(false)).toEqual([]);
+  });
+
+  it('of the functions of a claim, too, with a row in each table when they were looked at', async () => {
+    const url = new URL(SERVER as string);
+    url.pathname = `/${database}`;
+    const base = { url: url.href, node: 'one', retentionMs: 1e9, log: env.log, clock: env.clock };
+    const store = await openPostgres(base);
+    const never = (): never => {
+      throw new Error('not in this test');
+    };
+    const harness = { store, advance: never, now: () => env.clock.now(), crash: never, close: () => store.close() };
+    const desk = createDesk(harness);
+    await desk.open();
+    await desk.one({ to: ['491'], bulkId: 'plans' });
+    const [taken] = (await store.claim(desk.lane, 1, 45_000)).claims;
+    await store.release([{ token: taken?.token as number, leader: taken?.leader as number }], 0);
+    await desk.one({ to: ['492'], bulkId: 'plans' });
+    await store.close();
+    await client.query('VACUUM (ANALYZE)');
+    expect(await offenders(false)).toEqual([]);
+
+    const plans: Node[] = [];
+    client.on('notice', ({ message }) => {
+      const at = message?.indexOf('{') ?? -1;
+      if (message?.includes('plan:') && at > 0) plans.push(JSON.parse(message.slice(at)).Plan);
+    });
+    await client.query(`LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
+      SET auto_explain.log_format = json; SET auto_explain.log_level = notice; SET client_min_messages = notice`);
+    await client.query('BEGIN');
+    const loaded = await client.query(
+      `SELECT ${load.name}(${desk.lane}, true, 0, 0, 1e15::bigint, 1, 64, 0, '{}', '{}', '{}', '{}') AS found`,
+    );
+    const { found } = loaded.rows[0];
+    expect(found).toMatchObject({ ours: true, runs: [{}], retries: [{}], pending: [{}, {}] });
+    const { no, account } = found.lines[0];
+    const rested =
+      await client.query(`SELECT ${rest.name}(${desk.lane}, 1e15::bigint, 0, 0, '{${no}}', '{true}', '{true}', '{1}', '{${account}}',
+      '{true}', true, '{1}', '{}', '{}', '{}') AS found`);
+    expect(rested.rows[0].found).toMatchObject({ wroteLines: [no], wroteAccounts: [account] });
+    await client.query('ROLLBACK; SET client_min_messages = warning');
+    expect(plans.length).toBeGreaterThan(12);
+    expect(plans.flatMap((plan) => walks(plan, true))).toEqual([]);
+  }, 60_000);
+});

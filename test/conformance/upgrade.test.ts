@@ -1,0 +1,120 @@
+/**
+ * Nodes of two versions on one PostgreSQL (G19): the older one's statements on the newer one's tables, and what only the newer one can
+ * submit passed over by the older.
+ *
+ * upgrade/statements-N.json are the statements of the engine as it was at step N of the schema. Before a release, record this
+ * version's: POSTCARD_RECORD=1 npx vitest run test/conformance/upgrade.test.ts, and drop those of the version before the last.
+ *
+ * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it.
+ */
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { realEnv } from '../../src/env.ts';
+import { LEVEL } from '../../src/store/postgres/inside.ts';
+import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
+import { SCHEMA_VERSION } from '../../src/store/postgres/schema.ts';
+import { STATEMENTS } from '../../src/store/postgres/tx.ts';
+import { createDesk, type Desk } from './desk.ts';
+
+const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+const RECORDS = join(import.meta.dirname, 'upgrade');
+
+if (process.env.POSTCARD_RECORD) {
+  const texts = STATEMENTS.map((statement) => statement.text);
+  writeFileSync(join(RECORDS, `statements-${SCHEMA_VERSION}.json`), `${JSON.stringify(texts, null, 1)}\n`);
+}
+
+describe.skipIf(!SERVER)('two versions on one database', () => {
+  const database = `postcard_upgrade_${randomBytes(5).toString('hex')}`;
+  const env = realEnv({ level: 'silent' });
+  let admin: pg.Client;
+  let client: pg.Client;
+  let store: PostgresStore;
+  let desk: Desk;
+
+  beforeAll(async () => {
+    admin = new pg.Client({ connectionString: SERVER as string });
+    await admin.connect();
+    await admin.query(`CREATE DATABASE ${database}`);
+    const url = new URL(SERVER as string);
+    url.pathname = `/${database}`;
+    store = await openPostgres({ url: url.href, node: 'new', retentionMs: 1e9, log: env.log, clock: env.clock });
+    client = new pg.Client({ connectionString: url.href });
+    await client.connect();
+    await client.query('SET search_path = postcard');
+    const never = (): never => {
+      throw new Error('not in these tests');
+    };
+    desk = createDesk({ store, advance: never, now: () => env.clock.now(), crash: never, close: () => store.close() });
+    await desk.open();
+  }, 60_000);
+  afterAll(async () => {
+    await client.end();
+    await store.close();
+    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
+    await admin.end();
+  }, 60_000);
+
+  it.each(readdirSync(RECORDS).filter((name) => name.endsWith('.json')))(
+    'every statement of the older version (%s) finds its tables, columns and keys in these',
+    async (name) => {
+      const texts = JSON.parse(readFileSync(join(RECORDS, name), 'utf8')) as string[];
+      expect(texts.length).toBeGreaterThan(100);
+      const refused: string[] = [];
+      await client.query('SET plan_cache_mode = force_generic_plan');
+      for (const text of texts) {
+        try {
+          await client.query(`PREPARE one AS ${text}`);
+          const { rows } = await client.query(
+            "SELECT cardinality(parameter_types) AS n FROM pg_prepared_statements WHERE name = 'one'",
+          );
+          const nulls = Array.from({ length: rows[0].n }, () => 'NULL').join(', ');
+          // Planned, so that a key that ON CONFLICT names must be there.
+          await client.query(`EXPLAIN EXECUTE one${rows[0].n > 0 ? `(${nulls})` : ''}`);
+        } catch (error) {
+          refused.push(`${(error as Error).message}: ${text.slice(0, 100)}`);
+        }
+        await client.query('DEALLOCATE ALL');
+      }
+      expect(refused).toEqual([]);
+    },
+    60_000,
+  );
+
+  it('no column that came later must be given by the older version', async () => {
+    const { rows } = await client.query(`SELECT table_name || '.' || column_name AS name FROM information_schema.columns
+      WHERE table_schema = 'postcard' AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'`);
+    const needed = new Set(rows.map((row: { name: string }) => row.name));
+    for (const file of readdirSync(RECORDS).filter((name) => name.endsWith('.json'))) {
+      for (const text of JSON.parse(readFileSync(join(RECORDS, file), 'utf8')) as string[]) {
+        for (const [, table = '', columns = ''] of text.matchAll(/INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)/g)) {
+          const given = new Set(columns.split(',').map((column) => column.trim().replaceAll('"', '')));
+          const missing = [...needed].filter(
+            (name) => name.startsWith(`${table}.`) && !given.has(name.slice(table.length + 1)),
+          );
+          expect(missing).toEqual([]);
+        }
+      }
+    }
+  });
+
+  it('a run that needs a newer version is passed over, costs its line nothing, and is there for the newer one', async () => {
+    const [newer, ours] = [await desk.one(), await desk.one()];
+    await client.query('UPDATE run SET needs = $2 WHERE no = $1', [newer, LEVEL + 1]);
+    const claim = () => store.claim(desk.lane, 10, 45_000);
+    expect((await claim()).claims.map((one) => one.leader)).toEqual([ours]);
+    for (let n = 0; n < 20; n++) expect((await claim()).claims).toEqual([]);
+    const { now, nextDue } = await claim();
+    // Not due at once, which would be claims without end.
+    expect(nextDue).toBeGreaterThan(now);
+    const after = await desk.one();
+    expect((await claim()).claims.map((one) => one.leader)).toEqual([after]);
+    // By a node that can: the line is due as it was, without a wake.
+    await client.query('UPDATE run SET needs = 0 WHERE no = $1', [newer]);
+    await env.clock.sleep(600);
+    expect((await claim()).claims.map((one) => one.leader)).toEqual([newer]);
+  });
+});
