@@ -22,6 +22,8 @@ VOLUME /data
 EXPOSE 8080 8081 8082 2775
 # The main process gets the signals itself: a stop takes up to 35 s, so give it 40 (docker stop -t 40).
 STOPSIGNAL SIGTERM
+# With POSTCARD_TLS_CERT the API is https only; then give (docker run --health-cmd, or healthcheck of compose):
+#   node -e "require('node:https').get({port:process.env.POSTCARD_PORT||8080,path:'/readyz',rejectUnauthorized:false},r=>process.exit(r.statusCode===200?0:1)).on('error',()=>process.exit(1))"
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.POSTCARD_PORT||8080)+'/readyz').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"]
 CMD ["node", "src/cli/postcard.ts", "serve"]

@@ -213,8 +213,8 @@ const XML_TYPE = 'application/xml; charset=UTF-8';
 export function formOf(answer: Answer, accept: string | undefined): Answer {
   if (accept === undefined || !prefersXml(accept)) return answer;
   const value = JSON.parse(answer.body) as { requestError?: object };
-  const root = value.requestError === undefined ? 'ApiError' : 'requestError';
-  const body = XML_DECLARATION + element(root, null, ...members(value.requestError ?? value));
+  const root = value.requestError === undefined ? 'ApiError' : 'ApiException';
+  const body = XML_DECLARATION + element(root, null, ...members(value));
   return { ...answer, headers: { ...answer.headers, 'content-type': XML_TYPE }, body };
 }
 

@@ -246,8 +246,9 @@ export function sendSchema(settings: SendSettings, clock: Now) {
     })
     .check(({ value, issues }) => {
       const smil = value.messageSegments.find((one) => one.type === 'SMIL')?.smil;
-      // What is no text at all has its own violation.
+      // What is no text at all, or too long, has its own violation.
       if (smil === undefined || smil.trim() === '' || smil.includes('\0') || !smil.isWellFormed()) return;
+      if (smil.length > SMIL_MAX && codePoints(smil) > SMIL_MAX) return;
       for (const { segment, member, words } of checkSmil(value.messageSegments).faults) {
         issues.push(complain(['messageSegments', segment, member], words, undefined));
       }

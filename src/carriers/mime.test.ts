@@ -3,6 +3,7 @@ import { Dicer } from '@fastify/busboy';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  decodedWords,
   frameMultipart,
   headerValue,
   type MimePartIn,
@@ -352,5 +353,29 @@ describe('small pieces', () => {
     expect(safeId('a_b-1.jpg@x.example')).toBe('a_b-1.jpg@x.example');
     expect(safeId('a b<c>"\r\n')).toBe('a_b_c____');
     expect(safeId('')).toBe('_');
+  });
+});
+
+describe('the encoded words of a header (RFC 2047)', () => {
+  it.each([
+    ['plain', 'plain'],
+    ['2 =? 3 ?= 4', '2 =? 3 ?= 4'],
+    ['=?UTF-8?B?R3LDvMOfZQ==?=', 'Grüße'],
+    ['=?utf-8?q?Gr=C3=BC=C3=9Fe_aus_K=C3=B6ln?=', 'Grüße aus Köln'],
+    ['=?ISO-8859-1?Q?caf=E9?= at =?iso-8859-1*fr?q?No=EBl?=', 'café at Noël'],
+    ['=?windows-1251?B?z/Do4uXy?=', 'Привет'],
+    // Blanks between words go; a character may be cut in two between them.
+    ['=?UTF-8?B?8J+Y?=\r\n =?UTF-8?B?gA==?= =?us-ascii?Q?!?= x', '😀! x'],
+    ['Re: =?UTF-8?Q?a?=,=?UTF-8?Q?b?=', 'Re: a,b'],
+    ['=?nobody-knows?Q?a?= b', '=?nobody-knows?Q?a?= b'],
+    ['=?UTF-8?X?a?= =?UTF-8?Q?open', '=?UTF-8?X?a?= =?UTF-8?Q?open'],
+  ])('of %j are %j', (header, text) => {
+    expect(decodedWords(header)).toBe(text);
+  });
+
+  it('takes any text, in linear time', () => {
+    fc.assert(fc.property(fc.string({ unit: 'grapheme' }), (text) => typeof decodedWords(`=?${text}?=`) === 'string'));
+    const long = '=?utf-8?q?'.repeat(400);
+    expect(decodedWords(long)).toBe(long);
   });
 });

@@ -320,6 +320,53 @@ function words(bytes: Buffer): string {
   return text.includes('\ufffd') ? bytes.toString('latin1') : text;
 }
 
+/** RFC 2047: words are at most 75 characters; sloppy peers write longer ones. */
+const ENCODED_WORD = /=\?([\w.:-]{1,40})(?:\*[\w-]{0,40})?\?([BbQq])\?([!->@-~]{0,2000})\?=/g;
+
+/**
+ * A header's text with its encoded words decoded (RFC 2047). Neighbours in one character set are joined before they are decoded,
+ * since peers cut characters in two. What is in a set that we do not know stays as it is.
+ */
+export function decodedWords(text: string): string {
+  if (!text.includes('=?')) return text;
+  let out = '';
+  let at = 0;
+  let pending: { charset: string; bytes: Buffer[]; written: string } | null = null;
+  const flush = (): void => {
+    if (pending) out += readable(Buffer.concat(pending.bytes), pending.charset) ?? pending.written;
+    pending = null;
+  };
+  for (const { 0: written, 1: charset = '', 2: how = '', 3: word = '', index } of text.matchAll(ENCODED_WORD)) {
+    const between = text.slice(at, index);
+    // Blanks between two encoded words are none of the text.
+    if (pending === null || between.trim() !== '') {
+      flush();
+      out += between;
+    }
+    at = index + written.length;
+    const bytes =
+      how.toUpperCase() === 'B'
+        ? Buffer.from(word, 'base64')
+        : Buffer.from(quotedPrintable(Buffer.from(word.replaceAll('_', '=20'), 'latin1')));
+    if (pending === null || (pending as { charset: string }).charset !== charset.toLowerCase()) {
+      flush();
+      pending = { charset: charset.toLowerCase(), bytes: [], written: '' };
+    }
+    pending.bytes.push(bytes);
+    pending.written += written;
+  }
+  flush();
+  return out + text.slice(at);
+}
+
+function readable(bytes: Buffer, charset: string): string | null {
+  try {
+    return new TextDecoder(charset).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
 /** A string is what is wrong. */
 function decode(bytes: Buffer, encoding = 'binary'): Uint8Array | string {
   switch (

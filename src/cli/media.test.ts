@@ -56,6 +56,7 @@ describe('postcard media', () => {
     expect(total).toMatch(/^at most \d+ bytes .* \d+ % of 102400 \(image-rich, binary\)$/);
     const sent = (name: string): Buffer => readFileSync(join(dir, 'sent', name));
     expect(await sharp(sent('photo.jpg')).metadata()).toMatchObject({ format: 'jpeg', width: 640 });
+    expect(await sharp(sent('icon.jpg')).metadata()).toMatchObject({ format: 'jpeg', width: 20 });
     expect(sent('card.vcf')).toEqual(documents()['card.vcf']!.bytes);
   });
 
@@ -68,7 +69,6 @@ describe('postcard media', () => {
   it.each([
     ['bomb.png', 'bomb.png: 65535x65535x1 pixels are more than 100000000', 15013],
     ['page.html', 'page.html: text/html is not taken', 15013],
-    ['nothing.jpg', 'nothing.jpg: application/octet-stream is not taken', 15013],
   ])('says why it cannot be sent, writes nothing and ends with 1: %s', async (file, words, error) => {
     const { code, err } = await typed(file, 'icon.png', '--out', 'never');
     expect(code).toBe(1);
@@ -76,7 +76,9 @@ describe('postcard media', () => {
     expect(existsSync(join(dir, 'never'))).toBe(false);
   });
 
-  it('names a file that is not there, and a profile that is none', async () => {
+  it('names a file that is not there, is empty or a presentation, and a profile that is none', async () => {
+    expect((await typed('nothing.jpg')).err).toBe('postcard: nothing.jpg: is empty\n');
+    expect((await typed('show.smil', 'icon.png')).err).toMatch(/^postcard: show\.smil: is a presentation; /);
     expect((await typed('gone.jpg')).err).toBe('postcard: gone.jpg: cannot be read (ENOENT)\n');
     expect((await typed('icon.png', '--profile', 'best')).err).toMatch(
       /best is unknown; known are any, .*1m, north\n$/,

@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, extname, join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { errorView } from '../domain/codes.ts';
-import { fallbackName, wireNames } from '../domain/content.ts';
+import { fallbackName, fileNames, wireNames } from '../domain/content.ts';
 import { PROFILES, type Profile, type ProfileName } from '../domain/profile.ts';
 import type { Env } from '../env.ts';
 import { createFitter, type PartNote } from '../media/fit.ts';
@@ -112,18 +112,26 @@ function byEnding(path: string): string | null {
 }
 
 function read(io: Io, path: string): Uint8Array {
+  if (/^\.smil?$/i.test(extname(path))) {
+    throw new Failure(`${plain(path)}: is a presentation; give the pictures, sounds and texts that it shows instead`);
+  }
+  let bytes: Uint8Array;
   try {
-    return io.readFile(resolve(io.cwd, path));
+    bytes = io.readFile(resolve(io.cwd, path));
   } catch (error) {
     throw new Failure(`${plain(path)}: cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`);
   }
+  if (bytes.byteLength === 0) throw new Failure(`${plain(path)}: is empty`);
+  return bytes;
 }
 
 function write(io: Io, to: string, parts: { contentId: string; contentType: string; bytes: Uint8Array }[]): void {
   const dir = resolve(io.cwd, to);
   try {
     mkdirSync(dir, { recursive: true });
-    for (const { contentId, bytes } of parts) writeFileSync(join(dir, contentId), bytes);
+    // What was re-encoded gets the extension of what it is now.
+    const names = fileNames(parts);
+    for (const [i, { bytes }] of parts.entries()) writeFileSync(join(dir, names[i] as string), bytes);
   } catch (error) {
     throw new Failure(
       `--out: cannot write to ${plain(dir)} (${(error as NodeJS.ErrnoException).code ?? String(error)})`,

@@ -204,6 +204,11 @@ describe('postcard config', () => {
     const rows = JSON.parse(ran.stdout) as { key: string; origin: string; value: string }[];
     expect(rows.filter(({ origin }) => origin === 'default')).toEqual([]);
     expect(rows.find(({ key }) => key === 'carriers')?.value).toContain('mmsc.example.com');
+    const table = (await postcard(['config'], { POSTCARD_CONFIG: file })).stdout.split('\n');
+    const help = table[0]?.indexOf('WHAT IT IS') ?? 0;
+    expect(Math.max(...table.map((line) => line.slice(0, help).length))).toBeLessThan(140 + file.length);
+    expect(table.find((line) => line.includes('mmsc.example.com') || line.includes('[{'))).toMatch(/\.\.\. /);
+    expect(table.at(-2)).toBe('Values that end in ... are cut; -o json has them whole.');
   });
 });
 

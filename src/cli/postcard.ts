@@ -582,11 +582,21 @@ function operatorOf(io: Io, env: Env, { url, adminKey }: Omit<Operating, 'output
 function configText(config: Config, origins: Origins, form: Form): string {
   const rows = describeConfig(config, origins);
   if (form !== 'table') return machine(form, rows);
-  return table(
+  let cut = false;
+  const short = (value: string): string => {
+    if (value.length <= VALUE_SHOWN) return value;
+    cut = true;
+    return `${value.slice(0, VALUE_SHOWN - 3).toWellFormed()}...`;
+  };
+  const shown = table(
     ['SETTING', 'VALUE', 'FROM', 'WHAT IT IS'],
-    rows.map(({ key, env, value, origin, help }) => [env || key, plain(value), plain(origin), help]),
+    rows.map(({ key, env, value, origin, help }) => [env || key, short(plain(value)), plain(origin), help]),
   );
+  return cut ? `${shown}\nValues that end in ... are cut; -o json has them whole.\n` : shown;
 }
+
+/** Characters of a value in the table of settings: a list of carriers would make every row many screens wide. */
+const VALUE_SHOWN = 60;
 
 // --- The process -----------------------------------------------------------------------------------------------------
 

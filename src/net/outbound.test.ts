@@ -224,6 +224,7 @@ describe('the address filter', () => {
       'must be a public address or one that POSTCARD_OUTBOUND_ALLOW lists (this one is loopback)',
     );
     expect(check('http://10.1.2.3/x')).toContain('(this one is private)');
+    expect(check('http://169.254.1.1/x')).toContain('(this one is link local)');
     for (const url of NO_URLS) expect([url, check(url)]).toEqual([url, 'is not a valid url']);
   });
 
@@ -629,9 +630,15 @@ describe('a GET', () => {
     const made = outbound();
     const result = await made.fetch(url, big);
     expect(result.ok && plain.equals(result.body)).toBe(true);
-    expect(await made.fetch(url, { ...GET, maxBytes: 20_000 })).toMatchObject({ kind: 'too-big' });
+    expect(await made.fetch(url, { ...GET, maxBytes: 20_000 })).toMatchObject({
+      kind: 'too-big',
+      words: 'more than 20000 bytes when unpacked',
+    });
     packed = gzipSync(Buffer.alloc(4_000_000));
-    expect(await made.fetch(url, big)).toMatchObject({ kind: 'too-big' });
+    expect(await made.fetch(url, big)).toMatchObject({
+      kind: 'too-big',
+      words: 'grows more than 20 times when unpacked',
+    });
     packed = brotliCompressSync(Buffer.alloc(4_000_000));
     encoding = 'br';
     expect(await made.fetch(url, big)).toMatchObject({ kind: 'too-big' });

@@ -163,7 +163,7 @@ export function checkCallout(allow: readonly string[]): (url: string) => string 
     const faults = addresses.map((address) => rules.fault(address));
     return faults.includes(null)
       ? null
-      : `must be a public address or one that POSTCARD_OUTBOUND_ALLOW lists (this one is ${faults[0]})`;
+      : `must be a public address or one that POSTCARD_OUTBOUND_ALLOW lists (this one is ${spaced(String(faults[0]))})`;
   };
 }
 
@@ -458,8 +458,15 @@ function guard(
   };
 }
 
+/** `linkLocal` as people write it. */
+function spaced(range: string): string {
+  return range.replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
+
 function refused(range: string | null | undefined): RefusedAddress {
-  return new RefusedAddress(`not a public address (${range}); POSTCARD_OUTBOUND_ALLOW lists exceptions`);
+  return new RefusedAddress(
+    `not a public address (${spaced(range ?? 'unknown')}); POSTCARD_OUTBOUND_ALLOW lists exceptions`,
+  );
 }
 
 /** One value a name: repeated headers are joined as RFC 9110 5.3 has it. */
@@ -488,6 +495,8 @@ const UNPACK: Record<string, Unpack> = {
   br: promisify(brotliDecompress) as Unpack,
 };
 
+const RATIO_WORDS = `grows more than ${UNPACK_RATIO} times when unpacked`;
+
 /** We ask for plain bytes; some servers pack them all the same. One packing at most, and no bombs. */
 async function unpack(body: Buffer, encoding: string | undefined, maxBytes: number): Promise<Uint8Array | CallFault> {
   const name = (encoding ?? 'identity').trim().toLowerCase();
@@ -499,7 +508,7 @@ async function unpack(body: Buffer, encoding: string | undefined, maxBytes: numb
     return await how(body, { maxOutputLength: most });
   } catch (error) {
     return (error as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE'
-      ? fault('too-big', `more than ${most} bytes when unpacked`)
+      ? fault('too-big', most < maxBytes ? RATIO_WORDS : `more than ${most} bytes when unpacked`)
       : fault('protocol', `not ${name} as it says`);
   }
 }

@@ -158,7 +158,7 @@ export interface Ended {
 export function endedWords({ state, attempts, paused, closed }: Ended): string {
   if (state === STATE.submitted) return 'no final report by the end of its validity';
   if (state === STATE.uncertain) return 'not known whether the carrier took it, no report by the end of its validity';
-  // Asked to wait is not tried.
+  // What the carrier only put off says nothing of the message.
   const tried = attempts.filter(({ outcome }) => outcome !== 'throttled');
   const last = tried.at(-1);
   if (last) {
@@ -167,7 +167,9 @@ export function endedWords({ state, attempts, paused, closed }: Ended): string {
     return `validity ended after ${times}, the last: ${last.words.slice(0, 200) || last.outcome}${since}`;
   }
   if (paused) return 'validity ended, never tried: its bulk was paused';
-  if (attempts.length > 0) return 'validity ended, never tried: the carrier asked to wait';
+  if (attempts.length > 0) {
+    return `validity ended: tried, and the carrier asked to wait ${attempts.length === 1 ? 'once' : `${attempts.length} times`}`;
+  }
   // The store sees only that nobody came for it: a lane that is down and one that is behind look alike from here.
   const carrier = 'its carrier was down, or had no room for it';
   return `validity ended, never tried: ${carrier}${closed ? ', until its window closed' : ''}`;

@@ -126,7 +126,16 @@ describe('why a message was not delivered in time', () => {
       STATE.pending,
       [{ outcome: 'throttled', words: '' }],
       '',
-      'validity ended, never tried: the carrier asked to wait',
+      'validity ended: tried, and the carrier asked to wait once',
+    ],
+    [
+      STATE.pending,
+      [
+        { outcome: 'throttled', words: '' },
+        { outcome: 'throttled', words: 'slow' },
+      ],
+      'closed',
+      'validity ended: tried, and the carrier asked to wait 2 times',
     ],
     [STATE.pending, [busy], '', 'validity ended after 1 attempt, the last: busy'],
     [

@@ -251,8 +251,8 @@ describe('scopes', () => {
     const older = await ask('/mms/1/inbox/reports', 'text/xml, */*;q=0.1', 'App nobody');
     expect(older.status).toBe(401);
     expect(older.body).toBe(
-      '<?xml version="1.0" encoding="UTF-8"?><requestError><serviceException><messageId>UNAUTHORIZED</messageId>' +
-        '<text>Unauthorized</text></serviceException></requestError>',
+      '<?xml version="1.0" encoding="UTF-8"?><ApiException><requestError><serviceException>' +
+        '<messageId>UNAUTHORIZED</messageId><text>Unauthorized</text></serviceException></requestError></ApiException>',
     );
     for (const accept of [
       '*/*',

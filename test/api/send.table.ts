@@ -17,6 +17,7 @@ export const NULL = 'must not be null';
 export const BLANK = 'must not be blank';
 export const EMPTY = 'must not be empty';
 export const ENUM = 'Provide one of the valid values.';
+const SEGMENT_TYPE = `${ENUM} Valid: TEXT, LINK, SMIL, UPLOADED_REFERENCE.`;
 export const URL = 'is not a valid url';
 const STRING = 'must be a string';
 const INTEGER = 'must be a integer';
@@ -185,6 +186,8 @@ function presentations(path: string): Row[] {
     [path, '<s:smil xmlns:s="urn:x"><s:body><s:img src="text_1"/></s:body></s:smil>', null],
     [path, empty, null],
     [path, empty.replace('x', 'xx'), size(0, SMIL_SIZE)],
+    // Too long is all that it is told, whatever else is wrong with it.
+    [path, `<${x(SMIL_SIZE)}`, size(0, SMIL_SIZE)],
     [path, 'hello', notXml('text data outside of root node', 1, 6)],
     [path, '<html/>', 'must have <smil> as its root element (line 1, column 1)'],
     [path, ' <!-- x -->\n<SMIL/>', 'must have <smil> as its root element (line 2, column 1)'],
@@ -314,8 +317,8 @@ export const rows: Row[] = [
   [S, list(21, { type: 'TEXT', text: 'x' }), size(1, 20)],
   [S, [null], [[`${S}[0]`, NULL]]],
   [S, ['text'], [[`${S}[0]`, OBJECT]]],
-  [`${S}[0].type`, GONE, `${ENUM} Valid: TEXT, LINK, SMIL, UPLOADED_REFERENCE.`],
-  [`${S}[0].type`, null, `${ENUM} Valid: TEXT, LINK, SMIL, UPLOADED_REFERENCE.`],
+  [`${S}[0].type`, GONE, SEGMENT_TYPE],
+  [`${S}[0].type`, null, SEGMENT_TYPE],
   [`${S}[0].type`, 'IMAGE', ENUM],
   [`${S}[0].type`, 'text', ENUM],
   [`${S}[0].type`, 'BASE64', ENUM],

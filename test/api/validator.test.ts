@@ -132,7 +132,7 @@ describe('the validator', () => {
   });
 
   it('does not work through more elements than a limit allows, however many there are', () => {
-    const many = Array.from({ length: 400_000 }, () => ({}));
+    const many = Array.from({ length: 45_000 }, () => ({}));
     const found = violations({ messages: [{ ...message(many), content: { messageSegments: many } }, message(many)] });
     expect(found).toHaveLength(100);
     expect(found[0]).toEqual(['messages[0].destinations', 'size must be between 1 and 10000']);

@@ -940,7 +940,7 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
         await desk.settle(await desk.claimOne(), { kind: 'throttled', retryAfterMs: HOUR });
         h.advance(HOUR);
         await desk.sweep();
-        expect(await last(throttled)).toEqual([15, 4100, 'validity ended, never tried: the carrier asked to wait']);
+        expect(await last(throttled)).toEqual([15, 4100, 'validity ended: tried, and the carrier asked to wait once']);
 
         // Claimed and put back is not tried either: nothing has left.
         const putBack = await desk.one({ validityMs: HOUR });

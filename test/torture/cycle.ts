@@ -1,11 +1,12 @@
 /**
- * Torture with real processes: a customer that sends through a fault proxy, one node on SQLite or two on PostgreSQL, an MMSC and
- * a webhook receiver. A cycle is load, one to three faults drawn from the seed, healing, and a comparison of four logs:
+ * Torture with real processes: a customer that sends through a fault proxy, one node on SQLite or two on PostgreSQL, an MMSC, an
+ * SMSC and a webhook receiver. A cycle is load, one to three faults drawn from the seed, healing, and a comparison of four logs:
  * what the client was told, what the store says, what the carrier got, what the receiver was told.
  *
  * What must hold, whatever happened: each acknowledged message is in the store (G1, G2); a repeat under the same messageId or
  * Idempotency-Key sends nothing twice (G3); one final status, the one that the carrier reported first (G4, G5); at the
- * carrier one transaction id a message, and further copies only after outcomes that were unknown (G6); each final is
+ * carrier one transaction id a message, and further copies only after outcomes that were unknown (G6); an SMS follows exactly those
+ * MMS that failed and asked for it; each final is
  * reported and never two different ones (G10); a refusal is a 503 (or 429) with Retry-After that means it, never a 500 (G15); a process that ends
  * does so because we ended it, and with 0 after SIGTERM (G14).
  *
@@ -30,10 +31,12 @@ import {
   spawnPostcard,
   wait,
 } from './server.ts';
+import { type Smsc, startSmsc } from './smsc.ts';
 
 export type Engine = 'sqlite' | 'postgres';
 
 const CARRIER = 'mmsc';
+const SMS_CARRIER = 'smsc';
 const DATABASE = 'torture';
 const SENDERS = 8;
 /** A request without an answer in this time is one whose outcome the client does not know. */
@@ -59,6 +62,11 @@ export function chance(seed: number): () => number {
   };
 }
 
+/** The text of an SMS failover. */
+const textFor = (to: string): string => `text to ${to}`;
+/** Delivered. */
+const SMS_FINAL = 5;
+
 type Draw = () => number;
 
 const between = (draw: Draw, low: number, high: number): number => low + draw() * (high - low);
@@ -77,6 +85,8 @@ export interface RigOptions {
   clusterParent?: string;
   /** More settings for the nodes. */
   settings?: Record<string, string>;
+  /** How long a carrier's answer may take; default 3 s. */
+  carrierMs?: number;
 }
 
 export interface CycleOptions {
@@ -112,6 +122,9 @@ export interface Totals {
   judged: number;
   /** Copies at the carrier beyond the first; each is justified or a violation. */
   copies: number;
+  /** Messages that an SMS followed, and copies of those beyond the first. */
+  texts: number;
+  textCopies: number;
   /** Webhook reports beyond the first of a message. */
   repeatedReports: number;
   faults: Record<string, number>;
@@ -140,7 +153,7 @@ type ClientLine = { kind: 'told'; id: string; to: string } | { kind: 'unknown' |
 
 interface StoryAnswer {
   status: { id: number; groupId: number };
-  attempts: { outcome: string; transactionId: string; words: string }[];
+  attempts: { channel: 'MMS' | 'SMS'; outcome: string; transactionId: string; words: string }[];
   events: { status: { id: number; groupId: number } }[];
 }
 
@@ -157,6 +170,8 @@ export class Rig {
     refused: 0,
     judged: 0,
     copies: 0,
+    texts: 0,
+    textCopies: 0,
     repeatedReports: 0,
     faults: {},
     longestHealMs: 0,
@@ -164,6 +179,7 @@ export class Rig {
   readonly nodes: Node[] = [];
   readonly dir: string;
   mmsc!: Mmsc;
+  smsc!: Smsc;
   receiver!: Receiver;
   cluster: Cluster | null = null;
   private readonly options: RigOptions;
@@ -171,6 +187,7 @@ export class Rig {
   private readonly ownDir: boolean;
   private client!: Journal;
   private toMmsc!: FaultProxy;
+  private toSmsc!: FaultProxy;
   private toReceiver!: FaultProxy;
   private toDatabase: FaultProxy | null = null;
   private number = 491_500_000_000;
@@ -178,7 +195,7 @@ export class Rig {
   private uploads = 0;
   /** Acknowledged and not judged yet. */
   private readonly open = new Map<string, Message>();
-  private readonly judged = new Map<string, { to: string; status: number; copies: number }>();
+  private readonly judged = new Map<string, { to: string; status: number; copies: number; texts: number }>();
   /** Numbers whose request got no definite answer: the message may exist. */
   private readonly maybe = new Set<string>();
   /** Numbers whose only request was refused: nothing of it may have happened. */
@@ -210,7 +227,9 @@ export class Rig {
     this.client = openJournal(join(logs, 'client.log'));
     this.mmsc = await startMmsc(join(logs, 'carrier.log'), CARRIER);
     this.receiver = await startReceiver(join(logs, 'receiver.log'));
+    this.smsc = await startSmsc(join(logs, 'smsc.log'));
     this.toMmsc = await startProxy(this.mmsc.port);
+    this.toSmsc = await startProxy(this.smsc.port);
     this.toReceiver = await startProxy(this.receiver.port);
     if (this.engine === 'postgres') {
       this.cluster = await startCluster([DATABASE], this.options.clusterParent);
@@ -234,6 +253,7 @@ export class Rig {
       this.mmsc.reportTo.push(node.listener.port);
       this.nodes.push(node);
       // JSON is YAML. A short time-out makes short leases.
+      const timeoutMs = this.options.carrierMs ?? 3_000;
       const carrier = {
         name: CARRIER,
         type: 'mm7',
@@ -241,9 +261,20 @@ export class Rig {
         vaspId: 'postcard',
         onUnknown: 'retry',
         concurrency: 32,
-        timeoutMs: 3_000,
+        timeoutMs,
       };
-      writeFileSync(join(dir, 'postcard.yaml'), JSON.stringify({ carriers: [carrier] }));
+      const sms = {
+        name: SMS_CARRIER,
+        type: 'smpp',
+        host: '127.0.0.1',
+        port: this.toSmsc.port,
+        systemId: 'torture',
+        password: 'torture',
+        onUnknown: 'retry',
+        timeoutMs,
+        enquireLinkMs: 1_000,
+      };
+      writeFileSync(join(dir, 'postcard.yaml'), JSON.stringify({ carriers: [carrier, sms] }));
       await this.startNode(node);
     }
   }
@@ -349,6 +380,7 @@ export class Rig {
             ...(upload ? [{ type: 'UPLOADED_REFERENCE', uploadedContentId: upload }] : []),
           ],
         },
+        ...(fateOf(one).failover ? { options: { smsFailover: { sender: '4477', text: textFor(one) } } } : {}),
         webhooks: { delivery: { url: `http://127.0.0.1:${this.toReceiver.port}/reports` } },
       })),
     });
@@ -460,7 +492,7 @@ export class Rig {
   private proxies(): Record<string, FaultProxy[]> {
     return {
       door: this.nodes.map((node) => node.door),
-      carrier: [this.toMmsc],
+      carrier: [this.toMmsc, this.toSmsc],
       reports: this.nodes.map((node) => node.listener),
       hook: [this.toReceiver],
       ...(this.toDatabase ? { database: [this.toDatabase] } : {}),
@@ -717,26 +749,41 @@ export class Rig {
     const transactions = this.mmsc.byNumber.get(to) ?? [];
     const taken = this.mmsc.taken.get(transactions[0] ?? '');
     const finals = new Set(story.events.filter((event) => isFinal(event.status)).map((event) => event.status.id));
-    if (finals.size !== 1) wrong(`final statuses in the store: ${[...finals].join(', ')}`);
+    const fate = fateOf(to);
+    // The end of an MMS that an SMS follows is in the story too.
+    const ends = fate.failover ? [fate.final, SMS_FINAL] : [fate.final];
+    if (finals.size !== ends.length || !ends.every((end) => finals.has(end))) {
+      wrong(`final statuses in the store: ${[...finals].join(', ')}`);
+    }
     const told = new Set(this.receiver.reports.get(id));
     if (told.size !== 1 || !told.has(story.status.id)) {
       wrong(`is ${story.status.id} in the store, and the receiver was told ${[...told].join(', ')}`);
     }
-    if (story.status.id !== fateOf(to).final) wrong(`is ${story.status.id}, the carrier reported ${fateOf(to).report}`);
+    if (story.status.id !== ends.at(-1)) wrong(`is ${story.status.id}, the carrier reported ${fate.report}`);
     if (transactions.length !== 1) wrong(`the carrier took it under ${transactions.length} transaction ids`);
     if (taken && !taken.intact) wrong('its content did not arrive as it was sent');
-    const known = new Set(story.attempts.map((attempt) => attempt.transactionId));
+    const mms = story.attempts.filter((attempt) => attempt.channel === 'MMS');
+    const known = new Set(mms.map((attempt) => attempt.transactionId));
     if (known.size !== 1 || !known.has(transactions[0] ?? '')) {
       wrong(`its transaction is ${[...known].join(', ')} in the store, ${transactions.join(', ')} at the carrier`);
     }
-    const of = (outcome: string): number => story.attempts.filter((attempt) => attempt.outcome === outcome).length;
+    const of = (outcome: string, channel = 'MMS'): number =>
+      story.attempts.filter((attempt) => attempt.channel === channel && attempt.outcome === outcome).length;
     const copies = taken?.copies ?? 0;
     // Each copy but the last was sent because the outcome of the one before was not known.
     if (copies > of('accepted') + of('unknown')) wrong(`${copies} copies at the carrier`);
     if (of('accepted') > 1) wrong('submitted again although it was accepted');
+    const texts = this.smsc.byNumber.get(to)?.length ?? 0;
+    if (fate.failover) {
+      if (texts === 0) wrong('no SMS followed');
+      if (texts > of('accepted', 'SMS') + of('unknown', 'SMS')) wrong(`${texts} copies at the SMSC`);
+      if (of('accepted', 'SMS') > 1) wrong('its SMS was submitted again although it was accepted');
+      const text = [...(this.smsc.texts.get(to) ?? [])];
+      if (text.some((one) => one !== textFor(to))) wrong(`its SMS arrived as ${text.join(' | ')}`);
+    } else if (texts > 0) wrong(`${texts} SMS followed, and none was asked for`);
     this.open.delete(id);
     this.totals.judged += this.judged.has(id) ? 0 : 1;
-    this.judged.set(id, { to, status: story.status.id, copies });
+    this.judged.set(id, { to, status: story.status.id, copies, texts });
   }
 
   /** Waits until every message has ended and is reported; those that have not are violations. */
@@ -789,9 +836,16 @@ export class Rig {
       this.totals.repeatedReports += (reports.get(id)?.length ?? 1) - 1;
       this.totals.copies += (copies.get(to) ?? 1) - 1;
       // Something came after it was judged.
-      if (copies.get(to) !== judged.copies) await this.judge({ id, to });
+      const texts = this.smsc.byNumber.get(to)?.length ?? 0;
+      if (texts > 0) this.totals.texts++;
+      this.totals.textCopies += Math.max(0, texts - 1);
+      if (copies.get(to) !== judged.copies || texts !== judged.texts) await this.judge({ id, to });
     }
     const numbers = new Set(acknowledged.values());
+    for (const to of this.smsc.byNumber.keys()) {
+      if (!numbers.has(to) && !this.maybe.has(to)) this.violate(`${to} got an SMS, and nobody sent to it`);
+      if (!transactions.has(to)) this.violate(`${to} got an SMS, and the MMSC nothing`);
+    }
     for (const [to, txs] of transactions) {
       if (txs.size > 1) this.violate(`${to} was taken by the carrier under ${[...txs].join(', ')}`);
       if (this.refused.has(to)) this.violate(`${to} was refused (503 or 429), and sent all the same`);
@@ -816,9 +870,11 @@ export class Rig {
       await node.listener.close();
     }
     await this.toMmsc?.close();
+    await this.toSmsc?.close();
     await this.toReceiver?.close();
     await this.toDatabase?.close();
     await this.mmsc?.close();
+    await this.smsc?.close();
     await this.receiver?.close();
     await this.client?.close();
     await this.cluster?.close();

@@ -15,8 +15,10 @@ import { type Journal, openJournal } from './journal.ts';
 /** What the MMSC does with a message: the status that it reports first, and how it behaves on the way. */
 export interface Fate {
   report: 'Retrieved' | 'Rejected' | 'Expired';
-  /** The final status that this report must give. */
+  /** The final status that this report must give its MMS. */
   final: number;
+  /** It is sent with an SMS failover, which follows and is delivered. */
+  failover: boolean;
   /** The first try is answered 4006. */
   busy: boolean;
   /** After the first report was answered it is told again, and then contradicted: neither may change anything. */
@@ -29,6 +31,7 @@ export function fateOf(to: string): Fate {
   return {
     report,
     final: { Retrieved: 5, Rejected: 9, Expired: 15 }[report],
+    failover: report !== 'Retrieved' && Number(to.slice(-2)) >= 40,
     busy: end === 16,
     contradicts: end === 15,
   };

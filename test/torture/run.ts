@@ -1,17 +1,19 @@
 /**
- * `node test/torture/run.ts --engine sqlite|postgres --cycles N [--seed S] [--record FILE]`: any number of torture cycles, a
- * line for each, then the totals, which `--record` adds to a file as a row of a table (bench/TORTURE.md). An interrupt ends
- * the load and judges what there is. Exit code 1 when a guarantee was broken; the directories of such a run stay for a look.
+ * `node test/torture/run.ts --engine sqlite|postgres --cycles N [--seed S] [--faults A,B] [--record FILE]`: any number of torture
+ * cycles with all faults, or those; a line for each, then the totals, which `--record` adds to a file as a row of a table
+ * (bench/TORTURE.md). An interrupt ends the load and judges what there is. Exit code 1 when a guarantee was broken; the
+ * directories of such a run stay for a look.
  */
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { type Engine, Rig } from './cycle.ts';
+import { type Engine, FAULTS, Rig } from './cycle.ts';
 
 const { values } = parseArgs({
   options: {
     engine: { type: 'string', default: 'sqlite' },
     cycles: { type: 'string', default: '10' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    faults: { type: 'string' },
     record: { type: 'string' },
   },
 });
@@ -19,7 +21,15 @@ const engine = values.engine as Engine;
 const cycles = Number(values.cycles);
 const seed = Number(values.seed);
 if (!['sqlite', 'postgres'].includes(engine) || !Number.isInteger(cycles) || !Number.isInteger(seed)) {
-  console.error('usage: node test/torture/run.ts --engine sqlite|postgres --cycles N [--seed S] [--record FILE]');
+  console.error(
+    'usage: node test/torture/run.ts --engine sqlite|postgres --cycles N [--seed S] [--faults A,B] [--record FILE]',
+  );
+  process.exit(2);
+}
+const faults = values.faults?.split(',');
+const wrong = faults?.find((name) => !FAULTS[engine].includes(name));
+if (wrong !== undefined) {
+  console.error(`no such fault on ${engine}: ${wrong}; there are ${[...new Set(FAULTS[engine])].join(', ')}`);
   process.exit(2);
 }
 
@@ -42,7 +52,11 @@ function tellViolations(): void {
 try {
   for (; done < cycles && !interrupted; done++) {
     // The last cycles keep away from the receiver, so that the end need not wait for its retries.
-    const result = await rig.cycle({ longPauses: true, hooks: cycles - done > 20 || done % 4 === 0 });
+    const result = await rig.cycle({
+      longPauses: true,
+      hooks: cycles - done > 20 || done % 4 === 0,
+      ...(faults ? { faults } : {}),
+    });
     console.log(
       `${String(done + 1).padStart(4)}  ${String(result.acknowledged).padStart(5)} acknowledged  ` +
         `${String(result.judged).padStart(5)} judged  ${String(result.carried).padStart(4)} carried  ` +
@@ -66,7 +80,7 @@ try {
 tellViolations();
 const { totals } = rig;
 const minutes = ((Date.now() - began) / 60_000).toFixed(1);
-const faults = Object.entries(totals.faults)
+const counts = Object.entries(totals.faults)
   .sort()
   .map(([name, count]) => `${name} ${count}`)
   .join(', ');
@@ -74,8 +88,9 @@ console.log(`
 engine ${engine}, seed ${seed}, ${done} cycles, ${minutes} min
 requests ${totals.requests}, acknowledged messages ${totals.acknowledged}, judged ${totals.judged}, unanswered ${totals.unanswered}, refused ${totals.refused}
 further copies at the carrier ${totals.copies} (all after unknown outcomes unless listed), further reports ${totals.repeatedReports}
+SMS that followed ${totals.texts}, further copies of those ${totals.textCopies}
 longest healing ${(totals.longestHealMs / 1000).toFixed(1)} s
-faults: ${faults}
+faults: ${counts}
 violations ${rig.violations.length}`);
 if (values.record !== undefined) {
   const row = [
@@ -91,9 +106,10 @@ if (values.record !== undefined) {
     totals.refused,
     totals.copies,
     totals.repeatedReports,
+    `${totals.texts} (${totals.textCopies})`,
     `${(totals.longestHealMs / 1000).toFixed(1)} s`,
     rig.violations.length,
-    faults,
+    counts,
   ];
   appendFileSync(values.record, `| ${row.join(' | ')} |\n`);
 }

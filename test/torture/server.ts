@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, createServer as createTcp } from 'node:net';
+import { createServer as createTcp } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -23,19 +23,30 @@ export interface Ports {
   sandbox: number;
 }
 
-/** Free ports, found by opening them. */
+/** Below what systems give to outgoing connections: a port that a process has left for a moment must not be taken by one of those. */
+const [PORT_FIRST, PORT_LAST] = [10_000, 30_000];
+const given = new Set<number>();
+
+/** A free local port that nobody else here is given, found by opening it. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 1_000; tries++) {
+    const port = PORT_FIRST + Math.floor(Math.random() * (PORT_LAST - PORT_FIRST));
+    if (given.has(port)) continue;
+    given.add(port);
+    const server = createTcp();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!free) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+  throw new Error('no free port found');
+}
+
 export async function freePorts(): Promise<Ports> {
-  const servers = await Promise.all(
-    [0, 0, 0].map(async () => {
-      const server = createTcp();
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  for (const server of servers) server.close();
-  return { api: ports[0] as number, carrier: ports[1] as number, sandbox: ports[2] as number };
+  return { api: await freePort(), carrier: await freePort(), sandbox: await freePort() };
 }
 
 export interface Postcard {

@@ -222,6 +222,15 @@ describe('a status code', () => {
     expect(outcome(damaged)).toMatchObject({ ...expected, error: { id, words: `${code} (in a damaged answer)` } });
   });
 
+  it('shows the details of a refusal, bounded', () => {
+    const details = (inner: string) => outcome(rsp(2002, 'Address error', `<Details>${inner}</Details>`));
+    expect(details('<Number>4411</Number><x>not ours</x>')).toMatchObject({
+      error: { words: '2002 Address error (4411, not ours)' },
+    });
+    expect(details('')).toMatchObject({ error: { words: '2002 Address error' } });
+    expect((details('<x>long</x>'.repeat(100)) as { error: { words: string } }).error.words.length).toBeLessThan(201);
+  });
+
   it('always has an error that our table knows', () => {
     for (let code = 2000; code < 7000; code++) expect(ERRORS[errorOf(code)]).toBeDefined();
   });
@@ -290,6 +299,30 @@ describe('an answer without MM7 in it', () => {
       expect(JSON.stringify(result)).toContain(`HTTP ${code}: `);
       expect(JSON.stringify(result)).not.toContain('sorry');
     }
+  });
+
+  it('says that the carrier refuses us, and where a redirect leads, its host alone', () => {
+    const words = (status: number, location?: string, body = '') => outcome(body, { status, location });
+    const refused = { error: { words: 'HTTP 401: the carrier refuses our user name or password' } };
+    expect(words(401)).toMatchObject(refused);
+    expect(words(401, undefined, fault(''))).toMatchObject(refused);
+    expect(words(302, 'https://u:p@mmsc.example.net:8443/a?token=t')).toMatchObject({
+      error: { words: 'HTTP 302: empty answer, redirects to mmsc.example.net:8443' },
+    });
+    expect(words(307, '/login?token=t')).toMatchObject({
+      error: { words: 'HTTP 307: empty answer, redirects to another path' },
+    });
+  });
+
+  it('shows a status code that it does not know', () => {
+    expect(outcome(rsp(0, 'well'))).toMatchObject({
+      kind: 'unknown',
+      error: { words: 'HTTP 200: unexpected SubmitRsp with StatusCode "0" well' },
+    });
+    expect(outcome(rsp('OK', ''))).toMatchObject({
+      kind: 'unknown',
+      error: { words: 'HTTP 200: unexpected SubmitRsp with StatusCode "OK"' },
+    });
   });
 
   it('gets an outcome whatever its bytes are', () => {

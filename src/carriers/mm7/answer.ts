@@ -17,6 +17,8 @@ export interface HttpAnswer {
   status: number;
   contentType: string | undefined;
   retryAfter: string | undefined;
+  /** Where a redirect leads; we do not follow it. */
+  location?: string | undefined;
   body: Uint8Array;
 }
 
@@ -103,8 +105,28 @@ export function outcomeOf(answer: HttpAnswer, submission: Submission, now: numbe
     const code = Number(/<(?:[\w.-]+:)?StatusCode\s*>\s*(\d{4,5})\s*</.exec(soap.text)?.[1] ?? 0);
     if (code >= 2000) return statusOutcome(code, `${code} (in a damaged answer)`, retryAfterMs, own);
   }
-  const why = soap === null ? 'empty answer' : soap.ok ? `unexpected ${soap.message.operation}` : soap.fault;
-  return httpOutcome(answer.status, why, retryAfterMs);
+  const why = soap === null ? 'empty answer' : soap.ok ? unexpected(soap.message) : soap.fault;
+  return httpOutcome(answer.status, answer.status === 401 ? REFUSES_US : why + redirect(answer), retryAfterMs);
+}
+
+const REFUSES_US = 'the carrier refuses our user name or password';
+
+/** What an answer without a status code that could be understood says. */
+function unexpected(message: SoapMessage): string {
+  const { children } = message.body;
+  const status = children.find((child) => child.name === 'Status')?.children ?? children;
+  const written = status.find((child) => child.name === 'StatusCode')?.text.trim();
+  const words = `unexpected ${message.operation}`;
+  return written === undefined || message.operation === 'Fault'
+    ? words
+    : `${words} with StatusCode "${written.slice(0, 20)}" ${statusOf(message).text}`;
+}
+
+/** The host that a redirect names, and nothing else of its URL. */
+function redirect({ status, location }: HttpAnswer): string {
+  if (status < 300 || status > 399 || location === undefined) return '';
+  const host = URL.parse(location)?.host.slice(0, 100);
+  return host ? `, redirects to ${host}` : ', redirects to another path';
 }
 
 /** Null = the message says nothing about a submission. */
@@ -116,7 +138,7 @@ function soapOutcome(
   own: CodeTables,
 ): Outcome | null {
   const status = statusOf(message);
-  const words = bounded(status.code > 0 ? `${status.code} ${status.text}` : status.text);
+  const words = bounded(status.code > 0 ? `${status.code} ${status.text}${detailed(status)}` : status.text);
   if (message.operation === 'Fault') {
     if (status.code >= 2000) return statusOutcome(status.code, words, retryAfterMs, own);
     // A fault with a success code contradicts itself.
@@ -136,6 +158,19 @@ function soapOutcome(
     return { kind: 'unknown', error: { id: ERROR.general, words: bounded(`answer to another transaction: ${words}`) } };
   }
   return accepted(message, status, words, submission, own);
+}
+
+/** What a refusal says besides its text. An answer of class 1 has recipients there, which are read one by one. */
+function detailed({ code, details }: Mm7Status): string {
+  if (code < 2000 || !details) return '';
+  const found: string[] = [];
+  const visit = (element: XmlElement): void => {
+    const text = element.text.trim();
+    if (text !== '' && found.length < 10) found.push(text.slice(0, 200));
+    for (const child of element.children) visit(child);
+  };
+  visit(details);
+  return found.length === 0 ? '' : ` (${found.join(', ')})`;
 }
 
 function accepted(

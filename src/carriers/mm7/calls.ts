@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { wireNames } from '../../domain/content.ts';
 import type { CarrierInbound, CarrierReport, Part, ReportKind } from '../../domain/submission.ts';
 import { childOf, textOf, type XmlElement } from '../../xml.ts';
-import { headerValue, type MimePartIn, mediaType, readMultipart } from '../mime.ts';
+import { decodedWords, headerValue, type MimePartIn, mediaType, readMultipart } from '../mime.ts';
 import { addressDigits, bounded, type CodeTables, errorOf } from './answer.ts';
 import type { SoapMessage } from './soap.ts';
 
@@ -146,7 +146,10 @@ export function readDeliver(caller: Caller, message: SoapMessage): CarrierInboun
     parts: media,
   };
   const subject = textOf(body, 'Subject');
-  if (subject) inbound.subject = subject.slice(0, SUBJECT).toWellFormed();
+  if (subject)
+    inbound.subject = decodedWords(subject.slice(0, 4 * SUBJECT))
+      .slice(0, SUBJECT)
+      .toWellFormed();
   const answers = textOf(body, 'LinkedID');
   if (answers) inbound.answers = messageId(answers, caller);
   const at = Date.parse(textOf(body, 'TimeStamp') ?? '');

@@ -562,6 +562,12 @@ describe('a message from a handset', () => {
     expect(inbound[0]?.id).toMatch(/^tx-9~[0-9a-f]{32}$/);
   });
 
+  it('has its subject decoded where the carrier wrote it as encoded words', async () => {
+    const subject = '<m:Subject>=?UTF-8?B?R3LDvMOfZQ==?= =?ISO-8859-1?Q?caf=E9?=</m:Subject>';
+    await post(multipart(deliver(subject), media), { 'content-type': type });
+    expect(inbound).toMatchObject([{ subject: 'Grüßecafé' }]);
+  });
+
   it('that is repeated has the same id, another one under the same transaction has not', async () => {
     for (const [inner, bytes] of [
       ['', media],

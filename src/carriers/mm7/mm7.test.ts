@@ -277,6 +277,14 @@ describe('an abort', () => {
     await closed.promise;
   });
 
+  it('of our own, below it, says how long nobody answered', async () => {
+    const mmsc = await peer(() => {});
+    expect(await submit(mmsc.url, { timeoutMs: 1000 })).toEqual({
+      kind: 'unknown',
+      error: { id: 15000, words: 'no answer within 900 ms' },
+    });
+  });
+
   it('while the peer drips its answer leaves it unknown', async () => {
     const control = new AbortController();
     const mmsc = await peer((socket, request) => {

@@ -83,7 +83,7 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
     for (let again = false; ; again = true) {
       const proof = digest?.authorize('POST', path) ?? null;
       const headers = [...fixed, ...more, ...(proof === null ? [] : ['authorization', proof.value])];
-      const result = await post(pool, path, headers, body, signal);
+      const result = await post(pool, path, headers, body, signal, phaseMs);
       if (digest === null || !('status' in result)) return result;
       digest.informed(result.authenticationInfo);
       if (result.status !== 401 || again || !digest.challenged(result.challenges, proof?.nonce ?? null)) return result;
@@ -155,6 +155,7 @@ function post(
   fixed: string[],
   { contentType, opening, closing }: SubmitBody,
   signal: AbortSignal,
+  phaseMs: number,
 ): Promise<Answered | Failed> {
   const length = opening.byteLength + closing.byteLength;
   const headers = [...fixed, 'content-type', contentType, 'content-length', String(length)];
@@ -164,7 +165,7 @@ function post(
       ? Buffer.concat([opening, closing], length)
       : ([opening, closing] as unknown as Dispatcher.DispatchOptions['body']);
   return new Promise((resolve) => {
-    const exchange = new Exchange(resolve, signal);
+    const exchange = new Exchange(resolve, signal, phaseMs);
     try {
       pool.dispatch({ path, method: 'POST', headers, body }, exchange);
     } catch (error) {
@@ -177,6 +178,7 @@ function post(
 class Exchange implements Dispatcher.DispatchHandler {
   private readonly resolve: (result: Answered | Failed) => void;
   private readonly signal: AbortSignal;
+  private readonly phaseMs: number;
   private readonly onAbort: () => void;
   private controller: Dispatcher.DispatchController | null = null;
   private sent = false;
@@ -186,9 +188,10 @@ class Exchange implements Dispatcher.DispatchHandler {
   private chunks: Buffer[] = [];
   private size = 0;
 
-  constructor(resolve: (result: Answered | Failed) => void, signal: AbortSignal) {
+  constructor(resolve: (result: Answered | Failed) => void, signal: AbortSignal, phaseMs: number) {
     this.resolve = resolve;
     this.signal = signal;
+    this.phaseMs = phaseMs;
     this.onAbort = () => {
       this.settle({ sent: this.sent, words: this.sent ? 'no answer in time' : 'no connection in time' });
       this.controller?.abort(new Error('aborted'));
@@ -228,6 +231,7 @@ class Exchange implements Dispatcher.DispatchHandler {
       status: this.status,
       contentType: first(this.headers['content-type']),
       retryAfter: first(this.headers['retry-after']),
+      location: first(this.headers.location),
       challenges: [this.headers['www-authenticate'] ?? []].flat(),
       authenticationInfo: first(this.headers['authentication-info']),
       body: this.chunks.length === 1 ? this.chunks[0]! : Buffer.concat(this.chunks, this.size),
@@ -236,7 +240,8 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_: unknown, error: Error): void {
     const code = (error as { code?: unknown }).code;
-    const words = bounded(typeof code === 'string' ? `${code} ${error.message}` : error.message);
+    const words =
+      slow(code, this.phaseMs) ?? bounded(typeof code === 'string' ? `${code} ${error.message}` : error.message);
     this.settle({ sent: this.sent, words: words || 'connection failed' });
   }
 
@@ -246,6 +251,15 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.signal.removeEventListener('abort', this.onAbort);
     this.resolve(result);
   }
+}
+
+/** What ran out of time, and after how long; null = nothing did. */
+function slow(code: unknown, phaseMs: number): string | null {
+  const after = (ms: number): string => (ms < 1000 ? `${ms} ms` : `${Math.round(ms / 100) / 10} s`);
+  if (code === 'UND_ERR_HEADERS_TIMEOUT') return `no answer within ${after(phaseMs)}`;
+  if (code === 'UND_ERR_BODY_TIMEOUT') return `the answer stood still for ${after(phaseMs)}`;
+  if (code === 'UND_ERR_CONNECT_TIMEOUT') return `no connection within ${after(Math.min(CONNECT_MS, phaseMs))}`;
+  return null;
 }
 
 function first(value: string | string[] | undefined): string | undefined {
