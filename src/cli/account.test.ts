@@ -31,7 +31,8 @@ async function type(...args: string[]): Promise<{ code: number; out: string; err
     },
     stop: new AbortController().signal,
   };
-  const code = await run([...args, '--url', door.url, '--admin-key', ADMIN_KEY], io);
+  const own = args.includes('--admin-key') ? [] : ['--admin-key', ADMIN_KEY];
+  const code = await run([...args, '--url', door.url, ...own], io);
   return { code, ...said };
 }
 const opens = async (authorization: string) =>
@@ -65,6 +66,12 @@ describe('postcard account', () => {
       expect([args.join(' '), said.code, said.out]).toEqual([args.join(' '), 1, '']);
       expect(said.err).toContain(words);
     }
+  });
+
+  it("names the operator's key, not the customer's, when that is the wrong one", async () => {
+    const said = await type('account', 'list', '--admin-key', 'wrong');
+    expect([said.code, said.out]).toEqual([1, '']);
+    expect(said.err).toContain("does not know this operator's key (401); give the right one with --admin-key or");
   });
 
   it('applies a file, twice to the same effect', async () => {

@@ -325,8 +325,12 @@ function isApiError(text: string): boolean {
 /** An answer that is not a 200, in lines: a violation each where the API lists them. */
 function refusal(answer: Response, text: string, url: string): Failure {
   const { status } = answer;
-  if (status === 401)
-    return new Failure(`${url} does not know this API key (401); give the right one with --key or POSTCARD_API_KEY`);
+  if (status === 401) {
+    const [key, from] = new URL(answer.url).pathname.includes('/admin/')
+      ? ["operator's key", '--admin-key or POSTCARD_ADMIN_KEY']
+      : ['API key', '--key or POSTCARD_API_KEY'];
+    return new Failure(`${url} does not know this ${key} (401); give the right one with ${from}`);
+  }
   if (status === 429 || status === 502 || status === 503 || status === 504) {
     const after = answer.headers.get('retry-after');
     return new Unreachable(

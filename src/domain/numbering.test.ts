@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Destination, MessageRequest, SendRequest, Spec, Tracking } from './message.ts';
-import { type NumberingContext, numberRequest, numbersNeeded } from './numbering.ts';
+import { type NumberingContext, numberRequest, numbersNeeded, refusalWords } from './numbering.ts';
 import { createRouting, type Routing } from './routing.ts';
 import { PACE_SLACK_MS } from './schedule.ts';
 
@@ -414,6 +414,14 @@ describe('numbering any request', () => {
         expect(split).toBe(apart);
       }),
     );
+  });
+});
+
+describe('refusalWords', () => {
+  it('say why at the door, where there is more to say than the status', () => {
+    expect(refusalWords(100)).toBe("refused at the door: tracking.customDomain is not one of the account's domains");
+    expect(refusalWords(52)).toBe('refused at the door: the destination is not a telephone number');
+    expect(refusalWords(23)).toBe('refused at the door');
   });
 });
 

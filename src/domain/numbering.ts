@@ -220,6 +220,23 @@ const FOREIGN_DOMAIN = 100;
 /** Status 23 REJECTED_DUPLICATE_MESSAGE_ID. */
 const DUPLICATE = 23;
 
+const REFUSALS: ReadonlyMap<number, string> = new Map([
+  [11, 'the sender, of the message or of its SMS, is not valid or not registered for this account'],
+  [12, "the account's spend limit is reached"],
+  [13, 'the sender, of the message or of its SMS, is blocked'],
+  [14, 'the destination is blocked'],
+  [NO_ROUTE, 'no carrier takes this destination'],
+  [20, 'too many messages to this number within an hour'],
+  [52, 'the destination is not a telephone number'],
+  [FOREIGN_DOMAIN, "tracking.customDomain is not one of the account's domains"],
+]);
+
+/** What a message's story says of a refusal with this status before anything was tried. */
+export function refusalWords(status: number): string {
+  const why = REFUSALS.get(status);
+  return why === undefined ? 'refused at the door' : `refused at the door: ${why}`;
+}
+
 function place(entry: Entry, to: string, numbers: Numbers, accept: Accept): void {
   entry.no = numbers.next++;
   accept.to.push(to);

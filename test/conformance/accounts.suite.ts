@@ -266,6 +266,9 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
           [b, 20, 4103],
           [c, 26, 0],
         ]);
+        expect((await desk.story(b)).events.map(({ words }) => words)).toEqual([
+          'refused at the door: too many messages to this number within an hour',
+        ]);
         expect((await desk.claim()).claims.map(({ leader }) => leader).sort()).toEqual([a, c]);
       });
 

@@ -8,6 +8,7 @@
  * belongs to, its name into `createModelStore`, and a command into model-histories.ts.
  */
 
+import { refusalWords } from '../../src/domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../src/domain/optout.ts';
 import { nextOpening } from '../../src/domain/schedule.ts';
 import { isFinal, STATE } from '../../src/domain/status.ts';
@@ -183,7 +184,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     for (const message of refusals) {
       events.emit(
         message,
-        unwanted.has(message.no) && !turnedAway.has(message.no) ? OPT_OUT_WORDS : 'refused at the door',
+        unwanted.has(message.no) && !turnedAway.has(message.no) ? OPT_OUT_WORDS : refusalWords(message.status),
       );
     }
     for (const said of request.runs) addRun(request, said, bulk);

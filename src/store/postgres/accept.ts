@@ -8,6 +8,7 @@
  * run again alone, when it finds the other's row.
  */
 import { lanesOfWays, printWays } from '../../domain/failover.ts';
+import { refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
@@ -471,7 +472,7 @@ export function createAccept(
           messageRows.push({ no: message, account, spec: no, to, state, status: status ?? 26, error, doneAt });
           if (counted) changes.tallies.accepted(bulkNo, state);
           if (status !== undefined) {
-            const words = unwanted === undefined || turnedAway.has(message) ? 'refused at the door' : OPT_OUT_WORDS;
+            const words = unwanted === undefined || turnedAway.has(message) ? refusalWords(status) : OPT_OUT_WORDS;
             changes.emit({ no: message, account, spec: no }, { state, status, error }, words);
           }
         }

@@ -3,6 +3,7 @@
  * unknown uploads) are found before the first write, so that they are results and leave nothing behind.
  */
 import { printWays } from '../../domain/failover.ts';
+import { refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
@@ -238,7 +239,7 @@ export function createAccept(
           events.emit(
             { no, account: request.account, spec: specNo },
             { state, status, error },
-            unwanted === undefined || turnedAway.has(no) ? 'refused at the door' : OPT_OUT_WORDS,
+            unwanted === undefined || turnedAway.has(no) ? refusalWords(status) : OPT_OUT_WORDS,
           );
         }
       }
