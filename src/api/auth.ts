@@ -189,7 +189,12 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
       do {
         again = false;
         const changed = await store.directory(now.directory.revision);
-        if (changed !== null) now = known(changed);
+        if (changed === null) continue;
+        const { logins } = now;
+        now = known(changed);
+        for (const [name, { session }] of sessions) {
+          if (logins.get(session.user)?.password !== now.logins.get(session.user)?.password) sessions.delete(name);
+        }
       } while (again);
     } catch (error) {
       env.log.warn({ err: error }, 'accounts could not be read; the known ones go on to count');

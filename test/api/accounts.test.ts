@@ -147,9 +147,18 @@ describe('credentials', () => {
     const known = basic(user);
     expect([await status(`IBSSO ${second}`), await status(known)]).toEqual([200, 200]);
     await admin('POST', `accounts/${no}/logins`, { user, password: 'another password' });
-    expect(await status(known)).toBe(401);
+    expect([await status(known), await status(`IBSSO ${second}`)]).toEqual([401, 401]);
+    const third = read(
+      await as('', '/auth/1/session', json({ username: user, password: 'another password' })),
+      200,
+      sessionAnswer,
+    );
+    expect(await status(`IBSSO ${third.token}`)).toBe(200);
     expect((await admin('DELETE', `accounts/${no}/logins/${encodeURIComponent(user)}`)).status).toBe(200);
-    expect(await status(`IBSSO ${second}`)).toBe(401);
+    expect(await status(`IBSSO ${third.token}`)).toBe(401);
+    const other = (await account()).no;
+    expect((await admin('POST', `accounts/${other}/logins`, { user, password: 'of somebody else' })).status).toBe(200);
+    expect(await status(`IBSSO ${third.token}`)).toBe(401);
     expect(await status(basic(user, 'another password'))).toBe(401);
   });
 

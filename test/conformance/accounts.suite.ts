@@ -198,6 +198,22 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
         expect(await store.sessionDelete('s1')).toBe(false);
         expect(await store.sessionUse('s1')).toBeNull();
       });
+
+      it('ends all of a user with the password or the user, so that nobody who gets the name has them', async () => {
+        const deed = { by: 'test', action: 'login', account: 1, detail: {} };
+        const name = { what: 'login' as const, name: 'anna', account: 1 };
+        const left = async () => [await store.sessionUse('s1'), await store.sessionUse('s2')].map((one) => one?.user);
+        await store.administer([{ kind: 'put', ...name, body: { password: 'a', scopes: null } }], deed);
+        await store.sessionPut(session());
+        await store.sessionPut(session({ hash: 's2', user: 'bob' }));
+        await store.administer([{ kind: 'drop', ...name, account: 2 }], deed);
+        expect(await left()).toEqual(['anna', 'bob']);
+        await store.administer([{ kind: 'put', ...name, body: { password: 'b', scopes: null } }], deed);
+        expect(await left()).toEqual([undefined, 'bob']);
+        await store.sessionPut(session({ kind: 'OAUTH', idle: false }));
+        await store.administer([{ kind: 'drop', ...name }], deed);
+        expect(await left()).toEqual([undefined, 'bob']);
+      });
     });
 
     describe('counters', () => {

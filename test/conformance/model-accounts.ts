@@ -23,6 +23,9 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
   const rules = new Map<string, Directory['keys'][number]>();
   const held = new Map<string, { what: string; account: number; body: object }>();
   const sessions = new Map<string, NewSession & { until: number }>();
+  const endSessions = (user: string): void => {
+    for (const [hash, session] of sessions) if (session.user === user) sessions.delete(hash);
+  };
   const counters = new Map<string, Map<number, { count: number; until: number }>>();
   const audit: AuditRow[] = [];
   const account = (no: number) => accounts.get(no) ?? { ...DEFAULT_SETTINGS, no, name: `account ${no}` };
@@ -88,8 +91,10 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
           keys.set(one.key.hash, { hash: one.key.hash, account: one.key.account, label: one.key.label });
         } else if (one.kind === 'put') {
           held.set(`${one.what} ${one.name}`, { what: one.what, account: one.account, body: one.body });
+          if (one.what === 'login') endSessions(one.name);
         } else if (held.get(`${one.what} ${one.name}`)?.account === one.account) {
           held.delete(`${one.what} ${one.name}`);
+          if (one.what === 'login') endSessions(one.name);
           dropped++;
         }
       }

@@ -45,6 +45,7 @@ const SQL = {
   sessionUse: sql(`UPDATE session SET until = CASE WHEN idle IS NULL THEN until ELSE $2::bigint + idle END
     WHERE hash = $1 AND until > $2 RETURNING "user", kind`),
   sessionDelete: sql('DELETE FROM session WHERE hash = $1 AND until > $2 RETURNING hash'),
+  sessionsOf: sql('DELETE FROM session WHERE "user" = $1'),
   countersEnded: sql(`DELETE FROM quota WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM quota WHERE until <= $1 ORDER BY until LIMIT ${CLEAR} FOR UPDATE SKIP LOCKED))`),
   turns: sql('SELECT no FROM account WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
@@ -104,7 +105,13 @@ export async function administer(tx: Tx, changes: AdminChange[], deed: Deed): Pr
       await tx.query(SQL.keyPut, [key.hash, key.account, plain(key.label), keyBody(key)]);
     } else if (change.kind === 'put') {
       await tx.query(SQL.put, [change.what, plain(change.name), change.account, JSON.stringify(change.body)]);
-    } else dropped += (await tx.query(SQL.drop, [change.what, plain(change.name), change.account])).length;
+      if (change.what === 'login') await tx.query(SQL.sessionsOf, [plain(change.name)]);
+    } else {
+      const gone = (await tx.query(SQL.drop, [change.what, plain(change.name), change.account])).length;
+      // Another account may get a user of that name before the sessions would have ended.
+      if (change.what === 'login' && gone > 0) await tx.query(SQL.sessionsOf, [plain(change.name)]);
+      dropped += gone;
+    }
   }
   // Nothing was there to take away: nothing was done.
   if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop')) {

@@ -47,6 +47,7 @@ export function createAccounts(tx: Tx) {
     ),
     sessionUse: prepare(db, 'UPDATE session SET until = ? WHERE hash = ?'),
     sessionDelete: prepare(db, 'DELETE FROM session WHERE hash = ? AND until > ?'),
+    sessionsOf: prepare(db, 'DELETE FROM session WHERE user = ?'),
     used: prepare<{ used: number | null }>(
       db,
       'SELECT sum(used) AS used FROM quota WHERE account = ? AND scope = ? AND bucket > ? AND bucket <= ?',
@@ -102,7 +103,13 @@ export function createAccounts(tx: Tx) {
           q.keyPut.run(key.hash, key.account, key.label, keyBody(key));
         } else if (change.kind === 'put') {
           q.put.run(change.what, change.name, change.account, JSON.stringify(change.body));
-        } else dropped += q.drop.run(change.what, change.name, change.account);
+          if (change.what === 'login') q.sessionsOf.run(change.name);
+        } else {
+          const gone = q.drop.run(change.what, change.name, change.account);
+          // Another account may get a user of that name before the sessions would have ended.
+          if (change.what === 'login' && gone > 0) q.sessionsOf.run(change.name);
+          dropped += gone;
+        }
       }
       // Nothing was there to take away: nothing was done.
       if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop')) {
