@@ -213,6 +213,12 @@ describe('what a log line shows', () => {
     expect(all.split('kept').length - 1).toBe(3);
   });
 
+  it('masks numbers in what peers say, and leaves their codes', () => {
+    const test = testEnv();
+    test.log.info({ words: '2003 Address not found (+491710009901, 2003)' }, 'attempt');
+    expect(test.lines[0]?.fields).toEqual({ words: '2003 Address not found (+491*******01, 2003)' });
+  });
+
   it('masks numbers under the names that carry them, and leaves ids and sender names', () => {
     const test = testEnv();
     test.log.info(

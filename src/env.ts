@@ -89,6 +89,9 @@ const NUMBERS = new Set(
     ' ',
   ),
 );
+/** What peers say in words of their own, where numbers may stand in the middle. */
+const PEERS_WORDS = new Set(['words', 'reason']);
+const NUMBER_WITHIN = /(?<!\d)\+?\d{7,15}(?!\d)/g;
 const LOOKS_LIKE_NUMBER = /^\+?\d{6,15}$/;
 const MAX_STRING = 500;
 const MAX_ITEMS = 20;
@@ -155,7 +158,8 @@ function shown(fields: object, depth = 0): Record<string, unknown> {
     const lower = name.toLowerCase();
     const value = (fields as Record<string, unknown>)[name];
     const words = typeof value === 'string' || (typeof value === 'object' && value !== null);
-    out[name] = words && HIDDEN.has(lower) ? '[hidden]' : shownValue(value, NUMBERS.has(lower), depth);
+    const said = typeof value === 'string' && PEERS_WORDS.has(lower) ? value.replace(NUMBER_WITHIN, maskNumber) : value;
+    out[name] = words && HIDDEN.has(lower) ? '[hidden]' : shownValue(said, NUMBERS.has(lower), depth);
   }
   return out;
 }

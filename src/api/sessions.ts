@@ -63,7 +63,7 @@ export function createSessions(auth: Auth, addressOf: (request: IncomingMessage)
     if (!read.ok) return refusal('/mms/1/', read.violations);
     const { username, password } = read.value;
     const opened = await auth.open(username, password, 'IBSSO', addressOf(request));
-    if (opened === 'busy') return tooMany(SESSION, BUSY_S);
+    if (opened === 'busy') return formOf(tooMany(SESSION, BUSY_S), request.headers.accept);
     return opened === null ? formOf(unauthorized(SESSION), request.headers.accept) : ok(opened);
   }
 

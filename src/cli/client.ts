@@ -146,9 +146,11 @@ export function createClient(options: { url: string; key: string; env: Env }): C
     try {
       return await fetch(url + path, { ...init, headers: { ...headers, ...init.headers }, redirect: 'manual' });
     } catch (error) {
-      throw new Unreachable(
-        `cannot reach Postcard at ${url} (${reason(error)}); is it running there? npm start starts it`,
-      );
+      const why = reason(error);
+      const hint = /CERT|SIGNATURE/.test(why)
+        ? 'its certificate is not trusted here; name its authority in NODE_EXTRA_CA_CERTS (a PEM file), and the server by a name that it has'
+        : 'is it running there? npm start starts it';
+      throw new Unreachable(`cannot reach Postcard at ${url} (${why}); ${hint}`);
     }
   }
 

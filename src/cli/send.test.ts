@@ -1,7 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { SERVER_CERT, SERVER_KEY } from '../../test/certificates.ts';
 import { type Env, testEnv } from '../env.ts';
 import { createClient, type StatusView, type StoryView } from './client.ts';
 import { type SendOptions, send, show } from './send.ts';
@@ -336,5 +338,15 @@ describe('postcard show', () => {
     expect(await failure(show(testIo(), client, 'no such/id', 'table'))).toEqual([
       `${url} knows no message no such/id of this account`,
     ]);
+  });
+
+  it('says what to do about a certificate that nobody here trusts', async () => {
+    const server = createTlsServer({ cert: SERVER_CERT, key: SERVER_KEY }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const client = createClient({ url, key: 'k', env: testEnv() });
+    const lines = await failure(send(testIo(), testEnv(), client, options()));
+    server.close();
+    expect(lines[0]).toContain('its certificate is not trusted here; name its authority in NODE_EXTRA_CA_CERTS');
   });
 });

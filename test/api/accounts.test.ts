@@ -169,6 +169,9 @@ describe('credentials', () => {
     const given = await as(basic(user), LOGS);
     expect([given.status, given.headers.get('retry-after')]).toEqual([429, '1']);
     expect((await open(user)).status).toBe(429);
+    const asked = json({ username: user, password: PASSWORD });
+    const xml = await as('', '/auth/1/session', { ...asked, headers: { ...asked.headers, accept: 'application/xml' } });
+    expect([xml.status, xml.headers.get('content-type')]).toEqual([429, 'application/xml; charset=UTF-8']);
     expect(await status(basic(other))).toBe(200);
   });
 

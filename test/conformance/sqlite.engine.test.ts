@@ -356,6 +356,10 @@ const BOUNDED = [
   'ORDER BY "to" = ? DESC, no LIMIT 1',
   'FROM key ORDER BY account, label, hash',
   'FROM line l JOIN lane n ON n.no = l.lane WHERE n.carrier = ?',
+  // Sessions end after 60 idle minutes; a login's are ended by hand only.
+  'DELETE FROM session WHERE user = ?',
+  // Figures, at most once a second: one row a line.
+  'SELECT l.carrier, sum(w.count) AS count FROM (',
 ];
 
 describe('plans', () => {

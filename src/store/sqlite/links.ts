@@ -89,7 +89,7 @@ export function createLinks(tx: Tx, events: Pick<Events, 'add' | 'endpoint' | 's
     left: prepare(db, 'UPDATE link SET gone = 1 WHERE first = ?'),
     expired: prepare<{ first: number; end: number; purged: number }>(
       db,
-      'SELECT first, "end" AS "end", purged FROM link WHERE gone = 1 AND expires_at <= ? ORDER BY expires_at LIMIT 1',
+      'SELECT first, "end" AS "end", purged FROM link WHERE gone = 1 AND gone > 0 AND expires_at <= ? ORDER BY expires_at LIMIT 1',
     ),
     purgeMessages: prepare(db, 'DELETE FROM link_message WHERE no >= ? AND no < ?'),
     purgeTallies: prepare(db, 'DELETE FROM clicked WHERE message >= ? AND message < ?'),
@@ -98,7 +98,7 @@ export function createLinks(tx: Tx, events: Pick<Events, 'add' | 'endpoint' | 's
     purged: prepare(db, 'UPDATE link SET purged = ?1, gone = CASE WHEN ?1 >= "end" THEN 2 ELSE 1 END WHERE first = ?2'),
     gone: prepare<{ first: number }>(
       db,
-      `SELECT first FROM link WHERE gone = 2 AND expires_at <= ? ORDER BY expires_at LIMIT ${PURGE}`,
+      `SELECT first FROM link WHERE gone = 2 AND gone > 0 AND expires_at <= ? ORDER BY expires_at LIMIT ${PURGE}`,
     ),
     dropSums: prepare(db, 'DELETE FROM click_sum WHERE first = ?'),
     drop: prepare(db, 'DELETE FROM link WHERE first = ?'),
