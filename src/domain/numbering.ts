@@ -231,6 +231,22 @@ const REFUSALS: ReadonlyMap<number, string> = new Map([
   [FOREIGN_DOMAIN, "tracking.customDomain is not one of the account's domains"],
 ]);
 
+const REFUSAL_ERRORS: ReadonlyMap<number, number> = new Map([
+  // 15201 EC_MMS_INVALID_DESTINATION_ADDRESS, 15202 EC_MMS_INVALID_SOURCE_ADDRESS, 2053 and 2052 blocklisted sender and destination.
+  [8, 15201],
+  [51, 15201],
+  [52, 15201],
+  [11, 15202],
+  [13, 2053],
+  [14, 2052],
+  [NO_ROUTE, 15023],
+]);
+
+/** The error that stands beside the status of a refusal at the door; 0 = the status says all. */
+export function refusalError(status: number | undefined): number {
+  return status === undefined ? 0 : (REFUSAL_ERRORS.get(status) ?? 0);
+}
+
 /** What a message's story says of a refusal with this status before anything was tried. */
 export function refusalWords(status: number): string {
   const why = REFUSALS.get(status);

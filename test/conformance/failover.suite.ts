@@ -153,7 +153,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       await desk.sweep();
       expect(await Promise.all([...nos, unknown].map((no) => desk.status(no)))).toEqual([
         [31, 4100],
-        [52, 0],
+        [52, 15201],
         [29, 815],
       ]);
       expect(await claimSms()).toEqual([]);

@@ -418,7 +418,7 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
         expect(await optedOut('Anyone')).toEqual([14]);
         const { answer, nos } = await send('Anyone', { refused: [[0, 52]] });
         expect(answer).not.toHaveProperty('optedOut');
-        expect(await desk.status(nos[0] as number)).toEqual([52, 0]);
+        expect(await desk.status(nos[0] as number)).toEqual([52, 15201]);
         await desk.accept({ keys: [[0, 'k']], to: ['441134960007'] });
         const repeated = await send('Anyone', { keys: [[0, 'k']] });
         expect(repeated.answer).toMatchObject({ duplicates: [repeated.nos[0]] });

@@ -8,7 +8,7 @@
  * belongs to, its name into `createModelStore`, and a command into model-histories.ts.
  */
 
-import { refusalWords } from '../../src/domain/numbering.ts';
+import { refusalError, refusalWords } from '../../src/domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../src/domain/optout.ts';
 import { nextOpening } from '../../src/domain/schedule.ts';
 import { isFinal, STATE } from '../../src/domain/status.ts';
@@ -170,7 +170,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
           key: mine.get(no) ?? null,
           state: status === undefined ? STATE.pending : STATE.rejected,
           status: status ?? 26,
-          error: turnedAway.get(no) ?? (unwanted.has(no) ? OPT_OUT_ERROR : status === 19 ? 15023 : 0),
+          error: turnedAway.get(no) || (unwanted.has(no) && !turnedAway.has(no) ? OPT_OUT_ERROR : refusalError(status)),
           sentAt: null,
           doneAt: status === undefined ? null : world.now,
           lookAt: 0,

@@ -177,8 +177,8 @@ function cases(engine: Engine): void {
       const statuses = await Promise.all(nos.map((no) => desk.status(no)));
       expect(statuses).toEqual([
         [26, 0],
-        [51, 0],
-        [8, 0],
+        [51, 15201],
+        [8, 15201],
         [19, 15023],
       ]);
       expect((await desk.pull()).map((row) => row.no)).toEqual([nos[3], nos[2], nos[1]]);

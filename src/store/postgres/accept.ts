@@ -8,7 +8,7 @@
  * run again alone, when it finds the other's row.
  */
 import { lanesOfWays, printWays } from '../../domain/failover.ts';
-import { refusalWords } from '../../domain/numbering.ts';
+import { refusalError, refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
@@ -466,7 +466,8 @@ export function createAccept(
           if (unwanted !== undefined) optedOut.push([message, unwanted]);
           const status = unwanted ?? refused.get(message);
           const state = status === undefined ? STATE.pending : STATE.rejected;
-          const error = turnedAway.get(message) ?? (unwanted !== undefined ? OPT_OUT_ERROR : status === 19 ? 15023 : 0);
+          const own = unwanted !== undefined && !turnedAway.has(message) ? OPT_OUT_ERROR : refusalError(status);
+          const error = turnedAway.get(message) || own;
           const to = request.to[message - base] as string;
           const doneAt = status === undefined ? null : tx.now;
           messageRows.push({ no: message, account, spec: no, to, state, status: status ?? 26, error, doneAt });

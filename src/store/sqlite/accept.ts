@@ -3,7 +3,7 @@
  * unknown uploads) are found before the first write, so that they are results and leave nothing behind.
  */
 import { printWays } from '../../domain/failover.ts';
-import { refusalWords } from '../../domain/numbering.ts';
+import { refusalError, refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
@@ -222,7 +222,8 @@ export function createAccept(
         const status = unwanted ?? refused.get(no);
         const to = request.to[no - base] as string;
         const state = status === undefined ? STATE.pending : STATE.rejected;
-        const error = turnedAway.get(no) ?? (unwanted !== undefined ? OPT_OUT_ERROR : status === 19 ? 15023 : 0);
+        const own = unwanted !== undefined && !turnedAway.has(no) ? OPT_OUT_ERROR : refusalError(status);
+        const error = turnedAway.get(no) || own;
         q.message.run(
           no,
           request.account,
