@@ -19,6 +19,7 @@ import {
   type Router,
   type Rule,
 } from './domain/routing.ts';
+import { SUBMIT_REQ_CHILDREN } from './domain/submission.ts';
 
 // --- Kinds of value --------------------------------------------------------------------------------------------------
 
@@ -128,39 +129,7 @@ const profile = z.unknown().transform((input, context): Profile => {
 
 // --- MM7 -------------------------------------------------------------------------------------------------------------
 
-/** Children of SubmitReq in the schema's order (REL-6-MM7-1-4, which includes the older ones). */
-const SUBMIT_CHILDREN = [
-  'MM7Version',
-  'SenderIdentification',
-  'Extension',
-  'Recipients',
-  'PreferredChannels',
-  'ServiceCode',
-  'LinkedID',
-  'MessageClass',
-  'TimeStamp',
-  'ReplyCharging',
-  'EarliestDeliveryTime',
-  'ExpiryDate',
-  'DeliveryReport',
-  'ReadReply',
-  'Priority',
-  'Subject',
-  'ChargedParty',
-  'ChargedPartyID',
-  'ThirdPartyPayer',
-  'DistributionIndicator',
-  'DeliveryCondition',
-  'ApplicID',
-  'ReplyApplicID',
-  'AuxApplicInfo',
-  'ContentClass',
-  'DRMContent',
-  'Content',
-  'AdditionalInformation',
-  'MessageExtraData',
-] as const;
-const after = choice(SUBMIT_CHILDREN);
+const after = choice(SUBMIT_REQ_CHILDREN);
 
 /** Headers that say how a request is framed, or that we print ourselves. */
 const OUR_HEADERS =
@@ -490,7 +459,7 @@ export function carrierTogether(carrier: CarrierConfig, at: string, listenerHasT
     ...(reseller?.element === undefined ? [] : [{ name: reseller.element, after: reseller.after }]),
   ];
   for (const { name, after: place } of places) {
-    if (place === undefined && !(SUBMIT_CHILDREN as readonly string[]).includes(name)) {
+    if (place === undefined && !(SUBMIT_REQ_CHILDREN as readonly string[]).includes(name)) {
       mistakes.push(`${at}: SubmitReq has no ${name} in its schema; say after which child it stands, with after`);
     }
   }

@@ -142,3 +142,39 @@ export function transactionId(install: string, leader: number, generation: numbe
   const name = leader < 0 ? `${install}-${-leader}-sms` : `${install}-${leader}`;
   return generation === 0 ? name : `${name}-${generation}`;
 }
+
+/**
+ * Children of MM7's SubmitReq in the order of the schema (REL-6-MM7-1-4, TS 23.140; of older releases each is a part of it): what is
+ * printed, and beside what a carrier's own elements may be asked to stand.
+ */
+export const SUBMIT_REQ_CHILDREN = [
+  'MM7Version',
+  'SenderIdentification',
+  'Extension',
+  'Recipients',
+  'PreferredChannels',
+  'ServiceCode',
+  'LinkedID',
+  'MessageClass',
+  'TimeStamp',
+  'ReplyCharging',
+  'EarliestDeliveryTime',
+  'ExpiryDate',
+  'DeliveryReport',
+  'ReadReply',
+  'Priority',
+  'Subject',
+  'ChargedParty',
+  'ChargedPartyID',
+  'ThirdPartyPayer',
+  'DistributionIndicator',
+  'DeliveryCondition',
+  'ApplicID',
+  'ReplyApplicID',
+  'AuxApplicInfo',
+  'ContentClass',
+  'DRMContent',
+  'Content',
+  'AdditionalInformation',
+  'MessageExtraData',
+] as const;

@@ -1,7 +1,7 @@
 /**
  * What both engines apply to their outbox, pure: codes of the kinds, how many events make a POST, how secrets take turns.
  */
-import type { EndpointPut, EndpointSetting, HookKind } from './contract.ts';
+import type { DeliveryState, EndpointPut, EndpointSetting, HookKind } from './contract.ts';
 
 /** Kinds by their code in rows; never reused. */
 export const HOOK_KINDS = ['delivery', 'inbound', 'click'] as const satisfies readonly HookKind[];
@@ -64,3 +64,9 @@ function secretsAfter(before: Secrets, change: EndpointPut['secret'], now: numbe
   const old = present === undefined || change.oldForMs <= 0 ? [] : [{ ...present, until: now + change.oldForMs }];
   return [{ secret: change.value, until: null }, ...old];
 }
+
+/** Webhooks that one page of deliveries may look at. */
+export const LOOKED_AT = 5_000;
+
+/** By the number that a webhook's row holds. */
+export const DELIVERY_STATES: readonly DeliveryState[] = ['OPEN', 'DELIVERED', 'EXHAUSTED'];

@@ -1,6 +1,8 @@
 /**
  * What both engines apply to their rows of links and clicks, pure.
  */
+
+import type { Tracked } from '../domain/rows.ts';
 import { STATE } from '../domain/status.ts';
 import type { ClickCounts, ClickFigures, LinkRow } from './contract.ts';
 
@@ -68,4 +70,20 @@ export function clickFigures(
   const { total, unique, flagged } = sum;
   const sorted = [...links.values()].sort((a, b) => b.total - a.total || (a.url < b.url ? -1 : 1));
   return { total, unique, flagged, links: sorted, cut };
+}
+
+/** A tracked spec as the accept stores it. */
+export interface NewLink {
+  first: number;
+  end: number;
+  spec: number;
+  account: number;
+  bulk: number;
+  bulkId: string | null;
+  campaign: string | null;
+  entity: string | null;
+  application: string | null;
+  /** When its messages may leave. */
+  from: number;
+  tracked: Tracked;
 }

@@ -10,7 +10,7 @@
  */
 import { fileNames } from '../../domain/content.ts';
 import { makeSmil } from '../../domain/smil.ts';
-import type { Part, Submission } from '../../domain/submission.ts';
+import { type Part, SUBMIT_REQ_CHILDREN, type Submission } from '../../domain/submission.ts';
 import { element, text, type XmlText } from '../../xml.ts';
 import { type Frame, frameMultipart, type MimePartOut, writeMultipart } from '../mime.ts';
 import { envelope, mm7, mm7Text, operation } from './soap.ts';
@@ -84,42 +84,6 @@ interface Shared {
 
 type Child = XmlText | ((submission: Submission) => XmlText | null);
 
-/**
- * Children of SubmitReq in the order of the schema (REL-6-MM7-1-4, TS 23.140; those that we or a carrier's own elements can
- * give). Of older releases each is a part of this order.
- */
-const ORDER = [
-  'MM7Version',
-  'SenderIdentification',
-  'Extension',
-  'Recipients',
-  'PreferredChannels',
-  'ServiceCode',
-  'LinkedID',
-  'MessageClass',
-  'TimeStamp',
-  'ReplyCharging',
-  'EarliestDeliveryTime',
-  'ExpiryDate',
-  'DeliveryReport',
-  'ReadReply',
-  'Priority',
-  'Subject',
-  'ChargedParty',
-  'ChargedPartyID',
-  'ThirdPartyPayer',
-  'DistributionIndicator',
-  'DeliveryCondition',
-  'ApplicID',
-  'ReplyApplicID',
-  'AuxApplicInfo',
-  'ContentClass',
-  'DRMContent',
-  'Content',
-  'AdditionalInformation',
-  'MessageExtraData',
-];
-
 /** Makes the encoder of one carrier. `boundary` gives a fresh one that nobody can guess; `now` (epoch ms) is for durations. */
 export function createSubmitEncoder(
   options: SubmitOptions,
@@ -169,7 +133,7 @@ export function createSubmitEncoder(
     const adapt = options.allowAdaptations?.toString();
     slots.set('Content', element('mm7:Content', { href: `cid:${CONTENT_ID}`, allowAdaptations: adapt }));
     const children: Child[] = [];
-    for (const name of ORDER) {
+    for (const name of SUBMIT_REQ_CHILDREN) {
       // An element of the carrier's own with the name of one of ours stands in its stead.
       const child = own.has(name) ? null : slots.get(name);
       if (child) children.push(child);

@@ -7,7 +7,6 @@
 import {
   type Delivery,
   type DeliveryFilter,
-  type DeliveryState,
   ENDPOINTS_MAX,
   type EndpointPut,
   type EndpointSetting,
@@ -18,16 +17,13 @@ import {
   type ReplayRange,
   type Stepped,
 } from '../contract.ts';
-import { changed, kindCode, kindOf } from '../hooks.ts';
+import { changed, DELIVERY_STATES, kindCode, kindOf, LOOKED_AT } from '../hooks.ts';
 import { addToPull } from './events.ts';
 import { hooksAgain } from './hooks.ts';
 import { type Ask, byKey, list, plain, sql, type Tx } from './tx.ts';
 
-/** Webhooks that one page may look at. */
-const BUDGET = 5_000;
 const STEP = 500;
 const END = Number.MAX_SAFE_INTEGER;
-const STATES: DeliveryState[] = ['OPEN', 'DELIVERED', 'EXHAUSTED'];
 
 const HOOK = `h.no, h.endpoint, h.state, h.due_at, h.at, h.ended_at, h.events, p.kind, p.url, p.content_type`;
 const SETTING = 's.kind, s.url, s.content_type, s.standard, s.secrets, s.headers';
@@ -154,7 +150,7 @@ export async function webhookReplayRange(tx: Tx, range: ReplayRange): Promise<St
     (hook) =>
       hook.state !== 0 &&
       (url === undefined || hook.url === url) &&
-      (state === undefined || STATES[hook.state] === state),
+      (state === undefined || DELIVERY_STATES[hook.state] === state),
   );
   const count = await again(tx, account, wanted);
   return { count, next: hooks.length === REPLAY_STEP ? (hooks.at(-1)?.no ?? null) : null };
@@ -176,14 +172,15 @@ export async function webhookDeliveries(
   const of = message === undefined ? null : await numberOf(ask, account, message);
   const found: HookRow[] = [];
   let next: number | null = null;
-  for (let left = BUDGET; ; left -= STEP) {
+  for (let left = LOOKED_AT; ; left -= STEP) {
     const values = [account, place.at, place.no, STEP];
     const hooks =
       of === null
         ? await ask.query<HookRow>(SQL.newest, values)
         : await ask.query<HookRow>(SQL.ofMessage, [...values, of]);
     for (const hook of hooks) {
-      const wanted = (url === undefined || hook.url === url) && (state === undefined || STATES[hook.state] === state);
+      const wanted =
+        (url === undefined || hook.url === url) && (state === undefined || DELIVERY_STATES[hook.state] === state);
       if (wanted && found.length === limit) {
         next = place.no;
         return { deliveries: await delivered(ask, found), next };
@@ -222,7 +219,7 @@ async function delivered(ask: Ask, hooks: HookRow[]): Promise<Delivery[]> {
       kind: kindOf(hook.kind),
       url: hook.url,
       contentType: hook.content_type,
-      state: STATES[hook.state] ?? 'OPEN',
+      state: DELIVERY_STATES[hook.state] ?? 'OPEN',
       formedAt: hook.at,
       nextTry: hook.state === 0 ? hook.due_at : null,
       endedAt: hook.ended_at,

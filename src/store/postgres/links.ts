@@ -7,7 +7,6 @@
  * bounded steps once it has expired; the row itself stays GONE_MS more, to say so.
  */
 import type { ClickFlag } from '../../domain/links.ts';
-import type { Tracked } from '../../domain/rows.ts';
 import { STATE } from '../../domain/status.ts';
 import {
   CLICK_SPECS,
@@ -21,7 +20,7 @@ import {
   type Story,
 } from '../contract.ts';
 import { EVENT_CLICK, kindCode } from '../hooks.ts';
-import { ANY_LINK, clickFigures, GONE_MS, type LinkColumns, toLink } from '../links.ts';
+import { ANY_LINK, clickFigures, GONE_MS, type LinkColumns, type NewLink, toLink } from '../links.ts';
 import { handOn } from './events.ts';
 import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
 
@@ -118,22 +117,6 @@ const SQL = {
   sums: sql(`SELECT first, link, total, once AS "unique", flagged FROM click_sum
     WHERE first = ANY($1::bigint[]) AND link <> ${ANY_LINK}`),
 };
-
-/** A tracked spec as the accept stores it. */
-interface NewLink {
-  first: number;
-  end: number;
-  spec: number;
-  account: number;
-  bulk: number;
-  bulkId: string | null;
-  campaign: string | null;
-  entity: string | null;
-  application: string | null;
-  /** When its messages may leave. */
-  from: number;
-  tracked: Tracked;
-}
 
 /** The links of specs that are being accepted. */
 export function addLinks(tx: Tx, links: NewLink[]): void {

@@ -8,7 +8,6 @@ import type { DatabaseSync } from 'node:sqlite';
 import {
   type Delivery,
   type DeliveryFilter,
-  type DeliveryState,
   ENDPOINTS_MAX,
   type EndpointPut,
   type EndpointSetting,
@@ -19,13 +18,9 @@ import {
   type ReplayRange,
   type Stepped,
 } from '../contract.ts';
-import { changed, kindCode, kindOf } from '../hooks.ts';
+import { changed, DELIVERY_STATES, kindCode, kindOf, LOOKED_AT } from '../hooks.ts';
 import { type Events, SETTING, type SettingRow, toSetting } from './events.ts';
 import { prepare, type Tx } from './tx.ts';
-
-/** Webhooks that one page may look at. */
-const BUDGET = 5_000;
-const STATES: DeliveryState[] = ['OPEN', 'DELIVERED', 'EXHAUSTED'];
 
 interface HookRow {
   no: number;
@@ -124,7 +119,7 @@ export function createDeliveries(tx: Tx, events: Events) {
       let count = 0;
       for (const hook of hooks) {
         if (hook.state === 0 || (range.url !== undefined && hook.url !== range.url)) continue;
-        if (range.state !== undefined && STATES[hook.state] !== range.state) continue;
+        if (range.state !== undefined && DELIVERY_STATES[hook.state] !== range.state) continue;
         if (!again(account, hook)) continue;
         count++;
         endpoints.add(hook.endpoint);
@@ -214,7 +209,7 @@ export function createDeliveryReads(db: DatabaseSync) {
       kind: kindOf(hook.kind),
       url: hook.url,
       contentType: hook.content_type,
-      state: STATES[hook.state] ?? 'OPEN',
+      state: DELIVERY_STATES[hook.state] ?? 'OPEN',
       formedAt: hook.at,
       nextTry: hook.state === 0 ? hook.due_at : null,
       endedAt: hook.ended_at,
@@ -235,7 +230,7 @@ export function createDeliveryReads(db: DatabaseSync) {
         place = { at, no: before };
       }
       const of = message && ('no' in message ? message.no : (q.key.get(account, message.key)?.no ?? -1));
-      for (let left = BUDGET; left > 0; ) {
+      for (let left = LOOKED_AT; left > 0; ) {
         const step = Math.min(200, left);
         const hooks =
           of === undefined
@@ -244,7 +239,7 @@ export function createDeliveryReads(db: DatabaseSync) {
         for (const hook of hooks) {
           const wanted =
             (filter.url === undefined || hook.url === filter.url) &&
-            (filter.state === undefined || STATES[hook.state] === filter.state);
+            (filter.state === undefined || DELIVERY_STATES[hook.state] === filter.state);
           if (wanted && deliveries.length === limit) return { deliveries, next: place.no };
           if (wanted) deliveries.push(toDelivery(hook));
           place = hook;

@@ -7,7 +7,6 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { ClickFlag } from '../../domain/links.ts';
-import type { Tracked } from '../../domain/rows.ts';
 import { STATE } from '../../domain/status.ts';
 import {
   CLICK_SPECS,
@@ -21,7 +20,7 @@ import {
   type Story,
 } from '../contract.ts';
 import { EVENT_CLICK } from '../hooks.ts';
-import { ANY_LINK, clickFigures, GONE_MS, type LinkColumns, toLink } from '../links.ts';
+import { ANY_LINK, clickFigures, GONE_MS, type LinkColumns, type NewLink, toLink } from '../links.ts';
 import type { Events } from './events.ts';
 import { prepare, type Tx } from './tx.ts';
 
@@ -32,22 +31,6 @@ const WALK_MS = 60_000;
 
 const LINK = `l.first, l."end" AS "end", l.spec, l.account, l.bulk, l.bulk_id, l.entity, l.application, l.callback, l.urls, l.clicks,
   l.url, l.keep, l.expires_at`;
-
-/** A tracked spec as the accept stores it. */
-interface NewLink {
-  first: number;
-  end: number;
-  spec: number;
-  account: number;
-  bulk: number;
-  bulkId: string | null;
-  campaign: string | null;
-  entity: string | null;
-  application: string | null;
-  /** When its messages may leave. */
-  from: number;
-  tracked: Tracked;
-}
 
 export type Links = ReturnType<typeof createLinks>;
 
