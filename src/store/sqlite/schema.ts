@@ -280,6 +280,10 @@ CREATE INDEX callback_at ON callback (at);
 ALTER TABLE inbound ADD COLUMN paired INTEGER;
 CREATE INDEX inbound_paired ON inbound (paired) WHERE paired IS NOT NULL;
 `,
+  `
+-- The sessions of a login, which end with a changed password.
+CREATE INDEX session_login ON session (user);
+`,
 ];
 
 /** The last step this code knows. */
