@@ -1,4 +1,5 @@
-# Postcard in a container. Untested here: no container engine was at hand when it was written.
+# Postcard in a container. Untested with an engine: none was at hand. Its steps were run by hand (install without what is for
+# development, start as a user without rights, health check, a message, a stop); test/deploy.test.ts holds it to the code.
 #   docker build -t postcard . && docker run -p 8080:8080 -v postcard:/data -e POSTCARD_API_KEY=... postcard
 # One process; the embedded store lies in /data. With POSTCARD_STORE=postgres://... any number of them share the work.
 FROM node:24-slim AS install

@@ -10,9 +10,14 @@
  * --flat MINUTES: instead of all that, the same churn beside a sweep that removes what is older than half a minute, and how large the store
  * is each half minute: what comes and goes must not leave anything behind. The dead rows of PostgreSQL are left to its autovacuum.
  *
- *   node bench/churn.ts [--waiting 1000000] [--rounds 7] [--seconds 3] [--idle 20] [--postgres URL [--only]] [--quick] [--flat MINUTES]
+ * Over the whole churn on PostgreSQL somebody else holds a snapshot of both databases (not with --free), so that nothing dead can be cleared.
  *
- * --postgres: on that server too (--only: there alone), in databases of their own that are dropped at the end. --quick: a few thousand rows, for CI.
+ *   node bench/churn.ts [--waiting 1000000] [--minutes M | --rounds 7] [--seconds 3] [--part churn|server] [--idle 20]
+ *     [--postgres URL [--only] [--free]] [--quick] [--flat MINUTES]
+ *
+ * --minutes: churn for so long on each engine, instead of so many rounds. --part: only the churn, or only the server. --postgres (or
+ * POSTCARD_TEST_POSTGRES): on that server too (--only: there alone), in databases of their own that are dropped at the end. --quick: a few
+ * thousand rows, for CI.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -51,14 +56,21 @@ const { values: given } = parseArgs({
     only: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     flat: { type: 'string' },
+    minutes: { type: 'string' },
+    part: { type: 'string' },
+    free: { type: 'boolean', default: false },
   },
 });
+const SERVER = given.postgres ?? process.env.POSTCARD_TEST_POSTGRES;
+const MINUTES = given.minutes === undefined ? null : Number(given.minutes);
 const QUICK = given.quick;
 const WAITING = Number(given.waiting ?? (QUICK ? 3_000 : 1_000_000));
 /** Of them, requests of one message with a schedule of their own: a line each. The rest are one bulk. */
 const ALONE = Math.floor(WAITING / 50);
-const ROUNDS = Number(given.rounds ?? (QUICK ? 2 : 7));
 const BURST_MS = Number(given.seconds ?? (QUICK ? 0.3 : 3)) * 1000;
+/** A burst on each side and what follows it. */
+const ROUND_MS = 2 * BURST_MS + 2_500;
+const ROUNDS = MINUTES === null ? Number(given.rounds ?? (QUICK ? 2 : 7)) : Math.ceil((MINUTES * 60_000) / ROUND_MS);
 const IDLE_MS = Number(given.idle ?? (QUICK ? 1 : 20)) * 1000;
 /** Messages in a round trip through all verbs; two of them are under way at a time. */
 const BATCH = 200;
@@ -91,6 +103,8 @@ interface Place {
   settings: Record<string, string>;
   /** Bytes on disk. */
   size(): Promise<number>;
+  /** Holds a snapshot of it until the answer is called. */
+  hold(): Promise<() => Promise<void>>;
 }
 
 function sqlitePlace(name: string): Place {
@@ -100,6 +114,7 @@ function sqlitePlace(name: string): Place {
     settings: { POSTCARD_DATA_DIR: dataDir },
     settleDown: async () => {},
     size: async () => statSync(join(dataDir, 'postcard.db')).size,
+    hold: async () => async () => {},
     async open(retentionMs = 3650 * DAY) {
       const onCrash = (words: string): never => {
         throw new Error(words);
@@ -124,6 +139,13 @@ function postgresPlace(name: string, url: string): Place {
     settings: { POSTCARD_DATA_DIR: dataDir, POSTCARD_STORE: url },
     settleDown: async () => void (await admin(url, 'VACUUM ANALYZE')),
     size: async () => Number((await admin(url, 'SELECT pg_database_size(current_database()) AS n'))[0]?.n),
+    async hold() {
+      if (given.free) return async () => {};
+      const client = new pg.Client({ connectionString: url });
+      await client.connect();
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+      return () => client.end();
+    },
     async open(retentionMs = 3650 * DAY) {
       const store = await openPostgres({ url, node: 'bench', retentionMs, log: env.log, clock: env.clock });
       return { store, close: () => store.close() };
@@ -225,30 +247,33 @@ class Desk {
 interface Burst {
   perSecond: number;
   cpuUs: number;
-  /** Longest answer of one verb, ms. */
+  /** Longest answer of one verb, ms, and which verb it was. */
   stall: number;
+  verb: string;
   done: number;
 }
 
 async function burst(desk: Desk, ms: number): Promise<Burst> {
   const { store, lane } = desk;
   let stall = 0;
+  let longest = '';
   let done = 0;
-  const timed = async <Result>(verb: Promise<Result>): Promise<Result> => {
+  const timed = async <Result>(name: string, verb: Promise<Result>): Promise<Result> => {
     const begin = performance.now();
     const result = await verb;
-    stall = Math.max(stall, performance.now() - begin);
+    const took = performance.now() - begin;
+    if (took > stall) [stall, longest] = [took, name];
     return result;
   };
   const begin = performance.now();
   const cpu = process.cpuUsage();
   async function pump(): Promise<void> {
     while (performance.now() - begin < ms) {
-      await Promise.all(Array.from({ length: BATCH }, () => timed(desk.accept(1))));
+      await Promise.all(Array.from({ length: BATCH }, () => timed('accept', desk.accept(1))));
       // The other pump may take what this one brought; together they take everything.
       const claims: Claim[] = [];
       for (let tries = 0; claims.length < BATCH && tries < 20; tries++) {
-        claims.push(...(await timed(store.claim(lane, BATCH - claims.length, 90_000))).claims);
+        claims.push(...(await timed('claim', store.claim(lane, BATCH - claims.length, 90_000))).claims);
       }
       await Promise.all(
         claims.map(async (claim) => {
@@ -261,12 +286,13 @@ async function burst(desk: Desk, ms: number): Promise<Burst> {
             startedAt: env.clock.now(),
             tookMs: 1,
           };
-          check(await timed(store.settle(settle)), 'a settle found its claim gone');
+          check(await timed('settle', store.settle(settle)), 'a settle found its claim gone');
         }),
       );
       await Promise.all(
         claims.map((claim) =>
           timed(
+            'report',
             store.report({
               carrier: 'bench',
               carrierMessageId: `m${claim.leader}`,
@@ -282,17 +308,20 @@ async function burst(desk: Desk, ms: number): Promise<Burst> {
     }
   }
   async function tell(): Promise<void> {
-    const { webhooks } = await timed(store.webhookNext(8, 30_000));
+    const { webhooks } = await timed('webhookNext', store.webhookNext(8, 30_000));
     await Promise.all(
       webhooks.map(async ({ no, token }) =>
-        timed(store.webhookSettle({ no, token, ok: true, status: 200, tookMs: 1, excerpt: '', body: null })),
+        timed(
+          'webhookSettle',
+          store.webhookSettle({ no, token, ok: true, status: 200, tookMs: 1, excerpt: '', body: null }),
+        ),
       ),
     );
   }
   await Promise.all(Array.from({ length: PUMPS }, pump));
   const seconds = (performance.now() - begin) / 1000;
   const used = process.cpuUsage(cpu);
-  const result = { perSecond: done / seconds, cpuUs: (used.user + used.system) / done, stall, done };
+  const result = { perSecond: done / seconds, cpuUs: (used.user + used.system) / done, stall, verb: longest, done };
   // What is left over of the last round, outside the measure.
   for (let tries = 0; tries < 200; tries++) {
     const { claims } = await store.claim(lane, BATCH, 90_000);
@@ -378,6 +407,7 @@ async function churn(empty: Place, full: Place): Promise<void> {
   const desks = { empty: new Desk(a.store), full: new Desk(b.store) };
   const figures: Record<'empty' | 'full', Burst[]> = { empty: [], full: [] };
   const syncs: number[] = [];
+  const held: (() => Promise<void>)[] = [];
   try {
     for (const desk of Object.values(desks)) await desk.open();
     const begin = performance.now();
@@ -386,12 +416,18 @@ async function churn(empty: Place, full: Place): Promise<void> {
     await full.settleDown();
     // Caches, plans and first pages of both.
     for (const desk of Object.values(desks)) await burst(desk, BURST_MS / 3);
+    for (const place of [empty, full]) held.push(await place.hold());
+    const sizes = [await empty.size(), await full.size()];
     for (let round = 0; round < ROUNDS; round++) {
       const order = round % 2 === 0 ? (['empty', 'full'] as const) : (['full', 'empty'] as const);
       for (const which of order) {
         syncs.push(bareSync());
         figures[which].push(await burst(desks[which], BURST_MS));
       }
+    }
+    for (const [n, place] of [empty, full].entries()) {
+      const mib = [sizes[n] ?? 0, await place.size()].map((bytes) => (bytes / 1024 ** 2).toFixed(0));
+      line(`${n === 0 ? 'empty' : 'full'}: size at the start and at the end, MiB`, mib.join(' -> '));
     }
     const { waiting, inFlight } = await freshStats(b.store);
     check(waiting === WAITING && inFlight === 0, `${waiting} wait, not ${WAITING}, and ${inFlight} are in flight`);
@@ -402,6 +438,7 @@ async function churn(empty: Place, full: Place): Promise<void> {
     );
     check(rows.length >= wanted, `${rows.length} of ${wanted} are shown as delivered`);
   } finally {
+    for (const release of held) await release();
     await a.close();
     await b.close();
   }
@@ -458,6 +495,12 @@ async function churn(empty: Place, full: Place): Promise<void> {
       0,
     ),
   );
+  const worst = figures.full.reduce((a, b) => (b.stall > a.stall ? b : a));
+  line('full: longest of all, ms', `${worst.stall.toFixed(0)} (${worst.verb})`);
+  const third = Math.ceil(figures.full.length / 3);
+  const late = median(of('full', (one) => one.perSecond).slice(-third));
+  const early = median(of('full', (one) => one.perSecond).slice(0, third));
+  line('full: messages/s, last third of the rounds / first third', (late / early).toFixed(2));
   line('longest bare fdatasync between the bursts, ms', show(syncs, 1));
 }
 
@@ -487,6 +530,8 @@ function startServer(place: Place, ports: Ports, sinkPort: number): Server {
       // A node that comes back under its name has its lanes at once; another waits for the lease to run out.
       POSTCARD_NODE: 'bench',
       POSTCARD_LOG_LEVEL: 'warn',
+      // As the command sets it (bin/postcard.cjs).
+      NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/postcard'),
       ...place.settings,
     },
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -564,12 +609,24 @@ async function waitingCost(places: [name: string, Place][]): Promise<void> {
   }
 }
 
+/** What waits, for the server alone. */
+async function fillOnly(full: Place): Promise<void> {
+  const { store, close } = await full.open();
+  const desk = new Desk(store);
+  await desk.open();
+  await desk.fill();
+  await close();
+  await full.settleDown();
+}
+
 // ------------------------------------------------------------------------------------------------------------------ run
 
 async function measure(name: string, empty: Place, full: Place): Promise<void> {
   if (given.flat !== undefined) return flat(name, empty, Number(given.flat));
   console.log(`${name}: ${ROUNDS} rounds of ${BURST_MS / 1000} s each, in turns; median [min..max]`);
-  await churn(empty, full);
+  if (given.part !== 'server') await churn(empty, full);
+  else await fillOnly(full);
+  if (given.part === 'churn') return;
   await waitingCost([
     ['empty', empty],
     ['full', full],
@@ -578,23 +635,21 @@ async function measure(name: string, empty: Place, full: Place): Promise<void> {
 
 try {
   console.log(`${process.version}, ${new Date(env.clock.now()).toISOString()}`);
-  if (!given.only || !given.postgres) {
+  if (!given.only || !SERVER) {
     await measure('SQLite', sqlitePlace('empty'), sqlitePlace('full'));
-    if (given.flat === undefined)
-      line('full: size of the message log, MiB', (statSync(join(dir, 'full/postcard.db')).size / 1024 ** 2).toFixed(0));
   }
-  if (given.postgres) {
+  if (SERVER) {
     const names = ['empty', 'full'].map((name) => `postcard_churn_${name}_${process.pid}`);
     const urls = names.map((name) => {
-      const url = new URL(given.postgres as string);
+      const url = new URL(SERVER);
       url.pathname = `/${name}`;
       return url.href;
     });
     try {
-      for (const name of names) await admin(given.postgres, `CREATE DATABASE ${name}`);
+      for (const name of names) await admin(SERVER, `CREATE DATABASE ${name}`);
       await measure('PostgreSQL', postgresPlace('empty', urls[0] as string), postgresPlace('full', urls[1] as string));
     } finally {
-      for (const name of names) await admin(given.postgres, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+      for (const name of names) await admin(SERVER, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
     }
   }
 } finally {

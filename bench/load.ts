@@ -17,14 +17,21 @@ export interface Load {
 export interface LoadResult {
   /** Answered with 200, all of them; every request that was sent has its answer. */
   ok: number;
+  /** Answered with 429: the server had too much to do, and the connection waited a moment. */
+  refused: number;
   /** Other answers, and connections that broke. */
   bad: number;
+  /** The first of them, as it came; '' = none. */
+  badWords: string;
   /** After the first tenth. */
   perSecond: number;
   p50: number;
   p99: number;
   max: number;
 }
+
+/** A pause after a refusal. */
+const AGAIN_MS = 50;
 
 const load = JSON.parse(process.argv[2] ?? '{}') as Load;
 const head = Object.entries({ host: '127.0.0.1', 'content-type': 'application/json', ...load.headers })
@@ -39,7 +46,9 @@ const warm = begin + load.ms / 10;
 const end = begin + load.ms;
 const latencies: number[] = [];
 let ok = 0;
+let refused = 0;
 let bad = 0;
+let badWords = '';
 let open = load.connections;
 
 function finish(): void {
@@ -48,7 +57,9 @@ function finish(): void {
   const at = (q: number): number => latencies[Math.min(latencies.length - 1, Math.floor(q * latencies.length))] ?? 0;
   const result: LoadResult = {
     ok,
+    refused,
     bad,
+    badWords,
     perSecond: latencies.length / ((load.ms * 0.9) / 1000),
     p50: at(0.5),
     p99: at(0.99),
@@ -81,7 +92,15 @@ for (let i = 0; i < load.connections; i++) {
     if (length ? pending.length < split + 4 + Number(length[1]) : !pending.endsWith('0\r\n\r\n')) return;
     const now = performance.now();
     if (pending.startsWith('HTTP/1.1 200')) ok++;
-    else bad++;
+    else if (pending.startsWith('HTTP/1.1 429')) {
+      refused++;
+      pending = '';
+      setTimeout(send, AGAIN_MS);
+      return;
+    } else {
+      bad++;
+      badWords ||= pending;
+    }
     if (sent >= warm) latencies.push(now - sent);
     pending = '';
     send();

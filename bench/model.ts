@@ -188,6 +188,14 @@ function summary(name: string, costs: number[], aim?: number): void {
   console.log(`${name.padEnd(28)} n ${String(costs.length).padStart(6)}   ${figures}   ${growth}${verdict}`);
 }
 
+/** What a claim costs in units of what was measured beside it. */
+function ratios(claims: number[], controls: number[]): void {
+  const at = (costs: number[], q: number): number =>
+    [...costs].sort((a, b) => a - b)[Math.min(costs.length - 1, Math.floor(q * costs.length))] ?? 0;
+  const [p50, p90, p99] = [0.5, 0.9, 0.99].map((q) => (at(claims, q) / at(controls, q)).toFixed(1));
+  console.log(`RATIO claim / control: p50 ${p50}, p90 ${p90}, p99 ${p99}`);
+}
+
 function request(lane: number, first: number, account: number, count: number, bulkId: string | null): Accept {
   const start = first + 2;
   return {
@@ -323,6 +331,7 @@ async function prove(subject: Subject): Promise<void> {
   summary(`claim of ${BATCH}, second half`, claims.slice(half), AIM_CLAIM_MS);
   summary(`claim of ${BATCH}`, claims);
   summary(subject.controlName, controls);
+  ratios(claims, controls);
   summary(`settle and report of ${BATCH}`, finishes);
   summary(`accept of ${BATCH / 2}`, accepts);
   summary(`pause or resume of ${BIG}`, steers, AIM_STEER_MS);

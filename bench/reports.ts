@@ -1,123 +1,282 @@
 /**
- * A burst of delivery reports: how many a second the listener takes to disk, and how much memory that needs. Everything is real:
- * MM7 over HTTP on 64 kept connections, the listener, the embedded store with its syncs. `node bench/reports.ts [COUNT]`.
+ * A storm of delivery reports: does the server take them all, does the customers' door stay what it was, and how many can it take?
+ * Everything is real: a server of its own, MM7 over HTTP on 64 kept connections, the store with its syncs.
+ * `node bench/reports.ts [REPORTS, default 100 000] [--postgres URL]`.
+ *
+ * The carrier (this process) takes all messages first, the last ones without an answer. Then, in turn: accepts at a steady rate
+ * alone; the same beside REPORTS in a minute; alone again; and what is left of the reports as fast as they are answered. Among ten
+ * messages two are reported twice, one is reported rejected after it was retrieved, one deferred before; those without an answer are
+ * reported first and answered later. A 503 is repeated, as a carrier does.
+ *
+ * Ends with code 1 when a report was lost or a status is another than its first final report said, never for a slow machine.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { Agent, request as httpRequest } from 'node:http';
-import { tmpdir } from 'node:os';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, request as httpRequest, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createMm7Listener } from '../src/carriers/mm7/listener.ts';
-import { numberRequest, numbersNeeded } from '../src/domain/numbering.ts';
-import { createRouting } from '../src/domain/routing.ts';
-import { realEnv } from '../src/env.ts';
-import { connectSqlite, openSqlite } from '../src/store/sqlite/sqlite.ts';
+import { fileURLToPath } from 'node:url';
+import { freePorts, KEY } from '../test/torture/server.ts';
 
-const COUNT = Number(process.argv[2] ?? 100_000);
+const args = process.argv.slice(2);
+const at = args.indexOf('--postgres');
+const POSTGRES = at < 0 ? null : (args.splice(at, 2)[1] ?? null);
+const REPORTS = Number(args[0] ?? 100_000);
+/** Of ten messages come fourteen reports. */
+const MESSAGES = Math.ceil((REPORTS * 10) / 14);
+/** Of them as fast as it goes, after the storm. */
+const FLOOD = Math.floor(MESSAGES / 4);
 const CONNECTIONS = 64;
-const dir = mkdtempSync(join(process.env.BENCH_DIR ?? tmpdir(), 'postcard-reports-'));
-const env = realEnv({ level: 'error' });
-const host = await openSqlite({
-  dataDir: dir,
-  retentionMs: 7 * 86_400_000,
-  onCrash: (why) => {
-    throw new Error(why);
-  },
-});
-const store = connectSqlite(host.connect());
+const SLOTS = 64;
+const CHUNK = 1_000;
+const ACCEPTS_PER_SECOND = 50;
+const QUIET_MS = 15_000;
+const STORM_MS = 60_000;
+const PATIENCE_MS = 120_000;
+const root = fileURLToPath(new URL('..', import.meta.url));
+const dir = mkdtempSync(join(process.env.BENCH_DIR ?? root, 'data-bench-reports-'));
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
+const soap = (id: string, body: string): string =>
+  `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Header><TransactionID xmlns="${NS}">${id}</TransactionID></E:Header><E:Body>${body}</E:Body></E:Envelope>`;
+const p = (times: number[], share: number): number =>
+  [...times].sort((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
 
-// Messages that a carrier has taken.
-const lane = await store.lane('bench', { onUnknown: 'hold', reports: true });
-const routing = createRouting([[lane]]);
-const ids: string[] = [];
-for (let done = 0; done < COUNT; done += 10_000) {
-  const destinations = Array.from({ length: Math.min(10_000, COUNT - done) }, (_, i) => ({
-    to: String(491_710_000_000 + done + i),
-  }));
-  const content = { messageSegments: [{ type: 'TEXT' as const, text: 'hello' }] };
-  const request = { messages: [{ sender: '441134960000', destinations, content }] };
-  const first = await store.reserve(numbersNeeded(request));
-  await store.accept(numberRequest(request, { account: 1, first, now: env.clock.now(), routing, idem: null }).accept);
+// ------------------------------------------------------------------------------------------------------------ the carrier
+
+const taken: string[] = [];
+const held: (() => void)[] = [];
+const carrier = createServer((request, response: ServerResponse) => {
+  const chunks: Buffer[] = [];
+  request.on('data', (chunk: Buffer) => chunks.push(chunk));
+  request.on('end', () => {
+    const transaction = /TransactionID[^>]*>([^<]*)</.exec(Buffer.concat(chunks).toString('latin1'))?.[1] ?? '';
+    const id = `m${taken.push(transaction)}`;
+    const answer = (): void => {
+      response.setHeader('content-type', 'text/xml');
+      response.end(
+        soap(
+          transaction,
+          `<SubmitRsp xmlns="${NS}"><MM7Version>6.8.0</MM7Version><Status><StatusCode>1000</StatusCode></Status><MessageID>${id}</MessageID></SubmitRsp>`,
+        ),
+      );
+    };
+    if (taken.length > MESSAGES - SLOTS) held.push(answer);
+    else answer();
+  });
+});
+
+const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+const answers = new Map<number, number>();
+const took: number[] = [];
+
+async function tell(port: number, id: string, status: string): Promise<void> {
+  const bytes = soap(
+    `r-${id}`,
+    `<DeliveryReportReq xmlns="${NS}"><MM7Version>6.8.0</MM7Version><MessageID>${id}</MessageID><Recipient><Number>+491710000000</Number></Recipient><Sender><Number>+441134960000</Number></Sender><Date>2026-01-01T00:00:00Z</Date><MMStatus>${status}</MMStatus></DeliveryReportReq>`,
+  );
+  for (;;) {
+    const began = performance.now();
+    const code = await new Promise<number>((resolve, reject) => {
+      const request = httpRequest(
+        {
+          port,
+          host: '127.0.0.1',
+          path: '/mm7/bench',
+          method: 'POST',
+          agent,
+          headers: { 'content-type': 'text/xml', 'content-length': Buffer.byteLength(bytes) },
+        },
+        (response) => {
+          response.resume();
+          response.on('end', () => resolve(response.statusCode ?? 0));
+        },
+      );
+      request.on('error', reject);
+      request.end(bytes);
+    });
+    took.push(performance.now() - began);
+    answers.set(code, (answers.get(code) ?? 0) + 1);
+    if (code === 200) return;
+    if (code !== 503) throw new Error(`wrong: a report was answered ${code}`);
+    await wait(500);
+  }
 }
-while (ids.length < COUNT) {
-  const { claims } = await store.claim(lane, 1_000, 60_000);
-  if (claims.length === 0) throw new Error(`${ids.length} of ${COUNT} were handed out`);
+
+/** All reports of the message `n` (1 = the first), in their order. */
+function reportsOf(n: number): string[] {
+  if (n % 10 < 2) return ['Retrieved', 'Retrieved'];
+  if (n % 10 === 2) return ['Retrieved', 'Rejected'];
+  return n % 10 === 3 ? ['Deferred', 'Retrieved'] : ['Retrieved'];
+}
+
+/** Reports of the messages [from, to), spread over `ms`; 0 = as fast as they are answered. Resolves with reports a second. */
+async function storm(port: number, from: number, to: number, ms: number): Promise<number> {
+  const began = performance.now();
+  let next = from;
+  let count = 0;
   await Promise.all(
-    claims.map(({ token, leader }) => {
-      const carrierMessageId = `m-${leader}`;
-      ids.push(carrierMessageId);
-      const outcome = { kind: 'accepted' as const, carrierMessageId };
-      return store.settle({ lane, token, leader, outcome, startedAt: env.clock.now(), tookMs: 1 });
+    Array.from({ length: CONNECTIONS }, async () => {
+      for (let n = next++; n < to; n = next++) {
+        const due = began + (ms * (n - from)) / (to - from);
+        if (ms > 0 && due > performance.now()) await wait(due - performance.now());
+        for (const status of reportsOf(n)) {
+          await tell(port, `m${n}`, status);
+          count++;
+        }
+      }
     }),
   );
+  return count / ((performance.now() - began) / 1000);
 }
-env.log.info({}, 'ready');
 
-const listener = await createMm7Listener({
-  host: '127.0.0.1',
-  port: 0,
-  carriers: [{ name: 'bench' }],
-  onReport: async (report) => void (await store.report(report)),
-  onInbound: async () => ({ id: '' }),
-  env,
-});
-const { port } = new URL(listener.url);
-const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
-const body = (id: string): string =>
-  `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Header><TransactionID>${id}</TransactionID></E:Header><E:Body><DeliveryReportReq><MM7Version>6.8.0</MM7Version><MessageID>${id}</MessageID><Recipient><Number>+491710000000</Number></Recipient><Sender><Number>+441134960000</Number></Sender><Date>2026-01-01T00:00:00Z</Date><MMStatus>Retrieved</MMStatus></DeliveryReportReq></E:Body></E:Envelope>`;
+// ------------------------------------------------------------------------------------------------------------- the server
 
-function tell(id: string): Promise<number> {
-  const bytes = body(id);
-  return new Promise((resolve, reject) => {
-    const request = httpRequest(
-      {
-        port,
-        host: '127.0.0.1',
-        path: '/mm7/bench',
-        method: 'POST',
-        agent,
-        headers: { 'content-type': 'text/xml', 'content-length': Buffer.byteLength(bytes) },
-      },
-      (response) => {
-        response.resume();
-        response.on('end', () => resolve(response.statusCode ?? 0));
-      },
-    );
-    request.on('error', reject);
-    request.end(bytes);
+const headers = { authorization: `App ${KEY}`, 'content-type': 'application/json' };
+
+async function start(carrierPort: number): Promise<{ child: ChildProcess; url: string; reportPort: number }> {
+  const ports = await freePorts();
+  const config = join(dir, 'postcard.yaml');
+  writeFileSync(
+    config,
+    `carriers:\n  - { name: bench, type: mm7, url: "http://127.0.0.1:${carrierPort}/mm7", concurrency: ${SLOTS}, timeoutMs: 60000 }\n`,
+  );
+  mkdirSync(join(dir, 'data'));
+  const child = spawn(process.execPath, [join(root, 'src/cli/postcard.ts'), 'serve'], {
+    env: {
+      PATH: process.env.PATH,
+      POSTCARD_DATA_DIR: join(dir, 'data'),
+      POSTCARD_CONFIG: config,
+      POSTCARD_PORT: String(ports.api),
+      POSTCARD_CARRIER_PORT: String(ports.carrier),
+      POSTCARD_SANDBOX: 'false',
+      POSTCARD_API_KEY: KEY,
+      POSTCARD_LOG_LEVEL: 'error',
+      ...(POSTGRES === null ? {} : { POSTCARD_STORE: POSTGRES }),
+    },
+    stdio: ['ignore', 'inherit', 'inherit'],
   });
+  const url = `http://127.0.0.1:${ports.api}`;
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && child.exitCode === null; ) {
+    const ready = await fetch(`${url}/readyz`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (ready) return { child, url, reportPort: ports.carrier };
+    await wait(50);
+  }
+  throw new Error('the server did not become ready');
 }
 
-const before = process.memoryUsage().rss;
-let most = before;
-const took: number[] = [];
-const statuses = new Map<number, number>();
-const began = env.clock.monotonic();
-let next = 0;
-await Promise.all(
-  Array.from({ length: CONNECTIONS }, async () => {
-    for (let n = next++; n < ids.length; n = next++) {
-      const start = env.clock.monotonic();
-      const status = await tell(ids[n] as string);
-      took.push(env.clock.monotonic() - start);
-      statuses.set(status, (statuses.get(status) ?? 0) + 1);
-      if (n % 1_000 === 0) most = Math.max(most, process.memoryUsage().rss);
-    }
-  }),
-);
-const seconds = (env.clock.monotonic() - began) / 1000;
-took.sort((a, b) => a - b);
-const at = (share: number): string => `${(took[Math.floor(took.length * share)] as number).toFixed(1)} ms`;
-process.stdout.write(
-  [
-    `${ids.length} reports over ${CONNECTIONS} connections in ${seconds.toFixed(1)} s: ${Math.round(ids.length / seconds)}/s`,
-    `answers: ${[...statuses].map(([status, count]) => `${status} x ${count}`).join(', ')}`,
-    `latency p50 ${at(0.5)}, p99 ${at(0.99)}, worst ${at(0.99999)}`,
-    `memory ${Math.round(before / 1e6)} MB before, ${Math.round(most / 1e6)} MB at most (this process: sender, listener and store)`,
-    '',
-  ].join('\n'),
-);
-agent.destroy();
-await listener.close();
-await store.close();
-await host.close();
-rmSync(dir, { recursive: true, force: true });
+async function send(url: string, from: number, count: number, schedule: object): Promise<void> {
+  const answer = await fetch(`${url}/mms/2/messages`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({
+      messages: [
+        {
+          sender: '441134960000',
+          destinations: Array.from({ length: count }, (_, i) => ({ to: String(491_710_000_000 + from + i) })),
+          content: { messageSegments: [{ type: 'TEXT', text: 'hello' }] },
+        },
+      ],
+      options: { schedule },
+    }),
+  });
+  if (!answer.ok) throw new Error(`wrong: an accept was answered ${answer.status}`);
+  await answer.arrayBuffer();
+}
+
+/** Latencies of accepts at a steady rate until `until` resolves. */
+async function accepts(url: string, until: Promise<unknown>): Promise<number[]> {
+  const times: number[] = [];
+  const open = new Set<Promise<void>>();
+  let done = false;
+  void until.finally(() => {
+    done = true;
+  });
+  const later = { bulkId: 'later', sendAt: new Date(Date.now() + 30 * 86_400_000).toISOString() };
+  const began = performance.now();
+  for (let n = 0; !done; n++) {
+    await wait(Math.max(0, began + (n * 1000) / ACCEPTS_PER_SECOND - performance.now()));
+    const start = performance.now();
+    const one: Promise<void> = send(url, n, 1, later).then(() => {
+      times.push(performance.now() - start);
+      open.delete(one);
+    });
+    open.add(one);
+  }
+  await Promise.all(open);
+  await until;
+  return times;
+}
+
+interface Bulk {
+  progress: { accepted: number; waiting: number; sent: number; delivered: number; failed: number };
+}
+const progress = async (url: string): Promise<Bulk['progress']> =>
+  ((await (await fetch(`${url}/mms/2/bulks?bulkId=storm`, { headers })).json()) as Bulk).progress;
+
+const memory = (pid: number): number =>
+  Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
+
+let server: ChildProcess | null = null;
+try {
+  await new Promise<void>((resolve) => carrier.listen(0, '127.0.0.1', resolve));
+  const { child, url, reportPort } = await start((carrier.address() as AddressInfo).port);
+  server = child;
+  for (let from = 0; from < MESSAGES; from += CHUNK) {
+    await send(url, from, Math.min(CHUNK, MESSAGES - from), { bulkId: 'storm' });
+  }
+  for (let seen = -1, since = performance.now(); taken.length < MESSAGES; await wait(100)) {
+    if (taken.length > seen) [seen, since] = [taken.length, performance.now()];
+    if (performance.now() - since > PATIENCE_MS)
+      throw new Error(`wrong: ${taken.length} of ${MESSAGES} were handed over`);
+  }
+  // Before their answers.
+  await storm(reportPort, MESSAGES - SLOTS + 1, MESSAGES + 1, 0);
+  for (const answer of held) answer();
+
+  const before = await accepts(url, wait(QUIET_MS));
+  took.length = 0;
+  const [flood, last] = [MESSAGES - SLOTS + 1 - FLOOD, MESSAGES - SLOTS + 1];
+  const storming = storm(reportPort, 1, flood, (STORM_MS * (MESSAGES - FLOOD)) / MESSAGES);
+  const beside = await accepts(url, storming);
+  const pace = await storming;
+  const inStorm = took.splice(0);
+  const after = await accepts(url, wait(QUIET_MS));
+  const fastest = await storm(reportPort, flood, last, 0);
+  const inFlood = took.splice(0);
+
+  let seen = await progress(url);
+  for (const end = performance.now() + PATIENCE_MS; seen.delivered < MESSAGES && performance.now() < end; ) {
+    await wait(200);
+    seen = await progress(url);
+  }
+  const alone = [...before, ...after];
+  const ms = (times: number[]): string =>
+    `p50 ${p(times, 0.5).toFixed(1)}, p99 ${p(times, 0.99).toFixed(1)}, worst ${p(times, 1).toFixed(1)} ms`;
+  const total = [...answers.values()].reduce((sum, count) => sum + count, 0);
+  console.log(
+    [
+      `${MESSAGES} messages, ${total} reports told; answers: ${[...answers].map(([code, count]) => `${code} x ${count}`).join(', ')}`,
+      `storm: ${Math.round(pace)} reports/s asked for and taken; an answer ${ms(inStorm)}`,
+      `as fast as they are answered: ${Math.round(fastest)} reports/s; an answer ${ms(inFlood)}`,
+      `accepts alone: ${ms(alone)}`,
+      `accepts in the storm: ${ms(beside)}`,
+      `RATIO accept p99 in the storm / alone (aim <= 2): ${(p(beside, 0.99) / p(alone, 0.99)).toFixed(2)}`,
+      `memory of the server at most: ${Math.round(memory(child.pid as number))} MiB`,
+      `delivered ${seen.delivered}, failed ${seen.failed}, sent ${seen.sent}`,
+    ].join('\n'),
+  );
+  if (seen.delivered !== MESSAGES || seen.failed > 0) throw new Error('wrong: a report was lost, or a later one won');
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+} finally {
+  server?.kill('SIGKILL');
+  agent.destroy();
+  carrier.closeAllConnections();
+  carrier.close();
+  rmSync(dir, { recursive: true, force: true });
+}

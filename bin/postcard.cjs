@@ -32,7 +32,10 @@ if (!node) {
 }
 
 var script = path.join(__dirname, '..', 'src', 'cli', 'postcard.ts');
-var child = childProcess.spawn(node, [script].concat(process.argv.slice(2)), { stdio: 'inherit' });
+// What was compiled is kept for the next start (src/cli/compiled.ts).
+var env = Object.assign({}, process.env);
+if (env.NODE_COMPILE_CACHE === undefined) env.NODE_COMPILE_CACHE = path.join(__dirname, '..', 'node_modules', '.cache', 'postcard');
+var child = childProcess.spawn(node, [script].concat(process.argv.slice(2)), { stdio: 'inherit', env: env });
 
 // A terminal's ^C reaches the child by itself too; it takes two signals within a second for one.
 var signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];

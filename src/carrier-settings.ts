@@ -81,13 +81,15 @@ const WEB = 'must be an http or https URL; user name and password have keys of t
 const ERROR_ID = 'must be an id of the error table, like 15009';
 const XML_NAME = 'must be the name of an XML element, without prefix';
 
-const carrierName = matching(/^[a-z0-9-]{1,40}$/, NAME).refine(
-  (name) => name !== 'sandbox' && name !== 'sandbox-sms',
-  'must not be sandbox or sandbox-sms: those are built in',
-);
-
 /** The built-in carrier's name, which routes may use. */
 export const SANDBOX = 'sandbox';
+/** Its SMSC in the store: a carrier's lanes are of one channel. */
+export const SANDBOX_SMS = `${SANDBOX}-sms`;
+
+const carrierName = matching(/^[a-z0-9-]{1,40}$/, NAME).refine(
+  (name) => name !== SANDBOX && name !== SANDBOX_SMS,
+  `must not be ${SANDBOX} or ${SANDBOX_SMS}: those are built in`,
+);
 
 // --- What all carriers have ------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ const profile = z.unknown().transform((input, context): Profile => {
   if (read.ok) return read.profile;
   for (const mistake of read.mistakes) {
     const [, key = '', must = mistake] = /^([\w.]+) (must .*)$/s.exec(mistake) ?? [];
-    const message = must.startsWith('must') ? must : `must be right: ${must}`;
+    const message = must.startsWith('must') ? must : `must be a profile's name or its limits: ${must}`;
     context.issues.push({ code: 'custom', path: key === '' ? [] : key.split('.'), message, input });
   }
   return z.NEVER;
@@ -251,6 +253,8 @@ const mm7Shape = {
   maxRecipients: count(1, 200).optional(),
   /** Whether CancelReq is understood; true unless given. */
   cancel: yes.optional(),
+  /** It keeps EarliestDeliveryTime: what is scheduled may be handed over so long before sendAt; 0 unless given. */
+  handOverEarlyMs: count(0, 86_400_000).optional(),
   profile: profile.optional(),
   /** What to do when we sent and do not know: hold for a report and then repeat once, repeat at once, give up. */
   onUnknown: onUnknown.default('hold'),
@@ -583,11 +587,22 @@ export function routerOf(
 ): Router {
   const carriers = config.carriers.map((one): RoutedCarrier => {
     if (one.type === 'smpp') return { name: one.name, channel: 'SMS', lanes: lanesOf(one.name, 'SMS') };
-    const { name, maxRecipients } = one;
-    return { name, channel: 'MMS', lanes: lanesOf(name, 'MMS'), ...(maxRecipients ? { maxRecipients } : {}) };
+    const { name, maxRecipients, handOverEarlyMs: earlyMs } = one;
+    return {
+      name,
+      channel: 'MMS',
+      lanes: lanesOf(name, 'MMS'),
+      ...(maxRecipients ? { maxRecipients } : {}),
+      ...(earlyMs ? { earlyMs } : {}),
+    };
   });
   const box = (['MMS', 'SMS'] as const).map(
-    (channel): RoutedCarrier => ({ name: SANDBOX, channel, lanes: config.sandbox ? lanesOf(SANDBOX, channel) : [] }),
+    (channel): RoutedCarrier => ({
+      name: SANDBOX,
+      waitsAs: channel === 'SMS' ? SANDBOX_SMS : SANDBOX,
+      channel,
+      lanes: config.sandbox ? lanesOf(SANDBOX, channel) : [],
+    }),
   );
   return createRouter({
     carriers: carriers.filter(({ lanes }) => lanes.length > 0),
@@ -630,7 +645,14 @@ export function diffCarriers(last: Reloadable, next: Reloadable): CarrierChanges
 }
 
 /** Keys of a carrier that say where messages may go, or on how many lanes. */
-const SHAPES: ReadonlySet<string> = new Set(['maxRecipients', 'concurrency', 'ratePerSecond', 'binds', 'window']);
+const SHAPES: ReadonlySet<string> = new Set([
+  'maxRecipients',
+  'handOverEarlyMs',
+  'concurrency',
+  'ratePerSecond',
+  'binds',
+  'window',
+]);
 
 /** Names of the top-level keys whose values differ. */
 export function changedKeys(a: object, b: object): string[] {

@@ -41,6 +41,8 @@ describe('without any configuration', () => {
       apiKey: null,
       adminKey: null,
       adminAllow: ['127.0.0.0/8', '::1/128'],
+      metricsAllow: ['127.0.0.0/8', '::1/128'],
+      metricsToken: null,
       trustedProxies: [],
       maxWaiting: 10_000_000,
       contentStore: null,

@@ -101,7 +101,8 @@ export function loadConfig(
   }
   const config = values as Config;
   mistakes.push(...together(config, origins as Origins, found, bad));
-  if (mistakes.length > 0) return { ok: false, mistakes };
+  // Names and values come from the file: what they say is one line all the same.
+  if (mistakes.length > 0) return { ok: false, mistakes: mistakes.map((line) => line.replace(/\p{Cc}/gu, '?')) };
   return {
     ok: true,
     config: finished(config, origins as Origins, sources.cwd, yaml ? file : null),

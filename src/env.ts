@@ -471,12 +471,21 @@ function testRandom(seed: number): Random {
   return random;
 }
 
+const watchers = new Set<(line: LogLine) => void>();
+
+/** Whatever any testEnv logs from now on goes to `watch` too, as shown. */
+export function watchTestLog(watch: (line: LogLine) => void): void {
+  watchers.add(watch);
+}
+
 function testLog(lines: LogLine[], bound: Record<string, unknown>): Log {
   const at =
     (level: LogLine['level']) =>
     (fields: object, message: string): void => {
       if (lines.length >= MAX_LINES) lines.splice(0, MAX_LINES / 2);
-      lines.push({ level, message, fields: { ...bound, ...shown(fields) } });
+      const line = { level, message, fields: { ...bound, ...shown(fields) } };
+      lines.push(line);
+      for (const watch of watchers) watch(line);
     };
   return {
     debug: at('debug'),

@@ -5,11 +5,17 @@
  * Promises: the same lanes for every process with the same configuration; a carrier whose settings stay the same stays as it
  * is. Fails: what the store fails with.
  */
-import { type CarrierConfig, routerOf, SANDBOX } from './carrier-settings.ts';
-import type { Carrier, SmsCarrier } from './carriers/carrier.ts';
+import { type CarrierConfig, routerOf, SANDBOX, SANDBOX_SMS } from './carrier-settings.ts';
+import type { Carrier } from './carriers/carrier.ts';
 import { createMm7Carrier, type Mm7Config } from './carriers/mm7/mm7.ts';
 import { NO_MMS_STATUS, TRANSACTION_TAG } from './carriers/sandbox/sandbox.ts';
-import { createSmppCarrier, type SmppConfig, type SmppHooks } from './carriers/smpp/smpp.ts';
+import {
+  createSmppCarrier,
+  probeSmsc,
+  type SmppCarrier,
+  type SmppConfig,
+  type SmppHooks,
+} from './carriers/smpp/smpp.ts';
 import { type Config, isSqlite } from './config.ts';
 import type { LaneOptions } from './dispatch/dispatch.ts';
 import type { Fit } from './dispatch/fit.ts';
@@ -24,8 +30,6 @@ import type { Store } from './store/contract.ts';
 const SHARDS = 4;
 /** Enough that 5 s answers of 9909 do not starve the rest. */
 const SANDBOX_SLOTS = 64;
-/** The sandbox's SMSC in the store: a carrier's lanes are of one channel. */
-const SANDBOX_SMS = `${SANDBOX}-sms`;
 const SANDBOX_TIMEOUT_MS = 30_000;
 
 /** A carrier's lanes, and how they are served. */
@@ -108,12 +112,35 @@ export interface CarrierNeeds {
 /** A carrier as it runs, and the settings that made it. */
 export interface MadeCarrier {
   from: string;
-  way: { carrier: Carrier; fit: Fit } | { sms: SmsCarrier };
+  way: { carrier: Carrier; fit: Fit } | { sms: SmppCarrier };
 }
 
 /** Lets go of a carrier that no lane uses any more. */
 export async function closeCarrier({ way }: MadeCarrier): Promise<void> {
   await ('sms' in way ? way.sms : way.carrier).close?.();
+}
+
+/** How the binds of SMSCs do, for the metrics page. */
+export function bindsOf(
+  made: ReadonlyMap<string, MadeCarrier>,
+): { carrier: string; binds: number; bound: number; outstanding: number }[] {
+  return [...made.values()].flatMap(({ way }) => {
+    if (!('sms' in way)) return [];
+    const { binds, bound, outstanding } = way.sms.health();
+    return [{ carrier: way.sms.name, binds, bound, outstanding }];
+  });
+}
+
+/** Whether the configured SMSCs can be reached, without a bind: `wrong` '' = yes. Never rejects; takes a second or two. */
+export function probeSmscs(config: Config, env: Env): Promise<{ name: string; place: string; wrong: string }[]> {
+  const smscs = config.carriers.filter((carrier) => carrier.type === 'smpp');
+  return Promise.all(
+    smscs.map(async (smsc) => ({
+      name: smsc.name,
+      place: `${smsc.host}:${smsc.port}`,
+      wrong: await probeSmsc(smsc, env),
+    })),
+  );
 }
 
 /**

@@ -9,12 +9,14 @@
  */
 import { createHash } from 'node:crypto';
 import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { flushCompileCache } from 'node:module';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { isatty } from 'node:tty';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
-import { createGeo } from './api/geo.ts';
+import { followGeo } from './api/geo.ts';
 import { createApi } from './api/server.ts';
 import { inboundOf, isMm7, SANDBOX } from './carrier-settings.ts';
 import { createMm7Listener } from './carriers/mm7/listener.ts';
@@ -29,6 +31,7 @@ import { createRouteSwitch, type Router } from './domain/routing.ts';
 import type { CarrierInbound, CarrierReport } from './domain/submission.ts';
 import { type Env, realEnv } from './env.ts';
 import {
+  bindsOf,
   type CarrierNeeds,
   carrierLanes,
   closeCarrier,
@@ -37,6 +40,9 @@ import {
   type SandboxPlace,
   servedLanes,
 } from './lanes.ts';
+
+export { probeSmscs } from './lanes.ts';
+
 import { createFitter } from './media/fit.ts';
 import { createFitting } from './media/fitting.ts';
 import { createMedia } from './media/media.ts';
@@ -46,7 +52,7 @@ import { type Blobs, openS3, probeBlobs, readS3, withBlobs } from './store/blobs
 import type { Store } from './store/contract.ts';
 import { inspectPostgres, type ServerFacts } from './store/postgres/inspect.ts';
 import { openPostgres } from './store/postgres/postgres.ts';
-import { createSealer, withSealed } from './store/seal.ts';
+import { createSealer, type Reseal, startReseal, withSealed } from './store/seal.ts';
 import {
   type BackupResult,
   backupSqlite,
@@ -142,12 +148,13 @@ export async function startServer(config: Config, options: { env: Env; sources?:
       routing: routes.routing,
       carrierCounters: async () => (await carriers?.counters()) ?? {},
       checkCallout: checkCallout(config.outboundAllow),
-      ...(config.geoDatabase === null ? {} : { geo: readGeo(config.geoDatabase) }),
+      ...(config.geoDatabase === null ? {} : { geo: readGeo(config.geoDatabase, env) }),
     });
     undo.push(() => api.close());
     const url = await listen(api, config);
     // Last: a key is shown once, so it is made only by a start that succeeds.
     const firstKey = has('api') ? await ensureFirstKey(store, config, env) : null;
+    if (has('api')) undo.push(startReseal(store, accountsOf(store), env.log));
     const where = withoutPassword(config.store);
     env.log.info(
       { url, carrierUrl, sandboxUrl: sandboxUrl ?? undefined, roles: config.roles, node, store: where },
@@ -176,6 +183,8 @@ export async function startServer(config: Config, options: { env: Env; sources?:
       undo.push(() => reloader.stop());
       reload = async () => void (await reloader.reload());
     }
+    // What was compiled now is there for the next start, however this one ends (cli/compiled.ts).
+    flushCompileCache();
     return { url, sandboxUrl, carrierUrl, firstKey, reload, stop: () => unwind(undo, env) };
   } catch (error) {
     await unwind(undo, env);
@@ -185,13 +194,20 @@ export async function startServer(config: Config, options: { env: Env; sources?:
   }
 }
 
+/** Numbers of all accounts. */
+async function accountsOf(store: Store): Promise<number[]> {
+  return (await store.directory(-1))?.accounts.map(({ no }) => no) ?? [];
+}
+
 /** The operator's database of places. */
-function readGeo(file: string): ReturnType<typeof createGeo> {
+function readGeo(path: string, env: Env): ReturnType<typeof followGeo> {
+  const file = { path, read: () => readFile(path), state: () => fileState(path) };
   try {
-    return createGeo(readFileSync(file));
+    const state = file.state();
+    return followGeo(file, { bytes: readFileSync(path), state }, env);
   } catch (error) {
     const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-    throw new StartError([`POSTCARD_GEO_DATABASE: ${file} cannot be used (${why}); name a MaxMind database (.mmdb)`]);
+    throw new StartError([`POSTCARD_GEO_DATABASE: ${path} cannot be used (${why}); name a MaxMind database (.mmdb)`]);
   }
 }
 
@@ -275,7 +291,11 @@ async function openStore(config: Config, node: string, env: Env, onCrash: (why: 
     if (!isSqlite(config.store)) {
       const link: StoreLink = { postgres: { url: config.store, node, retentionMs, retentionMessages } };
       // Brought up to date and judged once, before any thread starts.
-      await (await connectStore(link, config, env)).close();
+      const first = await openPostgres({ ...link.postgres, log: env.log, clock: env.clock });
+      if (first.wall.role === null) {
+        env.log.warn({ why: first.wall.why }, 'no row-level security: accounts are kept apart by our statements alone');
+      }
+      await first.close();
       return { link: () => link, close: async () => undefined };
     }
     const file = config.store.slice('sqlite:'.length);
@@ -286,7 +306,7 @@ async function openStore(config: Config, node: string, env: Env, onCrash: (why: 
   }
 }
 
-async function connectStore(link: StoreLink, config: Config, env: Env): Promise<Store> {
+async function connectStore(link: StoreLink, config: Config, env: Env): Promise<Store & Reseal> {
   const blobs = blobsOf(config, env);
   const engine =
     'sqlite' in link
@@ -294,7 +314,7 @@ async function connectStore(link: StoreLink, config: Config, env: Env): Promise<
       : await openPostgres({ ...link.postgres, log: env.log, clock: env.clock });
   // Also without a key: what was sealed once must never be taken for the secret itself.
   const sealed = withSealed(engine, createSealer(config.secretKey?.split(',') ?? []), env);
-  return blobs === null ? sealed : withBlobs(sealed, blobs, env);
+  return blobs === null ? sealed : { ...withBlobs(sealed, blobs, env), reseal: sealed.reseal };
 }
 
 /** Where the bytes of content are kept; null = in the store. */
@@ -501,6 +521,7 @@ async function runSandbox(
       ]);
     });
   say({ ready: { url: sandbox.url, smppPort: sandbox.smppPort ?? 0 } });
+  flushCompileCache();
   parentPort?.on('message', async (message: ToThread) => {
     if (!('stop' in message)) return;
     await sandbox.close();
@@ -533,6 +554,7 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
   const listener = has('dispatch') ? await listenToCarriers(config, hooks, env) : null;
   let dispatch: ReturnType<typeof createDispatch> | null = null;
   let closeCarriers = async (): Promise<void> => undefined;
+  let binds = (): ReturnType<typeof bindsOf> => [];
   /** One at a time: main waits for each. */
   let reconfigure: ((next: Config) => Promise<void>) | null = null;
   parentPort?.on('message', async (message: ToThread) => {
@@ -556,14 +578,16 @@ async function runCarriers(start: ThreadStart, env: Env, say: (message: FromThre
           await running.relane(lanes, STOP_MS);
           for (const [id, old] of before) if (made.get(id) !== old) await closeCarrier(old);
         };
+        binds = () => bindsOf(made);
         closeCarriers = async () => void (await Promise.all([...made.values()].map(closeCarrier)));
       }
       webhooks?.start();
       media?.start();
       say({ going: true });
+      flushCompileCache();
     }
     if ('counters' in message) {
-      const value = { lanes: dispatch?.counters() ?? [], webhooks: webhooks?.counters() ?? {} };
+      const value = { lanes: dispatch?.counters() ?? [], binds: binds(), webhooks: webhooks?.counters() ?? {} };
       say({ counters: message.counters, value });
     }
     if ('reconfigure' in message) {

@@ -184,6 +184,11 @@ export const SETTINGS = [
     defaultText: 'none: there is no /admin',
   }),
   setting('adminAllow', networks, ['127.0.0.0/8', '::1/128'], 'networks that /admin answers to, or none'),
+  setting('metricsAllow', networks, ['127.0.0.0/8', '::1/128'], 'networks that may read /metrics, or none'),
+  setting('metricsToken', optional(key), null, 'with it /metrics is read from anywhere: Authorization: Bearer', {
+    secret: true,
+    defaultText: 'none',
+  }),
   setting('trustedProxies', networks, [], 'networks of proxies whose X-Forwarded-For is believed, or none'),
   setting('maxWaiting', whole(1000, 1_000_000_000), 10_000_000, 'messages that may wait before senders are told 429', {
     unit: 'messages',

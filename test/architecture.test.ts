@@ -198,6 +198,7 @@ const ALSO: { from: RegExp; to: RegExp; why: string }[] = [
     why: 'it shows what the server would send, without one',
   },
   { from: /^src\/cli\/doctor\.ts$/, to: /^src\/media\/av\.ts$/, why: 'which encoders there are' },
+  { from: /^src\/cli\/account\.ts$/, to: /^src\/domain\/accounts\.ts$/, why: 'the scopes that there are' },
   { from: /^src\/media\/fit-worker\.ts$/, to: /^src\/env\.ts$/, why: 'a process of its own: realClock' },
   { from: /^src\/net\/outbound\.ts$/, to: /^src\/domain\/address\.ts$/, why: 'the address rules' },
   { from: /^src\/store\/sqlite\/thread\.ts$/, to: /^src\/env\.ts$/, why: 'a thread is given no Env: realClock' },
@@ -335,7 +336,7 @@ const onlyNetCallsOut: Rule = (files) =>
 const KEYS: { words: string[]; files: RegExp }[] = [
   { words: ['.', 'putKey', '('], files: /^src\/(main\.ts|cli\/)/ },
   { words: ['store', '.', 'keys', '('], files: /^src\/(main\.ts|cli\/|api\/auth)/ },
-  { words: ['store', '.', 'directory', '('], files: /^src\/api\/auth\.ts$/ },
+  { words: ['store', '.', 'directory', '('], files: /^src\/(main|api\/auth)\.ts$/ },
   { words: ['store', '.', 'administer', '('], files: /^src\/api\/(admin|apply|numbers)\.ts$/ },
   { words: ['store', '.', 'sessionUse', '('], files: /^src\/api\/auth\.ts$/ },
 ];

@@ -19,7 +19,18 @@ const words = (most: number) =>
       (text) => text.trim() !== '' && text.length <= most && !/[\u0000-\u001f\u007f]/.test(text),
       `must be 1 to ${most} characters, none of them a control`,
     );
-const scopes = z.array(z.enum(SCOPES)).min(1).max(SCOPES.length).nullable();
+/** One of these; who gives another is told all of them. */
+const oneOf = <const Value extends string>(...values: readonly Value[]) =>
+  z
+    .string()
+    .refine((text) => (values as readonly string[]).includes(text), `must be one of ${values.join(', ')}`)
+    .transform((text) => text as Value)
+    .meta({ type: 'string', enum: [...values] });
+const scopes = z
+  .array(oneOf(...SCOPES))
+  .min(1)
+  .max(SCOPES.length)
+  .nullable();
 const instant = z
   .string()
   .transform((value, { issues }) => {
@@ -37,14 +48,14 @@ const limits = z.strictObject({
   logsPerMinute: whole(1, 10_000_000).nullable().optional(),
   messagesPerDay: whole(1, 1_000_000_000).nullable().optional(),
   spend: z
-    .strictObject({ amount: money, per: z.enum(['DAY', 'MONTH', 'TOTAL']) })
+    .strictObject({ amount: money, per: oneOf('DAY', 'MONTH', 'TOTAL') })
     .nullable()
     .optional(),
   flooding: z.boolean().optional(),
 });
 
 const settings = {
-  state: z.enum(['ACTIVE', 'SUSPENDED']).optional(),
+  state: oneOf('ACTIVE', 'SUSPENDED').optional(),
   application: words(255).nullable().optional(),
   entity: words(255).nullable().optional(),
   currency: z
@@ -104,7 +115,7 @@ const prices = z
   .array(
     z.strictObject({
       prefix: z.string().regex(/^\d{0,15}$/, 'must be at most 15 digits'),
-      channel: z.enum(['MMS', 'SMS']),
+      channel: oneOf('MMS', 'SMS'),
       price: money,
     }),
   )
@@ -113,7 +124,7 @@ const prices = z
 export const pricesBody = z.strictObject({ prices });
 
 /** A block; a `*` at the end stands for all that begin so. */
-export const blockBody = z.strictObject({ kind: z.enum(['SENDER', 'DESTINATION']), value: words(40) });
+export const blockBody = z.strictObject({ kind: oneOf('SENDER', 'DESTINATION'), value: words(40) });
 
 /**
  * Accounts as they shall be. Lists that are given replace what is there, but keys and logins are only added and changed: a key

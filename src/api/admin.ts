@@ -25,9 +25,10 @@ import {
   networksOf,
 } from '../domain/accounts.ts';
 import { senderKey } from '../domain/optout.ts';
+import type { Channel } from '../domain/routing.ts';
 import { formatInstant } from '../domain/schedule.ts';
 import type { Env } from '../env.ts';
-import type { Store } from '../store/contract.ts';
+import type { Rerouted, Store } from '../store/contract.ts';
 import {
   accountBody,
   accountChange,
@@ -111,6 +112,8 @@ export function createAdmin(options: {
   addressOf(request: IncomingMessage): string;
   /** What is wrong with a URL that we shall call; null = nothing. */
   checkCallout(url: string): string | null;
+  /** Carriers of the configuration with their channels; undefined = not known. */
+  channels?(): ReadonlyMap<string, Channel> | undefined;
 }): Admin {
   const { store, env, auth, adminKey, addressOf } = options;
   const allowed = networksOf(options.adminAllow);
@@ -142,18 +145,12 @@ export function createAdmin(options: {
     const done = await store.administer(changes, { by: asked.by, action, account, detail });
     if (done.kind === 'notFound') return NOT_FOUND;
     if (done.kind === 'conflict') return taken(changes[done.change] as AdminChange);
-    if (changes.some(({ kind }) => kind === 'drop') && done.dropped === 0) return NOT_FOUND;
+    const drops = changes.some(({ kind }) => kind === 'drop' || kind === 'numberDrop');
+    if (drops && done.dropped === 0) return NOT_FOUND;
     // Whoever asks next, here, meets the change.
     await auth.refresh();
     env.log.info({ action, account: account ?? done.accounts[0], by: asked.by }, 'administered');
     return ok(answer(done.accounts));
-  }
-
-  /** A line in the audit log for what is not a change of the directory. */
-  async function note(asked: Asked, action: string, detail: object): Promise<void> {
-    const account = asked.account?.no ?? null;
-    await store.administer([], { by: asked.by, action, account, detail });
-    env.log.info({ action, account, by: asked.by }, 'administered');
   }
 
   const numbered = (no: number): Account => auth.directory().accounts.find((one) => one.no === no) as Account;
@@ -200,7 +197,7 @@ export function createAdmin(options: {
   const account = (asked: Asked): number => asked.account?.no ?? 0;
 
   const ROUTES: Record<string, Partial<Record<Method, Handler>>> = {
-    ...numberRoutes({ store, checkCallout: options.checkCallout, audit: note }),
+    ...numberRoutes({ store, checkCallout: options.checkCallout, change }),
     accounts: {
       GET: async () => ok({ results: auth.directory().accounts.map(accountView) }),
       POST: taking(
@@ -375,8 +372,17 @@ export function createAdmin(options: {
         rerouteBody,
         () => [],
         async (asked, { from, to }) => {
-          const step = await store.reroute(from, to);
+          const channels = options.channels?.();
+          const channel = channels?.get(to);
+          const cannot = (violation: string): Answer =>
+            apiError('E409', { violations: [{ property: 'to', violation }] });
+          if (channels !== undefined && channel === undefined) {
+            return cannot('must be a carrier of the configuration: what waits for another does not leave');
+          }
+          const own = channels?.get(from) ?? channel;
+          const step = own === channel ? await store.reroute(from, to, channel) : OTHER_CHANNEL;
           if (step === null) return NOT_FOUND;
+          if (step.otherChannel && channel !== undefined) return cannot(otherChannel(from, to, channel));
           if (step.count > 0) {
             const detail = { from, to, moved: step.count };
             await store.administer([], { by: asked.by, action: 'rerouted', account: null, detail });
@@ -452,6 +458,13 @@ export function createAdmin(options: {
 function taken(change: AdminChange): Answer {
   const property = change.kind === 'account' ? 'name' : change.kind === 'put' ? change.what : change.kind;
   return apiError('E409', { violations: [{ property, violation: 'is taken by another account' }] });
+}
+
+/** What the store answers, too. */
+const OTHER_CHANNEL: Rerouted = { count: 0, next: null, otherChannel: true };
+
+function otherChannel(from: string, to: string, channel: Channel): string {
+  return `must take what waits for ${from}: ${to} carries ${channel} only`;
 }
 
 function full(): Answer {

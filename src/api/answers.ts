@@ -341,10 +341,14 @@ export const apiErrorAnswer = z
     errorCode: z.string(),
     description: z.string(),
     action: z.string(),
-    violations: z.array(z.strictObject({ property: z.string(), violation: z.string() })),
-    resources: z.array(z.strictObject({ name: z.string(), url: z.string() })),
+    violations: z
+      .array(z.strictObject({ property: z.string(), violation: z.string() }).meta({ xml: { name: 'violation' } }))
+      .meta({ xml: { wrapped: true } }),
+    resources: z
+      .array(z.strictObject({ name: z.string(), url: z.string() }).meta({ xml: { name: 'resource' } }))
+      .meta({ xml: { wrapped: true } }),
   })
-  .meta({ id: 'ApiError' });
+  .meta({ id: 'ApiError', xml: { name: 'ApiError' } });
 
 export const olderErrorAnswer = z
   .strictObject({
@@ -356,15 +360,17 @@ export const olderErrorAnswer = z
       }),
     }),
   })
-  .meta({ id: 'ApiException' });
+  .meta({ id: 'ApiException', xml: { name: 'ApiException' } });
 
 /** POST /mms/1/advanced. */
 export const olderSendAnswer = z
   .strictObject({
     bulkId: z.string(),
-    messages: z.array(z.strictObject({ to: z.string(), status: statusView, messageId: z.string() })),
+    messages: z
+      .array(z.strictObject({ to: z.string(), status: statusView, messageId: z.string() }))
+      .meta({ xml: { wrapped: true } }),
   })
-  .meta({ id: 'OlderSendAnswer' });
+  .meta({ id: 'OlderSendAnswer', xml: { name: 'SendResult' } });
 
 /** One item of GET /mms/1/reports and GET /mms/1/logs; title and messageSegments are the logs'. */
 export const olderAnswer = z

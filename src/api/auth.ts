@@ -38,6 +38,8 @@ const REMEMBERED = 10_000;
 const SCRYPTS = 2;
 /** Those that wait for it. */
 const SCRYPTS_WAITING = 32;
+/** Seconds after which those for whom there is no room may come back. */
+const SCRYPTS_BUSY_S = 1;
 /** Wrong passwords of one user from one address in `GUESS_MS`. */
 const GUESSES = 10;
 const GUESS_MS = 60_000;
@@ -55,8 +57,13 @@ export interface Caller {
   requestsPerMinute: number | null;
 }
 
-/** `busy`: too many passwords to look at, or too many wrong ones. */
-export type Asked = Caller | 'busy' | null;
+/** Too many passwords to look at, or too many wrong ones: ask again after `busyS` seconds, at least 1. */
+export interface Busy {
+  busyS: number;
+}
+
+/** Null = nobody's credential. */
+export type Asked = Caller | Busy | null;
 
 /** What the door asks of an account. */
 export interface Policy extends Account {
@@ -82,7 +89,7 @@ export interface Auth {
     password: string,
     kind: Session['kind'],
     address: string,
-  ): Promise<{ token: string } | 'busy' | null>;
+  ): Promise<{ token: string } | Busy | null>;
   /** Ends the session of an IBSSO header; false = there is none. */
   end(authorization: string | undefined): Promise<boolean>;
   /** A password as a login keeps it: its scrypt under a salt of its own. */
@@ -233,13 +240,15 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
   }
 
   /** Null = wrong, or no such user: the same work for both. */
-  async function check(user: string, password: string, address: string): Promise<Login | 'busy' | null> {
+  async function check(user: string, password: string, address: string): Promise<Login | Busy | null> {
     const from = `${user} ${address}`;
     const at = env.clock.monotonic();
     const tried = guesses.get(from);
-    if (tried && tried.until > at && tried.count >= GUESSES) return 'busy';
+    if (tried && tried.until > at && tried.count >= GUESSES) {
+      return { busyS: Math.max(1, Math.ceil((tried.until - at) / 1000)) };
+    }
     const turn = turns.take();
-    if (turn === null) return 'busy';
+    if (turn === null) return { busyS: SCRYPTS_BUSY_S };
     await turn;
     try {
       const login = now.logins.get(user);
@@ -261,7 +270,7 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
     const colon = text.indexOf(':');
     if (colon <= 0) return null;
     return check(text.slice(0, colon), text.slice(colon + 1), address).then((login) => {
-      if (login === null || login === 'busy') return login;
+      if (login === null || 'busyS' in login) return login;
       remember(passwords, name, { user: login.user, password: login.password });
       return byUser(login.user);
     });
@@ -313,7 +322,7 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
     },
     async open(user, password, kind, address) {
       const login = await check(user, password, address);
-      if (login === null || login === 'busy') return login;
+      if (login === null || 'busyS' in login) return login;
       if (!active(login.account)) return null;
       const token = Buffer.from(env.random.bytes(32)).toString('base64url');
       const life = kind === 'IBSSO' ? { ttlMs: IDLE_MS, idle: true } : { ttlMs: TOKEN_MS, idle: false };

@@ -189,7 +189,29 @@ export function uploadError(errorMessage: string): Answer {
 /** The error in the form that the path's family has. */
 export function errorFor(path: string, code: ErrorCode, details: ErrorDetails = {}): Answer {
   if (path !== '/mms/1' && !path.startsWith('/mms/1/') && !path.startsWith('/auth/1/')) return apiError(code, details);
-  return olderError(code, details.headers === undefined ? {} : { headers: details.headers });
+  const headers = { ...details.headers, ...deprecation(path) };
+  return olderError(code, Object.keys(headers).length === 0 ? {} : { headers });
+}
+
+/** Deprecated endpoints and what takes their place. */
+const SUCCESSORS: Readonly<Record<string, string>> = {
+  '/mms/1/advanced': '/mms/2/messages',
+  '/mms/1/reports': '/mms/2/reports',
+  '/mms/1/logs': '/mms/2/logs',
+};
+
+/**
+ * The headers that say what will become of a deprecated endpoint, on whatever is answered there (RFC 9745, RFC 8594); none of
+ * others. Dates as Infobip sends and publishes them: in 2026 they are in the past, and we go on to answer.
+ */
+export function deprecation(path: string): Record<string, string> {
+  const successor = Object.hasOwn(SUCCESSORS, path) ? SUCCESSORS[path] : undefined;
+  if (successor === undefined) return {};
+  return {
+    deprecation: 'Fri, 26 Apr 2024 10:00:00 GMT',
+    sunset: 'Mon, 01 Jun 2026 00:00:00 GMT',
+    link: `<${successor}>; rel="successor-version"`,
+  };
 }
 
 /** 503 with Retry-After in seconds. */
@@ -209,13 +231,34 @@ export function tooMany(path: string, retryAfterSeconds: number): Answer {
 
 const XML_TYPE = 'application/xml; charset=UTF-8';
 
-/** An error in the form that the client asks for: XML where its Accept names that before (or without) JSON. */
+/**
+ * An error in the form that the client asks for: XML where its Accept names that before (or without) JSON. Those that have no XML
+ * stay what they are: of a token's request (RFC 6749, 5.2: JSON), of an upload, and what is no error.
+ */
 export function formOf(answer: Answer, accept: string | undefined): Answer {
-  if (accept === undefined || !prefersXml(accept)) return answer;
-  const value = JSON.parse(answer.body) as { requestError?: object };
-  const root = value.requestError === undefined ? 'ApiError' : 'ApiException';
-  const body = XML_DECLARATION + element(root, null, ...members(value));
-  return { ...answer, headers: { ...answer.headers, 'content-type': XML_TYPE }, body };
+  if (answer.status < 400 || accept === undefined || answer.headers['content-type'] !== JSON_TYPE) return answer;
+  if (!prefersXml(accept)) return answer;
+  const { requestError, ...newer } = JSON.parse(answer.body) as { requestError?: OlderError; errorCode?: string };
+  if (requestError === undefined && newer.errorCode === undefined) return answer;
+  const root = requestError === undefined ? element('ApiError', null, ...members(newer)) : olderXml(requestError);
+  return {
+    ...answer,
+    headers: { ...answer.headers, 'content-type': XML_TYPE },
+    body: XML_DECLARATION + root,
+  };
+}
+
+interface OlderError {
+  serviceException: { messageId: string; text: string; validationErrors?: Record<string, string[]> };
+}
+
+/** What is wrong stands in the text: names of members are no names of elements. */
+function olderXml({ serviceException }: OlderError): XmlText {
+  const { messageId, text: said, validationErrors = {} } = serviceException;
+  const wrong = Object.entries(validationErrors).map(([name, list]) => `${name} ${list.join(', ')}`);
+  const whole = wrong.length === 0 ? said : `${said}: ${wrong.join('; ')}`;
+  const exception = element('serviceException', null, ...members({ messageId, text: whole }));
+  return element('ApiException', null, element('requestError', null, exception));
 }
 
 function members(value: object): XmlText[] {

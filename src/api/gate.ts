@@ -1,7 +1,7 @@
 /**
  * Where every request that needs a key passes: who asks, whether the credential may use this endpoint, whether the account may ask
  * now, and whether the machine can take more. What is refused is refused before its body is read, in the form of its path's
- * family, as JSON or XML.
+ * family.
  *
  * Promises: one place for all endpoints; none is without a rule (what is not listed needs `mms:manage`). A request whose share of
  * the limits is at hand passes without waiting for anything.
@@ -14,7 +14,7 @@ import { Places } from '../domain/limits.ts';
 import type { Clock } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 import { type Auth, type Caller, mayUse } from './auth.ts';
-import { type Answer, errorFor, formOf, tooMany, unauthorized } from './errors.ts';
+import { type Answer, errorFor, tooMany, unauthorized } from './errors.ts';
 import type { Limits } from './limits.ts';
 
 const SENDING: readonly Scope[] = ['message:send', 'mms:message:send', 'mms:manage'];
@@ -73,6 +73,7 @@ export function createGate(options: {
   const trusted = networksOf(options.trustedProxies);
   const places = new Places();
   let refused = 0;
+  let turnBegan: number | null = null;
   let waiting = 0;
   let asked = Number.NEGATIVE_INFINITY;
 
@@ -82,11 +83,26 @@ export function createGate(options: {
     const forwarded = String(request.headers['x-forwarded-for'] ?? '').split(',');
     // From the right: the last one was written by our own proxy, the first by anybody.
     while (trusted(address) && forwarded.length > 0) {
-      const before = (forwarded.pop() as string).trim();
+      // Some write the port too: `192.0.2.1:443`, `[2001:db8::1]:443`.
+      const before = (forwarded.pop() as string).trim().replace(/^\[([\da-f:.]+)\](:\d+)?$|^([\d.]+):\d+$/i, '$1$3');
       if (before === '') break;
       address = before;
     }
     return address;
+  }
+
+  /**
+   * When the thread began with what had come by then: whoever is served last of a rush has waited since, and that counts. Without
+   * it a thread that is behind looks as quick as ever.
+   */
+  function turn(): number {
+    if (turnBegan === null) {
+      turnBegan = clock.monotonic();
+      clock.setTimeout(() => {
+        turnBegan = null;
+      }, 0);
+    }
+    return turnBegan;
   }
 
   function behind(): boolean {
@@ -109,17 +125,16 @@ export function createGate(options: {
     return tooMany(path, seconds);
   };
 
-  function judged(caller: Caller, request: IncomingMessage, path: string): Caller | Answer | Promise<Caller | Answer> {
-    const form = (answer: Answer): Answer => formOf(answer, request.headers.accept);
+  function judged(caller: Caller, path: string): Caller | Answer | Promise<Caller | Answer> {
     const scopes = SCOPES.get(path) ?? (path.startsWith(STORY) ? LOGS : MANAGE);
-    if (!mayUse(caller, scopes)) return form(errorFor(path, 'E403'));
+    if (!mayUse(caller, scopes)) return errorFor(path, 'E403');
     if (SEND_PATHS.has(path)) {
-      if (!places.free(caller.account, clock.monotonic())) return form(refusal(path, FULL_S));
-      if (behind()) return form(refusal(path, BEHIND_S));
+      if (!places.free(caller.account, clock.monotonic())) return refusal(path, FULL_S);
+      if (behind()) return refusal(path, BEHIND_S);
     }
     const wait = limits.request(caller, auth.policy(caller.account), LOG_PATHS.has(path));
-    if (typeof wait === 'number') return wait === 0 ? caller : form(refusal(path, wait));
-    return wait.then((seconds) => (seconds === 0 ? caller : form(refusal(path, seconds))));
+    if (typeof wait === 'number') return wait === 0 ? caller : refusal(path, wait);
+    return wait.then((seconds) => (seconds === 0 ? caller : refusal(path, seconds)));
   }
 
   return {
@@ -127,9 +142,8 @@ export function createGate(options: {
     pass(request, path) {
       const given = auth.caller(request.headers.authorization, addressOf(request));
       const next = (caller: Awaited<typeof given>) => {
-        if (caller === null) return formOf(unauthorized(path), request.headers.accept);
-        if (caller === 'busy') return formOf(refusal(path, FULL_S), request.headers.accept);
-        return judged(caller, request, path);
+        if (caller === null) return unauthorized(path);
+        return 'busyS' in caller ? refusal(path, caller.busyS) : judged(caller, path);
       };
       return given instanceof Promise ? given.then(next) : next(given);
     },
@@ -137,7 +151,7 @@ export function createGate(options: {
       if (!SEND_PATHS.has(path)) return null;
       if (!places.free(account, clock.monotonic())) return refusal(path, FULL_S);
       places.enter(account);
-      const began = clock.monotonic();
+      const began = turn();
       return {
         leave() {
           const now = clock.monotonic();

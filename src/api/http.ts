@@ -7,7 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../env.ts';
-import { type Answer, apiError } from './errors.ts';
+import { type Answer, apiError, formOf } from './errors.ts';
 import type { Bytes } from './inbox.ts';
 
 /** Bytes of all bodies that are being read or worked on; above it requests are told to come back (503). */
@@ -45,7 +45,7 @@ export interface Exchange {
    */
   read(request: IncomingMessage, limit: number, then: (body: Body) => void): void;
   release(bytes: number): void;
-  /** Writes an answer, once; later ones and those to clients that have gone are dropped. */
+  /** Writes an answer, once, errors as JSON or XML by Accept; later ones and those to clients that have gone are dropped. */
   give(response: ServerResponse, answer: Answer | Bytes): void;
   /** Answers a request whose body is (partly) unread, then reads the rest away within limits. */
   refuse(request: IncomingMessage, response: ServerResponse, answer: Answer): void;
@@ -98,7 +98,7 @@ export function createExchange(
       response.destroy();
       return;
     }
-    const { body, headers } = answer;
+    const { body, headers } = isText(answer) ? formOf(answer, response.req.headers.accept) : answer;
     // A flat list: node takes it as it is, and header and body leave in one write.
     const list: (string | number)[] = ['content-length', Buffer.byteLength(body)];
     for (const name in headers) list.push(name, headers[name] as string);
@@ -172,6 +172,10 @@ export function createExchange(
       drain(request, response);
     },
   };
+}
+
+function isText(answer: Answer | Bytes): answer is Answer {
+  return typeof answer.body === 'string';
 }
 
 /** What node's parser found, in words that quote nothing. */

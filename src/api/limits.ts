@@ -20,6 +20,7 @@ import {
   floodTakes,
   leaseOf,
   MINUTE_MS,
+  SPEND,
   spendBucket,
 } from '../domain/limits.ts';
 import type { SendRequest, Spec } from '../domain/message.ts';
@@ -199,6 +200,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
       const base = accept.specs[0]?.first ?? 0;
       const to = (no: number): string => accept.to[no - base] as string;
       const open: number[] = [];
+      const spendAt = policy.limits.spend === null ? null : spendBucket(policy.limits.spend, clock.now());
       accept.specs.forEach((spec, index) => {
         const message = asked.messages[index] as SendRequest['messages'][number];
         const sms = message.options?.smsFailover;
@@ -209,7 +211,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
           else if (policy.blockedDestinations.some((list) => list.has(to(no)))) away.set(no, [DESTINATION_BLOCKED, 0]);
           else open.push(no);
         }
-        dress(spec, policy, to, sms !== undefined);
+        dress(spec, policy, to, sms !== undefined, spendAt?.bucket);
       });
 
       const day = bucketOf(clock.now(), DAY_MS);
@@ -230,7 +232,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
         counted -= Math.min(counted, refused.size);
       }
       const left = open.filter((no) => !away.has(no));
-      const paid = spend === null ? null : await pay(policy, spend, left, to);
+      const paid = spend === null || spendAt === null ? null : await pay(policy, spend, spendAt, left, to);
       if (paid)
         for (const no of paid.unpaid) away.set(no, [NO_CREDIT, spend?.per === 'MONTH' ? MONTH_REACHED : OUT_OF_CREDIT]);
       if (paid) {
@@ -250,11 +252,16 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
   };
 
   /** Pays for as many as the credit lasts, in order. */
-  async function pay(policy: Policy, spend: SpendLimit, nos: readonly number[], to: (no: number) => string) {
+  async function pay(
+    policy: Policy,
+    spend: SpendLimit,
+    when: Bucket,
+    nos: readonly number[],
+    to: (no: number) => string,
+  ) {
     const costs = nos.map((no) => micros(policy.prices.row('MMS', to(no))?.price ?? 0));
     const sum = costs.reduce((total, cost) => total + cost, 0);
-    const when = spendBucket(spend, clock.now());
-    const granted = sum === 0 ? 0 : await take(policy.no, 'spend', when, micros(spend.amount), sum, 0);
+    const granted = sum === 0 ? 0 : await take(policy.no, SPEND, when, micros(spend.amount), sum, 0);
     const unpaid: number[] = [];
     let rest = granted;
     nos.forEach((no, index) => {
@@ -262,11 +269,11 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
       if (cost > rest) unpaid.push(no);
       else rest -= cost;
     });
-    giveBack(policy.no, 'spend', when.bucket, rest);
+    giveBack(policy.no, SPEND, when.bucket, rest);
     const spent = granted - rest;
     return {
       unpaid,
-      back: (part: number): void => giveBack(policy.no, 'spend', when.bucket, Math.floor(spent * Math.min(1, part))),
+      back: (part: number): void => giveBack(policy.no, SPEND, when.bucket, Math.floor(spent * Math.min(1, part))),
     };
   }
 }
@@ -281,7 +288,13 @@ function isPlain({ limits, prices, ...policy }: Policy): boolean {
 const FREE: Charge = { back: () => undefined };
 
 /** The account's defaults and prices, into a spec that says nothing of them. */
-function dress(spec: Accept['specs'][number], policy: Policy, to: (no: number) => string, sms: boolean): void {
+function dress(
+  spec: Accept['specs'][number],
+  policy: Policy,
+  to: (no: number) => string,
+  sms: boolean,
+  spend: number | undefined,
+): void {
   const { application, entity, currency, prices } = policy;
   const names = (application !== null && spec.application === null) || (entity !== null && spec.entity === null);
   const priced = !prices.empty || currency !== 'EUR';
@@ -298,7 +311,7 @@ function dress(spec: Accept['specs'][number], policy: Policy, to: (no: number) =
   }
   if (priced) {
     const destinations = Array.from({ length: spec.end - spec.first }, (_, at) => to(spec.first + at));
-    body.prices = specPrices(prices, currency, destinations, sms);
+    body.prices = specPrices(prices, currency, destinations, sms, prices.empty ? undefined : spend);
   }
   spec.body = JSON.stringify(body);
 }

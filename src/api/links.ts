@@ -307,10 +307,12 @@ export function createLinks(options: LinksOptions): Links {
       const limit = new AbortController();
       const drained = (async () => {
         await writing;
-        while (waiting.length > 0 && (await writeSome()));
-        limit.abort();
+        while (waiting.length > 0 && !limit.signal.aborted) {
+          if (!(await writeSome())) await clock.sleep(GATHER_MS, limit.signal);
+        }
       })();
       await Promise.race([drained, clock.sleep(CLOSE_MS, limit.signal)]);
+      limit.abort();
       if (waiting.length > 0) log.error({ clicks: waiting.length }, 'clicks are lost: the store took none');
     },
   };

@@ -13,6 +13,7 @@ import { parseDestination } from '../domain/address.ts';
 import { STATUSES } from '../domain/codes.ts';
 import { checkSmil } from '../domain/content.ts';
 import type { Ids } from '../domain/ids.ts';
+import type { Shortener } from '../domain/links.ts';
 import type { SendRequest } from '../domain/message.ts';
 import { type Entry, numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import type { Routing } from '../domain/routing.ts';
@@ -30,6 +31,8 @@ export interface SendHead {
   account: number;
   /** Idempotency-Key, null = none. */
   key: string | null;
+  /** It came by the first version of the API. */
+  older?: true;
 }
 
 /** A POST that takes a body: first what its headers tell, then the bytes. */
@@ -55,6 +58,8 @@ export interface SendOptions extends SendSettings {
   domain?: Auth['domain'];
   /** How long short links work; absent = 90 days. */
   linkKeepMs?: number;
+  /** Makes short links; absent = links stay as they are. */
+  shortener?: Shortener;
   /** Told of each acceptance: destinations taken, refused at the door, repeated ids, and how long it took in ms. */
   onAccept(taken: number, refused: number, duplicates: number, tookMs: number): void;
 }
@@ -173,7 +178,9 @@ export function createSend(options: SendOptions): Intake<SendHead> {
         idem,
         failoverAfterUnknown,
         hasDomain,
+        ...(head.older ? { older: head.older } : {}),
         ...(options.linkKeepMs === undefined ? {} : { linkKeepMs: options.linkKeepMs }),
+        ...(options.shortener === undefined ? {} : { shortener: options.shortener }),
       };
       const { accept, entries, split } = numberRequest(request, { ...context, ...(repeated ? { repeated } : {}) });
       const charge = await options.judge(policy, request, accept, now);

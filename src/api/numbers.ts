@@ -3,11 +3,12 @@
  * Routes of the operator's door (`admin.ts`), which judges who may ask.
  *
  * Promises: a number belongs to one account; one that is another's is not taken from it (409), it is removed there first. A change
- * counts for the next message from a handset. Each is a line in the audit log, behind the change.
+ * counts for the next message from a handset. Each is a line in the audit log, in the transaction that makes it.
  *
  * Fails: as the door: rejects with StoreUnavailable or a bug, all else is an Answer.
  */
 import { z } from 'zod';
+import type { AdminChange } from '../domain/accounts.ts';
 import type { OwnNumber, Store } from '../store/contract.ts';
 import type { Asked, Handler, Method } from './admin.ts';
 import { type Answer, apiError } from './errors.ts';
@@ -55,13 +56,16 @@ function numberView({ number, account, url, entity, application, callbackData }:
   return { number, account, url: pull ? null : url, pull, entityId: entity, applicationId: application, callbackData };
 }
 
-/** The routes; `checkCallout` says what is wrong with a URL that is to be called, null = nothing. `audit` writes the log's line. */
+/**
+ * The routes; `checkCallout` says what is wrong with a URL that is to be called, null = nothing. `change` makes all changes with
+ * their line in the log, and its answer.
+ */
 export function numberRoutes(options: {
-  store: Pick<Store, 'numberList' | 'numberPut' | 'numberDelete'>;
-  audit(asked: Asked, action: string, detail: object): Promise<void>;
+  store: Pick<Store, 'numberList'>;
+  change(asked: Asked, action: string, changes: AdminChange[], detail: object, answer: () => object): Promise<Answer>;
   checkCallout(url: string): string | null;
 }): Record<string, Partial<Record<Method, Handler>>> {
-  const { store, audit, checkCallout } = options;
+  const { store, change, checkCallout } = options;
   const invalid = (property: string, violation: string): Answer =>
     apiError('E400', { violations: [{ property, violation }] });
 
@@ -76,26 +80,19 @@ export function numberRoutes(options: {
         const wrong = url === null ? null : checkCallout(url);
         if (wrong !== null) return invalid('url', wrong);
         const account = asked.account?.no ?? 0;
-        const there = (await store.numberList()).find((one) => one.number === own);
-        if (there !== undefined && there.account !== account) {
-          return apiError('E409', { violations: [{ property: 'number', violation: 'is taken by another account' }] });
-        }
         const put: OwnNumber = {
           ...{ number: own, account, url: pull ? '' : url },
           ...{ entity: entityId ?? null, application: applicationId ?? null, callbackData: callbackData ?? null },
         };
-        await store.numberPut(put);
-        await audit(asked, 'number set', { number: own, url, pull });
-        return ok(numberView(put));
+        const changes: AdminChange[] = [{ kind: 'number', number: put }];
+        return change(asked, 'number set', changes, { number: own, url, pull }, () => numberView(put));
       },
     },
     'accounts/:account/numbers/:name': {
       async DELETE(asked) {
         const name = asked.name.replace('+', '');
-        const there = (await store.numberList(asked.account?.no)).some((one) => one.number === name);
-        if (!there || !(await store.numberDelete(name))) return apiError('E404');
-        await audit(asked, 'number removed', { number: name });
-        return ok({ removed: 1 });
+        const changes: AdminChange[] = [{ kind: 'numberDrop', number: name, account: asked.account?.no ?? 0 }];
+        return change(asked, 'number removed', changes, { number: name }, () => ({ removed: 1 }));
       },
     },
   };

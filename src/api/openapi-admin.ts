@@ -21,6 +21,11 @@ import { numberAnswer, numberBody } from './numbers.ts';
 import { SESSION, sessionAnswer, sessionBody, TOKEN, tokenAnswer, tokenErrorAnswer } from './sessions.ts';
 
 const json = (schema: z.ZodType, description: string) => ({ description, content: { 'application/json': { schema } } });
+/** An error, which Accept may want as XML. */
+const failure = (schema: z.ZodType, description: string) => ({
+  description,
+  content: { 'application/json': { schema }, 'application/xml': { schema } },
+});
 
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
@@ -84,7 +89,7 @@ function admin(
       ...more,
       response: {
         200: json(answer, 'Done.'),
-        ...Object.fromEntries(failures.map((status) => [status, json(apiErrorAnswer, words)])),
+        ...Object.fromEntries(failures.map((status) => [status, failure(apiErrorAnswer, words)])),
       },
     },
   };
@@ -97,7 +102,7 @@ export function operatorOperations(): Described[] {
   const blockQuery = z.object({ kind: z.enum(['SENDER', 'DESTINATION']), value: z.string() });
   const page = z.object({ limit: z.string().optional(), cursor: z.string().optional() });
   const older = (...statuses: number[]) =>
-    Object.fromEntries(statuses.map((status) => [status, json(olderErrorAnswer, 'As its messageId says.')]));
+    Object.fromEntries(statuses.map((status) => [status, failure(olderErrorAnswer, 'As its messageId says.')]));
   return [
     {
       method: 'POST',
@@ -107,7 +112,7 @@ export function operatorOperations(): Described[] {
         summary: 'Open a session: a token for Authorization: IBSSO, until it is unused for 60 minutes',
         tags: ['Authentication'],
         body: sessionBody,
-        response: { 200: json(sessionAnswer, 'Open.'), ...older(400, 401, 413, 415, 429, 500, 503) },
+        response: { 200: json(sessionAnswer, 'Open.'), ...older(400, 401, 405, 413, 415, 429, 500, 503) },
       },
     },
     {
@@ -118,7 +123,7 @@ export function operatorOperations(): Described[] {
         summary: 'End the session of the Authorization header',
         tags: ['Authentication'],
         security: [{ IBSSOTokenHeader: [] }],
-        response: { 204: z.undefined().describe('Ended.'), ...older(401, 500, 503) },
+        response: { 204: z.undefined().describe('Ended.'), ...older(401, 405, 500, 503) },
       },
     },
     {
@@ -129,16 +134,17 @@ export function operatorOperations(): Described[] {
         summary: 'A Bearer token for a client id and secret (client credentials)',
         tags: ['Authentication'],
         consumes: ['application/x-www-form-urlencoded'],
+        description: 'The client as client_id and client_secret in the form, or by HTTP Basic.',
         body: z.object({
-          client_id: z.string(),
-          client_secret: z.string(),
+          client_id: z.string().optional(),
+          client_secret: z.string().optional(),
           grant_type: z.literal('client_credentials'),
         }),
         response: {
           200: json(tokenAnswer, 'Granted.'),
           400: json(tokenErrorAnswer, 'Not a request for one.'),
           401: json(tokenErrorAnswer, 'No such client, or another secret.'),
-          ...older(413, 429, 500, 503),
+          ...older(405, 413, 429, 500, 503),
         },
       },
     },

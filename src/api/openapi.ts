@@ -54,8 +54,19 @@ const WORDS: Record<number, string> = {
   503: 'Not now; nothing was done. See Retry-After.',
 };
 
+/** What whatever needs a key may say, besides 401. */
+const BEHIND_THE_GATE = [403, 405, 429, 500, 503];
+
+/** Errors of one schema: as JSON, and as XML where Accept prefers it (but for an upload's own form). */
 function errors(schema: z.ZodType, ...statuses: number[]) {
-  return Object.fromEntries(statuses.map((status) => [status, json(schema, WORDS[status] as string)]));
+  const all = statuses.includes(401) ? [...new Set([...statuses, ...BEHIND_THE_GATE])].sort() : statuses;
+  return Object.fromEntries(
+    all.map((status) => {
+      const one = json(schema, WORDS[status] as string);
+      const content = schema === uploadErrorAnswer ? one.content : { ...one.content, 'application/xml': { schema } };
+      return [status, { ...one, content }];
+    }),
+  );
 }
 
 const SECURITY: Record<string, string[]>[] = [
@@ -164,13 +175,18 @@ export function operations(settings: SendSettings) {
     advanced: {
       operationId: 'send-mms-message',
       summary: 'Send MMS message',
-      description: 'Deprecated: POST /mms/2/messages takes its place. Body and answer as the first version had them.',
+      description:
+        'Deprecated: POST /mms/2/messages takes its place. Body and answer as the first version had them, in JSON or XML (root ' +
+        'MmsAdvancedRequest).',
       deprecated: true,
       tags: ['Send'],
       security: SECURITY,
       body: z.looseObject({ bulkId: z.string().optional(), messages: z.array(z.looseObject({})) }),
       response: {
-        200: json(olderSendAnswer, 'Accepted.'),
+        200: {
+          description: 'Accepted.',
+          content: { 'application/json': { schema: olderSendAnswer }, 'application/xml': { schema: olderSendAnswer } },
+        },
         ...errors(olderErrorAnswer, 400, 401, 403, 413, 415, 429, 500, 503),
       },
     },
@@ -350,7 +366,7 @@ export function operations(settings: SendSettings) {
       response: {
         200: json(uploadAnswer, 'Stored.'),
         ...errors(uploadErrorAnswer, 400),
-        ...errors(olderErrorAnswer, 401, 403, 405, 415, 500, 503),
+        ...errors(olderErrorAnswer, 401, 403, 405, 413, 415, 500, 503),
       },
     },
     livez: {
@@ -368,8 +384,10 @@ export function operations(settings: SendSettings) {
     metrics: {
       operationId: 'metrics',
       summary: "Figures in Prometheus' text format",
+      description:
+        'For the networks of POSTCARD_METRICS_ALLOW (loopback unless set), and with POSTCARD_METRICS_TOKEN as Bearer.',
       tags: ['Operation'],
-      response: { 200: plain('All figures.', 'text/plain') },
+      response: { 200: plain('All figures.', 'text/plain'), ...errors(apiErrorAnswer, 401, 403) },
     },
     openapi: {
       operationId: 'openapi',

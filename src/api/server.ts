@@ -20,7 +20,7 @@ import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import type { Ids } from '../domain/ids.ts';
 import { createPartTokens, createPartUrls, PART_PATH } from '../domain/inbound.ts';
-import { LINK_PATH } from '../domain/links.ts';
+import { createShortener, LINK_PATH } from '../domain/links.ts';
 import { createNetworks } from '../domain/networks.ts';
 import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
@@ -39,7 +39,7 @@ import type { Asker } from './intake.ts';
 import { createLimits } from './limits.ts';
 import { createLinks, type Geo } from './links.ts';
 import { createSend, type Intake } from './messages.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, createMetricsLock } from './metrics.ts';
 import { operations, tidy } from './openapi.ts';
 import { operatorOperations, SECURITY_SCHEMES } from './openapi-admin.ts';
 import { allowOf, BULK_STATUS, BULKS, CONTENT, PROBES, pathOf, replayedId, SEND, STORY } from './paths.ts';
@@ -90,6 +90,8 @@ export interface ApiOptions {
     networks: Readonly<Record<string, string>>;
     adminKey: string | null;
     adminAllow: readonly string[];
+    metricsAllow: readonly string[];
+    metricsToken: string | null;
     trustedProxies: readonly string[];
     maxWaiting: number;
   };
@@ -136,7 +138,16 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const { trustedProxies, maxWaiting, adminKey, adminAllow } = config;
   const gate = createGate({ auth, limits: allowances, store, clock, trustedProxies, maxWaiting });
   const { addressOf } = gate;
-  const admin = createAdmin({ store, env, auth, adminKey, adminAllow, addressOf, checkCallout });
+  const admin = createAdmin({
+    store,
+    env,
+    auth,
+    adminKey,
+    adminAllow,
+    addressOf,
+    checkCallout,
+    channels: () => routing.channels,
+  });
   const tokenIntake = createSessions(auth, addressOf);
   const ready = createReady(store, env);
   const networks = createNetworks(config.networks);
@@ -156,11 +167,13 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     door: () => gate.figures(),
     ready,
   });
+  const metricsLock = createMetricsLock({ allow: config.metricsAllow, token: config.metricsToken, addressOf });
   const exchange = createExchange(clock, (status) => metrics.answered(status), undefined, options.tls !== undefined);
   const settings = {
     limits: { messages: config.maxMessages, destinations: config.maxDestinations, segments: config.maxSegments },
     checkCallout,
   };
+  const { idKey } = await store.identity();
   const send = createSend({
     ...settings,
     maxBodyBytes: config.maxBodyBytes,
@@ -172,6 +185,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     judge: allowances.judge,
     domain: auth.domain,
     linkKeepMs: config.linkDays * DAY_MS,
+    shortener: createShortener(config.publicUrl, idKey),
     onAccept: (...counts) => metrics.accepted(...counts),
   });
   const content = createContent({
@@ -183,7 +197,6 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const v1 = createV1({ send, reads, store, maxUploadBytes: config.maxUploadBytes });
   const bulks = createBulks({ store, env, ids });
   const webhooks = createWebhookDesk({ store, env, ids, checkCallout });
-  const { idKey } = await store.identity();
   const tokens = createPartTokens(idKey);
   const inbox = createInbox({ store, env, ids, tokens, urls: createPartUrls(config.publicUrl, idKey) });
   const links = createLinks({
@@ -302,10 +315,11 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     exchange.give(reply.raw, given);
   }
 
-  const open = (make: () => Answer | Promise<Answer>) => async (request: FastifyRequest, reply: FastifyReply) => {
+  type Making = (request: FastifyRequest) => Answer | Promise<Answer>;
+  const open = (make: Making) => async (request: FastifyRequest, reply: FastifyReply) => {
     let given: Answer;
     try {
-      given = await make();
+      given = await make(request);
     } catch (error) {
       given = failed(pathOf(request.url), error);
     }
@@ -439,7 +453,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const probes = {
     livez: open(() => text(200, 'ok\n')),
     readyz: open(async () => (!closing && (await ready()) ? text(200, 'ok\n') : text(503, 'not ready\n'))),
-    metrics: open(async () => text(200, await metrics.page(), metrics.contentType)),
+    metrics: open(async ({ raw }) => metricsLock(raw) ?? text(200, await metrics.page(), metrics.contentType)),
     openapi: open(() => ({ status: 200, headers: JSON_HEADERS, body: document })),
   };
   for (const name of ['livez', 'readyz', 'metrics', 'openapi'] as const) {

@@ -10,7 +10,7 @@ import type { IncomingMessage } from 'node:http';
 import { parse as parseForm } from 'node:querystring';
 import { z } from 'zod';
 import { type Auth, TOKEN_SECONDS } from './auth.ts';
-import { type Answer, formOf, JSON_HEADERS, olderError, tooMany, unauthorized } from './errors.ts';
+import { type Answer, JSON_HEADERS, olderError, tooMany, unauthorized } from './errors.ts';
 import { ok, refusal, valid } from './intake.ts';
 import { parseJson } from './json.ts';
 import { isEncoded, isJson } from './messages.ts';
@@ -19,7 +19,6 @@ export const SESSION = '/auth/1/session';
 export const TOKEN = '/auth/1/oauth2/token';
 
 const BODY_MAX = 16 * 1024;
-const BUSY_S = 1;
 
 /** What opens a session. `unsafe` is a client's own; it is not asked. */
 export const sessionBody = z.object({
@@ -53,6 +52,20 @@ const oauthError = (status: number, error: string, words: string): Answer => ({
   body: JSON.stringify({ error, error_description: words }),
 });
 
+/** A client's id and secret in an Authorization header (RFC 6749, 2.3.1), null = there are none. */
+function basicClient(authorization: string | undefined): [string, string] | null {
+  const found = /^basic +([A-Za-z0-9+/=]{1,2000}) *$/i.exec(authorization ?? '');
+  if (found === null) return null;
+  const text = Buffer.from(found[1] as string, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon < 0 ? null : [decoded(text.slice(0, colon)), decoded(text.slice(colon + 1))];
+}
+
+/** They ought to be encoded as in a form; most clients send them as they are. */
+function decoded(part: string): string {
+  return /%[\da-f]{2}/i.test(part) ? (parseForm(`x=${part.replaceAll('&', '%26')}`).x as string) : part;
+}
+
 /** The intakes by method and path; null = none of these. */
 export function createSessions(auth: Auth, addressOf: (request: IncomingMessage) => string) {
   async function open(request: IncomingMessage, bytes: Buffer): Promise<Answer> {
@@ -63,13 +76,13 @@ export function createSessions(auth: Auth, addressOf: (request: IncomingMessage)
     if (!read.ok) return refusal('/mms/1/', read.violations);
     const { username, password } = read.value;
     const opened = await auth.open(username, password, 'IBSSO', addressOf(request));
-    if (opened === 'busy') return formOf(tooMany(SESSION, BUSY_S), request.headers.accept);
-    return opened === null ? formOf(unauthorized(SESSION), request.headers.accept) : ok(opened);
+    if (opened === null) return unauthorized(SESSION);
+    return 'busyS' in opened ? tooMany(SESSION, opened.busyS) : ok(opened);
   }
 
   async function end(request: IncomingMessage): Promise<Answer> {
     const ended = await auth.end(request.headers.authorization);
-    if (!ended) return formOf(unauthorized(SESSION), request.headers.accept);
+    if (!ended) return unauthorized(SESSION);
     return { status: 204, headers: { 'cache-control': 'no-store' }, body: '' };
   }
 
@@ -83,13 +96,15 @@ export function createSessions(auth: Auth, addressOf: (request: IncomingMessage)
     if (one('grant_type') !== 'client_credentials') {
       return oauthError(400, 'unsupported_grant_type', 'grant_type must be client_credentials.');
     }
-    const user = one('client_id');
-    const password = one('client_secret');
-    if (user === '' || password === '' || user.length > 255 || password.length > 1024) {
-      return oauthError(400, 'invalid_request', 'client_id and client_secret must be given once each.');
+    const named = form.client_id !== undefined || form.client_secret !== undefined;
+    const basic = basicClient(request.headers.authorization);
+    // One way or the other, never both (2.3).
+    const [user, password] = basic === null || named ? [one('client_id'), one('client_secret')] : basic;
+    if (user === '' || password === '' || user.length > 255 || password.length > 1024 || (basic !== null && named)) {
+      return oauthError(400, 'invalid_request', 'client_id and client_secret must be given once each, or as Basic.');
     }
     const opened = await auth.open(user, password, 'OAUTH', addressOf(request));
-    if (opened === 'busy') return tooMany(TOKEN, BUSY_S);
+    if (opened !== null && 'busyS' in opened) return tooMany(TOKEN, opened.busyS);
     if (opened === null) return oauthError(401, 'invalid_client', 'No such client, or another secret.');
     return ok({ access_token: opened.token, expires_in: TOKEN_SECONDS, token_type: 'Bearer' });
   }

@@ -2,18 +2,18 @@
  * The deprecated endpoints of the first version, for code that still speaks it: POST /mms/1/advanced, GET /mms/1/reports and GET
  * /mms/1/logs. Translations of shapes only: numbering, accept, limits and reads are those of /mms/2.
  *
- * Promises: answers in the published old shapes, errors in the older form, with the headers Deprecation, Sunset and Link on all
- * that is answered here. What /mms/2 would refuse is refused, named as the old request calls it. A repeated request gives the same
+ * Promises: requests in JSON or XML, answers in the published old shapes, errors in the older form, with the headers Deprecation,
+ * Sunset and Link on all that is answered here. What /mms/2 would refuse is refused, named as the old request calls it. A repeated request gives the same
  * translation, so an Idempotency-Key holds; media in base64 become uploads under ids made from their bytes.
  *
- * What /mms/2 cannot do in one request is refused: messages with different sendAt (400). Reports by webhook have the shape of
- * /mms/2. Fails: rejects with StoreUnavailable or a bug.
+ * What /mms/2 cannot do in one request is refused: messages with different sendAt (400). Reports by webhook have the old shape too
+ * (webhooks/payload.ts). Fails: rejects with StoreUnavailable or a bug.
  */
 import { hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Store } from '../store/contract.ts';
-import { element, text, XML_DECLARATION, type XmlText } from '../xml.ts';
-import { type Answer, JSON_HEADERS, olderError, prefersXml } from './errors.ts';
+import { element, readXml, text, XML_DECLARATION, type XmlElement, type XmlText } from '../xml.ts';
+import { type Answer, deprecation, errorFor, JSON_HEADERS, olderError, prefersXml } from './errors.ts';
 import { parseJson } from './json.ts';
 import type { Intake, SendHead } from './messages.ts';
 import type { Reads } from './reads.ts';
@@ -23,9 +23,6 @@ export const ADVANCED = '/mms/1/advanced';
 export const OLDER_REPORTS = '/mms/1/reports';
 export const OLDER_LOGS = '/mms/1/logs';
 
-/** As the published documents have them; in 2026 they are in the past, and we go on to answer. */
-const DEPRECATED = 'Fri, 26 Apr 2024 10:00:00 GMT';
-const SUNSET = 'Mon, 01 Jun 2026 00:00:00 GMT';
 /** Media in a request are kept for as long as it may wait for its turn: sendAt is at most 180 days ahead, validity 48 h. */
 const MEDIA_MS = 183 * 86_400_000;
 /** Characters of a media type, and of the name of a part. */
@@ -39,6 +36,8 @@ type Members = Record<string, unknown>;
 export interface OlderHead extends SendHead {
   /** The answer is wanted as XML. */
   accept: string | undefined;
+  /** The body is XML. */
+  xml: boolean;
 }
 
 /** The three endpoints. */
@@ -65,7 +64,7 @@ export function createV1(options: {
   }
 
   async function accept(head: OlderHead, bytes: Buffer): Promise<Answer> {
-    const parsed = parseJson(bytes);
+    const parsed = head.xml ? parseXml(bytes, send.limit) : parseJson(bytes);
     if (!parsed.ok) return olderError('E400', { text: `Bad request: ${parsed.fault}` });
     const made = requestOf(parsed.value, maxUploadBytes);
     if (made.violations.length > 0) return badRequest(made.violations);
@@ -77,38 +76,79 @@ export function createV1(options: {
   return {
     send: {
       limit: send.limit,
-      tooLarge: dated(olderError('E413')),
+      tooLarge: errorFor(ADVANCED, 'E413'),
       head(headers: IncomingHttpHeaders, account: number) {
-        const head = send.head(headers, account);
-        const { accept: wanted } = headers;
-        return 'status' in head ? dated(older(head, olderPath)) : { ...head, accept: wanted };
+        const xml = isXml(headers['content-type']);
+        const head = send.head(xml ? { ...headers, 'content-type': 'application/json' } : headers, account);
+        if ('status' in head) return dated(ADVANCED, older(head, olderPath));
+        return { ...head, accept: headers.accept, xml, older: true };
       },
       async body(head, bytes) {
-        const answer = await accept(head, bytes);
-        return dated(answer.status === 200 ? answer : errorIn(answer, head.accept));
+        return dated(ADVANCED, await accept(head, bytes));
       },
     },
     async reports(account, query) {
       const answer = await reads.reports(account, query);
-      return dated(answer.status === 200 ? results(answer, olderReport) : older(answer, (path) => path));
+      const given = answer.status === 200 ? results(answer, olderReport) : older(answer, (path) => path);
+      return dated(OLDER_REPORTS, given);
     },
     async logs(account, query) {
       const given: Members = isObject(query) ? query : {};
       const { from, to, useCursor: _, cursor: __, ...rest } = given;
       const answer = await reads.logs(account, { ...rest, sender: from, destination: to });
       const named = (path: string): string => ({ sender: 'from', destination: 'to' })[path] ?? path;
-      return dated(answer.status === 200 ? results(answer, olderLog) : older(answer, named));
+      return dated(OLDER_LOGS, answer.status === 200 ? results(answer, olderLog) : older(answer, named));
     },
   };
 }
 
-/** With the headers that say what will become of the endpoint (RFC 9745, RFC 8594; dates as Infobip sends them). */
-function dated(answer: Answer): Answer {
-  const link = '</mms/2/messages>; rel="successor-version"';
-  return { ...answer, headers: { ...answer.headers, deprecation: DEPRECATED, sunset: SUNSET, link } };
+/** With the headers that say what will become of the endpoint. */
+function dated(path: string, answer: Answer): Answer {
+  return { ...answer, headers: { ...answer.headers, ...deprecation(path) } };
 }
 
 // --- Requests --------------------------------------------------------------------------------------------------------
+
+/** Whether a Content-Type is XML in UTF-8. */
+function isXml(contentType: string | undefined): boolean {
+  return /^(application|text)\/xml\s*(;\s*charset="?utf-?8"?\s*)?$/i.test(contentType ?? '');
+}
+
+/** Elements that are lists, and what their items are called. Source: the published XML examples. */
+const LISTS: Readonly<Record<string, string>> = {
+  messages: 'message',
+  destinations: 'destination',
+  messageSegments: 'messageSegments',
+  group: 'group',
+  days: 'days',
+};
+const INTEGERS = new Set(['validityPeriod', 'hour', 'minute', 'resellerCode']);
+const BOOLEANS = new Set(['intermediateReport']);
+/** Twice what 10 000 destinations with ids of their own take. */
+const XML_LIMITS = { depth: 16, elements: 60_000 };
+
+/** A body in XML (root MmsAdvancedRequest) as the JSON that says the same. */
+function parseXml(bytes: Buffer, size: number): { ok: true; value: unknown } | { ok: false; fault: string } {
+  const read = readXml(bytes, { ...XML_LIMITS, size });
+  if (!read.ok) return { ok: false, fault: `not well-formed XML: ${read.fault}` };
+  if (read.root.name !== 'MmsAdvancedRequest') return { ok: false, fault: 'the root must be MmsAdvancedRequest' };
+  const value = memberOf(read.root);
+  return { ok: true, value: isObject(value) ? value : {} };
+}
+
+/** Items of a list are called like the list or otherwise; a leaf is a text unless its name says more. */
+function memberOf({ name, children, text: said }: XmlElement): unknown {
+  const item = Object.hasOwn(LISTS, name) ? LISTS[name] : undefined;
+  if (item !== undefined && children.every((child) => child.name === item) && (children.length > 0 || blank(said))) {
+    return children.map(memberOf);
+  }
+  if (children.length > 0) return Object.fromEntries(children.map((child) => [child.name, memberOf(child)]));
+  if (INTEGERS.has(name) && /^\s*-?\d{1,15}\s*$/.test(said)) return Number(said);
+  if (BOOLEANS.has(name) && /^\s*(true|false)\s*$/.test(said)) return said.trim() === 'true';
+  return said;
+}
+
+const blank = (said: string): boolean => said.trim() === '';
 
 /** A segment in base64. */
 interface Media {
@@ -311,22 +351,6 @@ function badRequest(violations: readonly Violation[]): Answer {
     headers: JSON_HEADERS,
     body: JSON.stringify({ requestError: { serviceException: exception } }),
   };
-}
-
-/** An error as XML where that is asked for; what is wrong stands in its text, since names of members are no names of elements. */
-function errorIn(answer: Answer, accept: string | undefined): Answer {
-  if (accept === undefined || !prefersXml(accept)) return answer;
-  const { requestError } = JSON.parse(answer.body) as {
-    requestError: {
-      serviceException: { messageId: string; text: string; validationErrors?: Record<string, string[]> };
-    };
-  };
-  const { messageId, text: said, validationErrors = {} } = requestError.serviceException;
-  const wrong = Object.entries(validationErrors).map(([name, list]) => `${name} ${list.join(', ')}`);
-  const whole = wrong.length === 0 ? said : `${said}: ${wrong.join('; ')}`;
-  const exception = element('serviceException', null, ...members({ messageId, text: whole }));
-  const root = element('ApiException', null, element('requestError', null, exception));
-  return { ...answer, headers: { ...answer.headers, 'content-type': XML_TYPE }, body: XML_DECLARATION + root };
 }
 
 /** Names of /mms/2, longest first, and what the old request calls them. */

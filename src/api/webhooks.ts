@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import type { Ids } from '../domain/ids.ts';
+import { readForm } from '../domain/report.ts';
 import { formatInstant, parseInstant } from '../domain/schedule.ts';
 import type { Env } from '../env.ts';
 import {
@@ -320,7 +321,7 @@ function deliveryView(delivery: Delivery, ids: Ids): object {
     id: ids.print('webhook', no),
     kind: kind.toUpperCase(),
     endpoint: url,
-    contentType,
+    contentType: readForm(contentType).mediaType,
     state,
     formedAt: formatInstant(formedAt),
     nextTryAt: nextTry === null ? null : formatInstant(nextTry),

@@ -4,6 +4,28 @@
  */
 import type { Outcome, SmsSubmission, Submission } from '../domain/submission.ts';
 
+/** A place in the rate of a lane. Ends with one `come` or one `drop`. */
+export interface Turn {
+  /** Resolves when it has come: what it was taken for leaves at once. False = the signal aborted first, and the place is given up. */
+  come(signal: AbortSignal): Promise<boolean>;
+  /** Nothing leaves in it. */
+  drop(): void;
+}
+
+/** What dispatch hands over with a submission, for carriers that must ask or tell it something on the way. Its functions need no `this`. */
+export interface Hand {
+  /**
+   * Whether the submission may leave now. A carrier with `turns` asks once, right before the first byte, however long it had to
+   * wait for a connection; true = the departure is counted. False = its moment has passed: nothing may be sent, and what is then
+   * told as the outcome is not looked at, since the submission goes back as if it had never been claimed.
+   */
+  leaves: () => boolean;
+  /** A place in the rate for something that follows the first byte of this submission (another segment of a text). */
+  turn(): Turn;
+  /** The peer has answered after all, once, after the outcome `unknown` was told. Its id is learnt, so that reports find the message. */
+  late(outcome: Extract<Outcome, { kind: 'accepted' }>): void;
+}
+
 /**
  * One configured way to a mobile network.
  *
@@ -24,7 +46,9 @@ import type { Outcome, SmsSubmission, Submission } from '../domain/submission.ts
 export interface Carrier<S = Submission> {
   /** The configured name; reports arrive under it. */
   readonly name: string;
-  submit(submission: S, signal: AbortSignal): Promise<Outcome>;
+  submit(submission: S, signal: AbortSignal, hand?: Hand): Promise<Outcome>;
+  /** How many places in the rate the first thing sent of a submission takes. Absent = one, and `hand.leaves` is not asked. */
+  turns?(submission: S): number;
   /**
    * Calls a submission back (its bulk was cancelled): whether the carrier says that it will not be delivered. Never rejects; false
    * where the carrier cannot or does not answer, since only a report tells then.
@@ -32,6 +56,15 @@ export interface Carrier<S = Submission> {
   cancel?(
     carrierMessageId: string,
     submission: { transactionId: string; sender: string },
+    signal: AbortSignal,
+  ): Promise<boolean>;
+  /**
+   * Asks to keep a submission that it has early until `earliestAt` (epoch ms; its bulk was moved): whether the carrier says that it
+   * will. Never rejects; false where it cannot or does not answer: then it may be delivered when it was to be before.
+   */
+  replace?(
+    carrierMessageId: string,
+    submission: { transactionId: string; sender: string; earliestAt: number },
     signal: AbortSignal,
   ): Promise<boolean>;
   /** Lets go of connections. No submit may be running or follow. */

@@ -124,3 +124,90 @@ describe('keys, logins, senders and domains', () => {
     expect((await type('domain', 'rm', 'shop', 'go.shop.example')).out).toBe('removed\n');
   });
 });
+
+describe('what an account may', () => {
+  it('is set on the command line, each thing alone, and taken away with none', async () => {
+    await type('account', 'add', 'terms');
+    const shown = async () => JSON.parse((await type('account', 'show', 'terms', '-o', 'json')).out)[0];
+    const set = async (...args: string[]) => {
+      const said = await type('account', 'set', 'terms', ...args);
+      expect([args, said.code, said.err]).toEqual([args, 0, '']);
+      return said.out;
+    };
+    expect(await set('--messages-per-day', '500', '--spend', '20.5/month', '--flooding', 'on')).toMatch(
+      /messagesPerDay=500 spend=\{"amount":20.5,"per":"MONTH"\} flooding=true/,
+    );
+    await set('--requests-per-minute', '60', '--logs-per-minute', 'none', '--registered-only', 'on', '--entity', 'e');
+    expect(await shown()).toMatchObject({
+      registeredOnly: true,
+      entity: 'e',
+      limits: {
+        ...{ requestsPerMinute: 60, logsPerMinute: null, messagesPerDay: 500, flooding: true },
+        spend: { amount: 20.5, per: 'MONTH' },
+      },
+    });
+    await set('--spend', 'none', '--entity', 'none', '--flooding', 'off', '--name', 'terms 2');
+    expect((await type('account', 'set', 'terms 2', '--name', 'terms')).code).toBe(0);
+    expect(await shown()).toMatchObject({
+      entity: null,
+      limits: { spend: null, flooding: false, messagesPerDay: 500 },
+    });
+    for (const [args, words] of [
+      [['--spend', '20/YEAR'], 'per DAY, MONTH or TOTAL'],
+      [['--messages-per-day', '0'], 'at least 1, or none'],
+      [[], 'name a setting'],
+      [['--currency', 'euro'], 'three capital letters'],
+    ] as const) {
+      const said = await type('account', 'set', 'terms', ...args);
+      expect([args, said.code === 0, said.err.includes(words)]).toEqual([args, false, true]);
+    }
+  });
+
+  it('has a prepaid credit that is topped up, and no other limit by mistake', async () => {
+    await type('account', 'add', 'prepaid');
+    expect((await type('account', 'credit', 'prepaid', '100')).out).toContain('{"amount":100,"per":"TOTAL"}');
+    expect((await type('account', 'credit', 'prepaid', '0.25')).out).toContain('{"amount":100.25,"per":"TOTAL"}');
+    await type('account', 'set', 'prepaid', '--spend', '5/DAY');
+    const said = await type('account', 'credit', 'prepaid', '10');
+    expect([said.code, said.err.includes('it may spend 5 per DAY')]).toEqual([1, true]);
+  });
+
+  it('has prices and blocks, each set and taken away alone, blocks also for all accounts', async () => {
+    await type('account', 'add', 'priced');
+    const prices = async () => JSON.parse((await type('account', 'prices', 'priced', '-o', 'json')).out);
+    await type('account', 'price', 'priced', 'all', '0.2');
+    await type('account', 'price', 'priced', '+41', '0.1');
+    await type('account', 'price', 'priced', '41', '0.04', '--channel', 'SMS');
+    await type('account', 'price', 'priced', '41', '0.07');
+    expect(await prices()).toEqual([
+      { prefix: '', channel: 'MMS', price: 0.2 },
+      { prefix: '41', channel: 'SMS', price: 0.04 },
+      { prefix: '41', channel: 'MMS', price: 0.07 },
+    ]);
+    expect((await type('account', 'price', 'priced', '41', 'none', '--channel', 'SMS')).code).toBe(0);
+    expect(await prices()).toHaveLength(2);
+    expect((await type('account', 'price', 'priced', '41', 'none', '--channel', 'SMS')).err).toContain(
+      'no price for 41',
+    );
+    for (const account of ['priced', 'all']) {
+      expect((await type('account', 'block', account, 'destination', '+4490*')).out).toMatch(/DESTINATION +4490\*/);
+      expect((await type('account', 'blocks', account)).out).toContain('4490*');
+      expect((await type('account', 'unblock', account, 'destination', '4490*')).out).toBe('removed\n');
+      expect((await type('account', 'unblock', account, 'destination', '4490*')).code).toBe(1);
+      expect((await type('account', 'blocks', account)).out).toBe('none\n');
+    }
+  });
+
+  it('tells what there is to whoever asks for a scope that there is not', async () => {
+    await type('account', 'add', 'scoped');
+    for (const args of [
+      ['key', 'add', 'scoped', '--label', 'x', '--scope', 'foo'],
+      ['login', 'add', 'scoped', 'somebody', '--scope', 'foo'],
+    ]) {
+      const said = await type(...args);
+      expect([said.code, said.out]).toEqual([1, '']);
+      expect(said.err).toContain('must be one of message:send, mms:message:send, mms:manage');
+    }
+    expect((await type('key', 'add', '--help')).out.replaceAll(/\s+/g, ' ')).toContain('mms:inbound-message:read');
+  });
+});

@@ -1,22 +1,16 @@
 /**
- * `postcard account`, `key`, `login`, `sender` and `domain`: what an operator decides, over the operator's door of a running server.
+ * `postcard account`, `key`, `login`, `sender` and `domain`: what an operator decides, over the operator's door of a running server
+ * (limits, prices and blocks in `account-terms.ts`).
  *
  * Promises: exit code 0 = done as asked, else 1 with a line that says why. What opens the door (a key, a password that was made)
  * is shown once, on stdout and nowhere else. `apply` may be repeated: it changes only what differs.
  */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
+import { SCOPES } from '../domain/accounts.ts';
+import { type AccountView, describeTerms, type Operator } from './account-terms.ts';
 import type { Client } from './client.ts';
 import { Failure, FORMS, type Form, type Io, machine, plain, table } from './terminal.ts';
-
-interface AccountView {
-  account: number;
-  name: string;
-  state: string;
-  currency: string;
-  registeredOnly: boolean;
-  limits: Record<string, unknown>;
-}
 
 interface KeyView {
   id: string;
@@ -33,12 +27,6 @@ interface KeyView {
 interface AppliedView {
   changes: number;
   accounts: { account: number; name: string; added: boolean; keys: { label: string; key: string }[] }[];
-}
-
-interface Operator {
-  url?: string;
-  adminKey?: string;
-  output: Form;
 }
 
 /** What the command line gives. */
@@ -145,6 +133,11 @@ export function describeAccounts(around: Around): void {
       finish(show(options.output, [one], HEAD, accountCells));
     });
   }
+  describeTerms(account, {
+    ...{ under, asked, show, of, removed, finish },
+    client: around.client,
+    showAccount: (form, one) => show(form, [one], HEAD, accountCells),
+  });
   under(account, 'apply', 'accounts as a YAML file says they shall be; again changes nothing')
     .argument('<file>', 'with `accounts:`, see docs/ACCOUNTS.md')
     .action(async (file: string, options: Operator) => {
@@ -180,11 +173,7 @@ export function describeAccounts(around: Around): void {
   });
   ofAccount(under(key, 'add', 'a new one, shown once'))
     .requiredOption('--label <words>', 'what it is for')
-    .option(
-      '--scope <scopes>',
-      'what it may do, like mms:manage (docs/ACCOUNTS.md has all); default everything',
-      collected,
-    )
+    .option('--scope <scopes>', `what it may do: ${SCOPES.join(', ')}; default everything`, collected)
     .option('--from <instant>', 'counts from then on, like 2027-01-01T00:00:00Z')
     .option('--until <instant>', 'counts until then')
     .option('--allow <networks>', 'where it may come from, like 192.0.2.0/24', collected)
@@ -237,7 +226,7 @@ export function describeAccounts(around: Around): void {
   });
   ofAccount(under(login, 'add', 'a new one, or a new password for it; shown once'))
     .argument('<user>', 'unique over all accounts')
-    .option('--scope <scopes>', 'what it may do; default all', collected)
+    .option('--scope <scopes>', `what it may do: ${SCOPES.join(', ')}; default all`, collected)
     .option('--password-file <file>', 'a file with the password; default one is made')
     .action(async (name: string, user: string, options: Operator & { scope?: string[]; passwordFile?: string }) => {
       const { scope: scopes, passwordFile: file, output } = options;

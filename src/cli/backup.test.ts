@@ -117,7 +117,7 @@ describe('postcard backup and restore', () => {
         destinations: [{ to: '447700900123' }],
         content: { messageSegments: [{ type: 'UPLOADED_REFERENCE', uploadedContentId, contentId: 'picture.png' }] },
       },
-      { options: { schedule: { sendAt: new Date(Date.now() + 25_000).toISOString() } } },
+      { options: { schedule: { bulkId: 'held', sendAt: new Date(Date.now() + 3_600_000).toISOString() } } },
     );
     expect(scheduled).not.toBeNull();
     const senders = Array.from({ length: 8 }, sender);
@@ -171,6 +171,12 @@ describe('postcard backup and restore', () => {
     const given = new Set(acknowledged);
     expect(fresh.filter((id) => given.has(id))).toEqual([]);
 
+    // What was to wait an hour is sent now.
+    const moved = await call(running.url, '/mms/2/bulks?bulkId=held', {
+      method: 'PUT',
+      body: JSON.stringify({ sendAt: new Date().toISOString() }),
+    });
+    expect(moved.status).toBe(200);
     const all = [...before, scheduled as string, ...fresh];
     const { url: again, sandboxUrl } = running;
     const done = await eventually(120_000, async () => {

@@ -24,6 +24,7 @@ const healthy: Answered = {
   connections: { open: 12, max: 100, reserved: 3 },
   transactions: { oldestMs: 40, application: 'postcard a claim', all: true, prepared: 0 },
   idleSlots: [],
+  wall: { role: 'postcard_account', why: '' },
 };
 
 /** The checks that are not ok, as `name result: found; advice`. */
@@ -44,9 +45,10 @@ describe('what the doctor makes of a PostgreSQL server', () => {
       ['clock', 'ok'],
       ['connections', 'ok'],
       ['transactions', 'ok'],
+      ['row-level security', 'ok'],
     ]);
     expect(named(checks, 'store')?.found).toBe('postgres://db.example/postcard: PostgreSQL 15.18, primary, schema 2');
-    expect(named(checks, 'connections')?.found).toBe('12 of 100 open; room for 4 more processes');
+    expect(named(checks, 'connections')?.found).toBe('12 of 100 open; room for 3 more processes');
   });
 
   it.each<[string, Partial<Answered>, RegExp]>([
@@ -74,6 +76,11 @@ describe('what the doctor makes of a PostgreSQL server', () => {
       'a forgotten prepared transaction',
       { transactions: { ...healthy.transactions, prepared: 2 } },
       /^transactions warn: 2 prepared/,
+    ],
+    [
+      'no row-level security',
+      { wall: { role: null, why: 'the role is not there; let a superuser run: CREATE ROLE' } },
+      /^row-level security warn: not there.*; the role is not there; let a superuser run/,
     ],
     ['a replication slot that nobody reads', { idleSlots: ['old'] }, /^replication warn: idle slots: old/],
   ])('%s is told once, with what to do', (_what, change, words) => {

@@ -48,8 +48,8 @@ const WRITTEN_AT = 1_767_225_600_000; // 2026-01-01
 const CLOCK_BEHIND_MS = 2000;
 /** More than this between our clock and the database's is worth a warning. */
 const CLOCK_APART_MS = 2000;
-/** Connections of one process with all roles: ten each for its two threads that use the store, and one to start. */
-const NODE_CONNECTIONS = 21;
+/** Connections of one process with all roles: ten each for its two threads that use the store, three for the door's reads, one to start. */
+const NODE_CONNECTIONS = 24;
 /** Ours last milliseconds and are ended after 5 s. */
 const OLD_TRANSACTION_MS = 60_000;
 const PROBE_WRITES = 15;
@@ -80,6 +80,10 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
   if (config.roles.includes('dispatch')) {
     const { findEncoders } = await import('../media/av.ts');
     checks.push(mediaCheck(await findEncoders()));
+  }
+  if (config.roles.includes('dispatch') && config.carriers.some(({ type }) => type === 'smpp')) {
+    const { probeSmscs } = await import('../main.ts');
+    checks.push(...(await probeSmscs(config, env)).map(smscCheck));
   }
   if (config.contentStore !== null) {
     const { probeContentStore } = await import('../main.ts');
@@ -371,6 +375,17 @@ function answeredChecks(server: Extract<ServerFacts, { kind: 'answered' }>, many
       'Postcard makes none; each holds back the clearing of dead rows: commit or roll back what is forgotten';
     checks.push(named(warn('transactions', `${transactions.prepared} prepared ones`, advice)));
   }
+  if (server.wall !== null) {
+    const { role, why } = server.wall;
+    const wall = 'row-level security';
+    checks.push(
+      named(
+        role === null
+          ? warn(wall, 'not there: accounts are kept apart by our statements alone', why)
+          : ok(wall, `what an account asks for runs as ${role}, which sees that account's rows only`),
+      ),
+    );
+  }
   if (server.idleSlots.length > 0) {
     const advice = 'nobody reads them and the disk fills up: drop what is not needed';
     checks.push(named(warn('replication', `idle slots: ${server.idleSlots.join(', ')}`, advice)));
@@ -404,6 +419,13 @@ export function mediaCheck(encoders: ReadonlySet<string> | null): Check {
   ) as [string[], string[]];
   const cannot = not.length > 0 ? `, not ${not.join(', ')}` : '';
   return ok('media', `ffmpeg makes ${can.join(', ') || 'nothing of use'}${cannot}`);
+}
+
+/** `wrong`: why it cannot be reached; '' = it can. Nobody bound there: that a password is right, only a server tells. */
+function smscCheck({ name, place, wrong }: { name: string; place: string; wrong: string }): Check {
+  const check = `smsc ${name}`;
+  if (wrong === '') return ok(check, `${place} takes connections`);
+  return fail(check, `${place}: ${wrong}`, 'until it is reached, SMS for it wait (docs/SMPP.md)');
 }
 
 /** `wrong`: what a probe that was put, read and deleted there came to; '' = all is well. */

@@ -38,6 +38,22 @@ function troubles(env: Record<string, string>, yaml = '', now = NOW, uid = 1000,
 const CARRIER = (more: string): string => `carriers:\n  - {name: one, type: mm7, vaspId: "1", username: u, ${more}}\n`;
 
 describe('what is unsafe', () => {
+  it('is figures that anybody may read', () => {
+    const open = {
+      ...SAFE,
+      POSTCARD_HOST: '0.0.0.0',
+      POSTCARD_SANDBOX: 'false',
+      POSTCARD_TLS_CERT: CERT,
+      POSTCARD_TLS_KEY: KEY,
+    };
+    const of = (allow: string): string[] => troubles({ ...open, POSTCARD_METRICS_ALLOW: allow });
+    expect(of('0.0.0.0/0')).toEqual([
+      expect.stringMatching(/^metrics warn: anybody who reaches us can read .metrics; .*POSTCARD_METRICS_TOKEN/),
+    ]);
+    expect([of('10.0.0.0/8'), of('none'), troubles(open)]).toEqual([[], [], []]);
+    expect(troubles({ ...SAFE, POSTCARD_METRICS_ALLOW: '0.0.0.0/0' })).toEqual([]);
+  });
+
   it('is nothing where all is as it should be', () => {
     expect(troubles(SAFE)).toEqual([]);
     const open = {

@@ -21,6 +21,7 @@ const WIDE_V6 = 48;
 export function safetyChecks(config: Config, now: number, uid: number | null): Check[] {
   return [
     exposureCheck(config),
+    ...metricsCheck(config),
     ...certificateChecks(config, now),
     ...keyChecks(config),
     ...fileChecks(config),
@@ -44,6 +45,25 @@ function exposureCheck(config: Config): Check {
     `${host}: others reach us over HTTP without TLS; ${open === '' ? '' : `${open}; `}keys travel in clear`,
     `give POSTCARD_TLS_CERT and POSTCARD_TLS_KEY, or put a proxy with TLS in front${open === '' ? '' : `, and ${quiet}`}`,
   );
+}
+
+/** Figures name carriers and tell how much is sent. */
+function metricsCheck({ host, metricsAllow, metricsToken }: Config): Check[] {
+  if (isLoopback(host)) return [];
+  const wide = metricsAllow.filter((network) => Number(network.split('/')[1]) === 0);
+  if (wide.length > 0) {
+    const found = 'anybody who reaches us can read /metrics';
+    return [
+      warn(
+        'metrics',
+        found,
+        'name the networks of your Prometheus in POSTCARD_METRICS_ALLOW, or give POSTCARD_METRICS_TOKEN',
+      ),
+    ];
+  }
+  const from = metricsAllow.length > 0 ? `from ${metricsAllow.join(', ')}` : '';
+  const shown = metricsToken === null ? '' : 'with the token';
+  return [ok('metrics', [from, shown].filter((part) => part !== '').join(' and ') || 'nobody')];
 }
 
 function certificateChecks(config: Config, now: number): Check[] {

@@ -6,9 +6,11 @@
  * code 0; a second one ends at once, exit code 1. What a wrapper (npm, a terminal) doubles within a second counts as one. SIGHUP
  * takes a changed configuration over; on a terminal that is closed it stops, like the others.
  */
+import { isMainThread } from 'node:worker_threads';
 import type { Config, Sources } from '../config.ts';
 import type { Clock, Env } from '../env.ts';
 import type { Running } from '../main.ts';
+import { keepCompiled } from './compiled.ts';
 import { Failure, hasColor, type Io, paint } from './terminal.ts';
 
 /** A repeat within this time is the same signal, told twice. */
@@ -37,7 +39,12 @@ export function createStopper(clock: Clock, force: () => void): { signal(): void
 export type Start = (config: Config, options: { env: Env; sources?: Sources }) => Promise<Running>;
 
 /** The whole server. Loaded only when it is asked for: the commands that do without it answer faster. */
-export const startWhole: Start = async (config, options) => (await import('../main.ts')).startServer(config, options);
+export const startWhole: Start = async (config, options) => {
+  keepCompiled(config.dataDir);
+  // Messages of customers: what is written from here on is no other user's to read.
+  if (isMainThread) process.umask(0o027);
+  return (await import('../main.ts')).startServer(config, options);
+};
 
 /** Runs the server until `io.stop`; the exit code. Fails with StartError, or a Failure when the stop takes too long. */
 export async function serve(io: Io, env: Env, config: Config, start = startWhole): Promise<number> {

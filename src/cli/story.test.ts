@@ -94,5 +94,5 @@ it('an open one says what it waits for and until when', () => {
   const open = { ...story, status: ENROUTE, doneAt: null, ended: null, waiting, validUntil: at(50) };
   const text = storyText(open, paint(false));
   expect(text).toContain('valid until  2026-07-07 06:32:50.000');
-  expect(text).toContain('waiting      its delivery window until 2026-07-07 06:32:40.000');
+  expect(text).toContain('waiting      its delivery window, until 2026-07-07 06:32:40.000');
 });

@@ -104,7 +104,7 @@ export function storyText(story: StoryView, colors: Paint): string {
   if (!isFinal(story.status)) {
     if (story.validUntil) rows.push(['valid until', shortInstant(story.validUntil)]);
     if (story.waiting) {
-      const until = story.waiting.until ? ` until ${shortInstant(story.waiting.until)}` : '';
+      const until = story.waiting.until ? `, until ${shortInstant(story.waiting.until)}` : '';
       rows.push(['waiting', `${story.waiting.why}${until}`]);
     }
   }

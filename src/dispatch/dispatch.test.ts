@@ -1071,6 +1071,44 @@ describe('content that is made to fit', () => {
     for (const no of nos) expect((await w.story(no)).attempts).toHaveLength(1);
   });
 
+  it('holds no slot while it is made: what is ready goes by, even on the same line', async () => {
+    let filming = 0;
+    let ready = false;
+    let made: Promise<PrepareResult> | null = null;
+    const w = await world({
+      concurrency: 2,
+      timeoutMs: 10_000,
+      fit: (env) => (prepared) => {
+        if (prepared.parts.length < 2) return { ok: true, prepared };
+        filming++;
+        made ??= env.clock.sleep(60_000).then(() => {
+          ready = true;
+          return { ok: true, prepared: smaller(prepared) };
+        });
+        return ready ? { ok: true, prepared: smaller(prepared) } : made;
+      },
+    });
+    const text = { type: 'TEXT', text: 'x' } as const;
+    const film = { ...message(100), content: { messageSegments: [text, text] } };
+    await w.accept({ messages: [film] });
+    w.dispatch.start();
+    await w.run(5_000);
+    expect(w.calls).toEqual([]);
+    const waited: number[] = [];
+    for (let n = 0; n < 10; n++) {
+      const from = w.env.clock.monotonic();
+      await w.accept({ messages: [message(1)] });
+      await w.run(3_000);
+      expect(w.calls).toHaveLength(n + 1);
+      waited.push((w.calls[n] as Call).at - from);
+    }
+    expect(Math.max(...waited)).toBeLessThanOrEqual(1_500);
+    // Two slots, a quarter of a second each, for 35 s.
+    expect(filming).toBeLessThanOrEqual(35 * 8);
+    await w.run(70_000);
+    expect(w.calls).toHaveLength(110);
+  });
+
   it('is asked for again where nothing could be said, and no message ends by it', async () => {
     let calls = 0;
     const w = await world({

@@ -10,6 +10,7 @@
  * Fails: a store that is away is asked again every second; an exception from a carrier is a bug, logged and settled as
  * unknown; a carrier that does not come back after its time-out likewise, so that it cannot keep a slot.
  */
+import type { Hand } from '../carriers/carrier.ts';
 import type { Ids } from '../domain/ids.ts';
 import type { Shortener } from '../domain/links.ts';
 import { carrierRetryDelay } from '../domain/retry.ts';
@@ -20,9 +21,9 @@ import type { Clock, Env, Timer } from '../env.ts';
 import { type Store, StoreUnavailable } from '../store/contract.ts';
 import { createCallBacks } from './callback.ts';
 import { byCarrier, copied, type Figures } from './figures.ts';
-import { FIT_AGAIN_MS } from './fit.ts';
+import { createAside } from './fit.ts';
 import { type Attempt, type Flight, namesOf } from './flight.ts';
-import { Pace } from './pace.ts';
+import { Departure, FREE_TURN, Pace } from './pace.ts';
 import { createPreparer, type PrepareResult } from './prepare.ts';
 import { StoreClock } from './store-clock.ts';
 import { createWay, inTime, type Ready, sameWay, unknown, type Way, type WayOptions } from './way.ts';
@@ -231,6 +232,12 @@ class Lane {
   private readonly out = new Set<AbortController>();
   /** Slots taken: claimed and not yet answered by the carrier. */
   private inFlight = 0;
+  private readonly aside = createAside((taken) => {
+    this.inFlight += taken;
+    if (this.pace) this.turnless += taken;
+    this.next();
+    return this.inFlight <= this.slots();
+  });
   /** Claimed and not yet settled. */
   private open = 0;
   /** Claimed and without a turn of the lane's rate yet. */
@@ -365,7 +372,7 @@ class Lane {
     const slots = this.slots();
     // A slot is free when the carrier has answered, so that the settle and the next claim share a commit; what waits for
     // its settle is bounded too.
-    let free = Math.min(slots - this.inFlight, 2 * slots - this.open);
+    let free = Math.min(slots - this.inFlight, 2 * slots - this.open + this.aside.count);
     if (free <= 0) return { free, at: Number.POSITIVE_INFINITY };
     let most = slots;
     let gap = CLAIM_GAP_MS;
@@ -493,15 +500,13 @@ class Lane {
   /** Null = put back untouched. Rejects when the store is away, before anything has left. */
   private async attempt(flight: Flight): Promise<Attempt | null> {
     const { claim } = flight;
-    let turn: number | null = null;
-    let gone = false;
+    const departure = new Departure(this.pace);
     try {
       if (!flight.spec) throw new Error(`claim ${claim.leader} came without its spec`);
       const left = (): number => flight.askedAt + CLAIM_AGE_MS - this.clock.monotonic();
-      const ready = await this.way.ready(claim, flight.spec, left, this.halt.signal);
-      if (ready === null) {
-        // Not ready while the claim is young.
-        flight.againMs = FIT_AGAIN_MS;
+      const ready = await this.way.ready(claim, flight.spec, left, this.halt.signal, this.aside);
+      if (typeof ready === 'number') {
+        flight.againMs = ready;
         return null;
       }
       if (!ready.ok) {
@@ -512,29 +517,24 @@ class Lane {
       }
       // Then the store's time is at least that: never early.
       const notBefore = claim.notBeforeUs / 1000 - this.storeClock.least;
+      departure.weight = ready.turns ?? 1;
       for (;;) {
         const now = this.clock.monotonic();
         if (this.unfit(flight, now)) return null;
         let leaves = notBefore;
-        if (this.pace && now >= notBefore) {
-          if (turn === null) {
-            this.turnless--;
-            turn = this.pace.reserve(now);
-          }
-          leaves = this.pace.mayLeave(turn);
+        if (now >= notBefore) {
+          if (this.pace && !departure.reserved) this.turnless--;
+          leaves = departure.earliest(now);
         }
         if (now >= leaves) break;
         await this.clock.sleep(leaves - now, this.halt.signal);
       }
       // No await from here to the carrier: what was checked holds.
-      if (turn !== null) this.pace?.left(this.clock.monotonic());
-      gone = true;
-      return await this.submit(flight, ready);
+      if (ready.turns === null) departure.leave(this.clock.monotonic());
+      return await this.submit(flight, ready, departure);
     } finally {
-      if (this.pace && !gone) {
-        if (turn === null) this.turnless--;
-        else this.pace.abandon();
-      }
+      if (this.pace && !departure.reserved) this.turnless--;
+      departure.end();
     }
   }
 
@@ -556,7 +556,12 @@ class Lane {
     return claim.paced && storeNow > claim.notBeforeUs / 1000 + PACE_SLACK_MS;
   }
 
-  private async submit(flight: Flight, ready: Extract<Ready, { ok: true }>): Promise<Attempt> {
+  /** Null = its moment had passed when the carrier could have sent it. */
+  private async submit(
+    flight: Flight,
+    ready: Extract<Ready, { ok: true }>,
+    departure: Departure,
+  ): Promise<Attempt | null> {
     const { claim } = flight;
     const { timeoutMs } = this.options;
     const carrier = this.way.name;
@@ -564,13 +569,19 @@ class Lane {
     const began = this.clock.monotonic();
     const control = new AbortController();
     this.out.add(control);
+    const learn = (answer: Outcome): void => this.learnLater(flight, answer, startedAt, began);
+    const hand: Hand = {
+      leaves: () => this.leaves(flight, departure),
+      turn: () => this.pace?.turn(this.clock) ?? FREE_TURN,
+      late: learn,
+    };
     let outcome: Outcome;
     try {
-      const { outcome: told, late } = await inTime(ready, timeoutMs, control, this.clock);
+      const { outcome: told, late } = await inTime(ready, timeoutMs, control, this.clock, hand);
       outcome = told ?? unknown('no answer, and the carrier did not heed its time-out');
       if (late !== undefined) {
         this.env.log.error({ carrier, ...namesOf(claim, this.ids) }, 'carrier did not heed its time-out');
-        this.learnLater(flight, late, startedAt, began);
+        late.then(learn, () => undefined);
       }
     } catch (error) {
       if (control.signal.aborted) outcome = unknown(`no answer within ${timeoutMs} ms`);
@@ -581,6 +592,7 @@ class Lane {
     } finally {
       this.out.delete(control);
     }
+    if (departure.passed) return null;
     // A wish of 0 would be a loop, one of a year a mistake.
     if (outcome.kind === 'throttled')
       outcome = { ...outcome, retryAfterMs: carrierRetryDelay(1, outcome.retryAfterMs) };
@@ -589,16 +601,19 @@ class Lane {
     return { outcome, startedAt, tookMs: Math.round(this.clock.monotonic() - began) };
   }
 
+  /** Asked by a carrier that had to wait for its connection: whether what held at the claim's turn holds yet. */
+  private leaves(flight: Flight, departure: Departure): boolean {
+    const now = this.clock.monotonic();
+    if (departure.gone) return true;
+    departure.passed = this.unfit(flight, now) || departure.earliest(now) > now;
+    if (!departure.passed) departure.leave(now);
+    return departure.gone;
+  }
+
   /** An answer after the last moment changes nothing, but its id is worth knowing: the report will come under it. */
-  private learnLater(flight: Flight, answer: Promise<Outcome>, startedAt: number, began: number): void {
-    answer.then(
-      (outcome) => {
-        if (outcome.kind !== 'accepted') return;
-        const tookMs = Math.round(this.clock.monotonic() - began);
-        return this.settle(flight, { outcome, startedAt, tookMs });
-      },
-      () => undefined,
-    );
+  private learnLater(flight: Flight, outcome: Outcome, startedAt: number, began: number): void {
+    if (outcome.kind !== 'accepted') return;
+    void this.settle(flight, { outcome, startedAt, tookMs: Math.round(this.clock.monotonic() - began) });
   }
 
   private count(outcome: Outcome): void {
@@ -608,7 +623,8 @@ class Lane {
   /** What an answer says of the carrier: pause, breaker. */
   private judge(outcome: Outcome, began: number): void {
     const now = this.clock.monotonic();
-    if (outcome.kind === 'throttled') this.blockedUntil = Math.max(this.blockedUntil, now + outcome.retryAfterMs);
+    if (outcome.kind === 'throttled' && !outcome.others)
+      this.blockedUntil = Math.max(this.blockedUntil, now + outcome.retryAfterMs);
     if (outcome.kind !== 'deferred' && outcome.kind !== 'unknown') {
       this.failures = 0;
       return;

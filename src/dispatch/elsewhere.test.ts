@@ -30,6 +30,8 @@ async function world(
   sms: () => Outcome = () => taken,
   routed = 'abc',
   cancel?: NonNullable<Carrier['cancel']>,
+  /** Keeps the time, and may have messages an hour early. */
+  replace?: NonNullable<Carrier['replace']>,
 ) {
   const dir = mkdtempSync(join(tmpdir(), 'postcard-elsewhere-'));
   const env = testEnv({ now: START });
@@ -53,6 +55,7 @@ async function world(
     ({
       name,
       ...(cancel ? { cancel } : {}),
+      ...(replace ? { replace } : {}),
       async submit(what: Submission | SmsSubmission): Promise<Outcome> {
         calls.push({ carrier: name, what });
         const outcome = answer();
@@ -77,7 +80,7 @@ async function world(
   dispatch.start();
   const routing = createRouter({
     carriers: [
-      { name: 'a', channel: 'MMS', lanes: [a] },
+      { name: 'a', channel: 'MMS', lanes: [a], ...(replace ? { earlyMs: 3_600_000 } : {}) },
       { name: 'b', channel: 'MMS', lanes: [b] },
       { name: 'c', channel: 'SMS', lanes: [c] },
     ].filter(({ name }) => routed.includes(name)) as RoutedCarrier[],
@@ -88,11 +91,14 @@ async function world(
     env,
     store,
     of: (name: string) => calls.filter((call) => call.carrier === name),
-    async accept(count: number, options?: MessageOptions, bulkId?: string): Promise<number[]> {
+    async accept(count: number, options?: MessageOptions, bulkId?: string, sendAt?: string): Promise<number[]> {
       const destinations = Array.from({ length: count }, (_, n) => ({ to: String(441134960000 + n) }));
       const content = { title: 'Sale', messageSegments: [{ type: 'TEXT' as const, text: 'hi' }] };
       const message = { sender: 'Shop', destinations, content, ...(options ? { options } : {}) };
-      const request = { messages: [message], ...(bulkId === undefined ? {} : { options: { schedule: { bulkId } } }) };
+      const request = {
+        messages: [message],
+        ...(bulkId === undefined ? {} : { options: { schedule: { bulkId, ...(sendAt ? { sendAt } : {}) } } }),
+      };
       const first = await store.reserve(numbersNeeded(request));
       const { accept, entries } = numberRequest(request, {
         account: 1,
@@ -168,6 +174,37 @@ describe('a cancelled bulk', () => {
     const last = async (no: number) => (await store.story(1, { no }))?.events.at(-1)?.words;
     expect(await last(nos[0] as number)).toBe('a was asked to call it back: it will not be delivered');
     expect(await last(nos[1] as number)).toBe('a was asked to call it back: no, or no answer');
+    await dispatch.stop(1_000);
+  });
+});
+
+describe('a bulk that is moved', () => {
+  it('is kept by a carrier that has it early, until its new time', async () => {
+    const asked: unknown[] = [];
+    const [sendAt, later] = [START + 1_800_000, START + 86_400_000];
+    const { env, accept, store, dispatch, of } = await world(
+      () => taken,
+      () => taken,
+      () => taken,
+      'a',
+      undefined,
+      async (id, submission) => {
+        asked.push([id, submission]);
+        return id.endsWith(`${nos[0]}`);
+      },
+    );
+    const nos = await accept(2, undefined, 'b', new Date(sendAt).toISOString());
+    await env.clock.advance(2_000);
+    expect(of('a').map(({ what }) => (what as Submission).earliestAt)).toEqual([sendAt, sendAt]);
+    await store.bulkSteer(1, { id: 'b' }, [{ kind: 'reschedule', sendAt: later }]);
+    await env.clock.advance(5_000);
+    expect(asked).toEqual(
+      nos.map((no) => [`test-${no}`, { transactionId: `test-${no}`, sender: 'Shop', earliestAt: later }]),
+    );
+    const last = async (no: number) => (await store.story(1, { no }))?.events.at(-1)?.words;
+    const words = 'a was asked to deliver it from 2026-11-25T12:00:00.000+0000 on:';
+    expect(await last(nos[0] as number)).toBe(`${words} it will`);
+    expect(await last(nos[1] as number)).toBe(`${words} no, or no answer`);
     await dispatch.stop(1_000);
   });
 });

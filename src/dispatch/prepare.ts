@@ -227,6 +227,7 @@ export function submissionOf(claim: Claim, prepared: Prepared, install: string):
     ...(own ? { parts: ownParts(prepared.parts, own, claim.members[0]?.no ?? claim.leader) } : {}),
     transactionId: transactionId(install, claim.leader, claim.generation),
     recipients: claim.members.map((member) => member.to),
+    ...(claim.earliestAt === undefined ? {} : { earliestAt: claim.earliestAt }),
     validUntil: claim.validUntil,
   };
 }

@@ -4,14 +4,14 @@
  *
  * Fails: content that cannot be had or sent is a value; a store that is away rejects, before anything has left.
  */
-import type { Carrier, SmsCarrier } from '../carriers/carrier.ts';
+import type { Carrier, Hand, SmsCarrier } from '../carriers/carrier.ts';
 import { legOf } from '../domain/failover.ts';
 import type { Shortener } from '../domain/links.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import type { Outcome } from '../domain/submission.ts';
 import type { Clock } from '../env.ts';
 import type { Claim } from '../store/contract.ts';
-import { type Fit, fitInTime } from './fit.ts';
+import { type Aside, type Fit, fitInTime } from './fit.ts';
 import { type PrepareResult, smsOf, submissionOf } from './prepare.ts';
 
 /** A carrier of one channel. `fit` makes content fit to it. */
@@ -19,15 +19,22 @@ export type WayOptions = { carrier: Carrier; fit?: Fit } | { sms: SmsCarrier };
 
 /** A submission that is ready to leave. `error` of what is not: of the error table, where it is another than 15025. */
 export type Ready =
-  | { ok: true; send(signal: AbortSignal): Promise<Outcome> }
+  | {
+      ok: true;
+      send(signal: AbortSignal, hand: Hand): Promise<Outcome>;
+      /** Places in the rate; null = one, and the carrier does not ask `hand.leaves`. */
+      turns: number | null;
+    }
   | { ok: false; words: string; error?: number };
 
 export interface Way {
   readonly name: string;
   /** Calls a submission back; absent = the carrier cannot. */
   readonly cancel?: NonNullable<Carrier['cancel']>;
-  /** Null = not ready within `leftMs`, or `halt` was aborted. */
-  ready(claim: Claim, spec: SpecRow, leftMs: () => number, halt: AbortSignal): Promise<Ready | null>;
+  /** Asks to keep a submission for longer; absent = the carrier cannot. */
+  readonly replace?: NonNullable<Carrier['replace']>;
+  /** A number = not ready within `leftMs`, or `halt` was aborted: put it back for so many ms. */
+  ready(claim: Claim, spec: SpecRow, leftMs: () => number, halt: AbortSignal, aside: Aside): Promise<Ready | number>;
 }
 
 /** Whether two lanes lead to the same. */
@@ -48,20 +55,26 @@ export function createWay(
   return {
     name: carrier.name,
     ...(carrier.cancel ? { cancel: carrier.cancel.bind(carrier) } : {}),
-    async ready(claim, spec, leftMs, halt) {
+    ...(carrier.replace ? { replace: carrier.replace.bind(carrier) } : {}),
+    async ready(claim, spec, leftMs, halt, aside) {
       const isSms = legOf(claim.leader) === 1;
       // A carrier that was configured anew under its old name, with messages waiting.
-      if (isSms !== 'sms' in options) return { ok: true, send: async () => wrongChannel(isSms) };
+      if (isSms !== 'sms' in options) return { ok: true, send: async () => wrongChannel(isSms), turns: null };
       if ('sms' in options) {
         const submission = smsOf(claim, spec, install, shortener);
-        return { ok: true, send: (signal) => options.sms.submit(submission, signal) };
+        return ready(options.sms, submission);
       }
-      const result = await fitInTime(await prepare(spec), options.fit, leftMs(), clock, halt);
-      if (result === null || !result.ok) return result;
+      const result = await fitInTime(await prepare(spec), options.fit, leftMs(), clock, halt, aside);
+      if (typeof result === 'number' || !result.ok) return result;
       const submission = submissionOf(claim, result.prepared, install);
-      return { ok: true, send: (signal) => options.carrier.submit(submission, signal) };
+      return ready(options.carrier, submission);
     },
   };
+}
+
+function ready<S>(carrier: Carrier<S>, submission: S): Ready {
+  const turns = carrier.turns?.(submission) ?? null;
+  return { ok: true, send: (signal, hand) => carrier.submit(submission, signal, hand), turns };
 }
 
 /** After its time-out a carrier has this long to say what it knows. */
@@ -76,6 +89,7 @@ export async function inTime(
   timeoutMs: number,
   control: AbortController,
   clock: Clock,
+  hand: Hand,
 ): Promise<{ outcome: Outcome; late?: undefined } | { outcome?: undefined; late: Promise<Outcome> }> {
   let tooLate = (): void => {};
   const gaveUp = new Promise<null>((resolve) => {
@@ -87,7 +101,7 @@ export async function inTime(
     limit = clock.setTimeout(tooLate, CARRIER_GRACE_MS);
   });
   try {
-    const answer = ready.send(control.signal);
+    const answer = ready.send(control.signal, hand);
     const outcome = await Promise.race([answer, gaveUp]);
     return outcome === null ? { late: answer } : { outcome };
   } finally {

@@ -181,7 +181,22 @@ export type AdminChange =
   | { kind: 'key'; key: ApiKey }
   /** A name that another account holds is a conflict. */
   | { kind: 'put'; what: Held; name: string; account: number; body: object }
-  | { kind: 'drop'; what: Held; name: string; account: number };
+  | { kind: 'drop'; what: Held; name: string; account: number }
+  /** A number of ours, all of it; another account's is a conflict. */
+  | { kind: 'number'; number: NumberSetting }
+  /** Another account's is not there. */
+  | { kind: 'numberDrop'; number: string; account: number };
+
+/** A number that handsets write to, and where its messages go. */
+export interface NumberSetting {
+  number: string;
+  account: number;
+  /** Null = the account's default endpoint, '' = only pulled. */
+  url: string | null;
+  entity: string | null;
+  application: string | null;
+  callbackData: string | null;
+}
 
 /** Who did what, as the audit log keeps it; no secrets in `detail`. */
 export interface Deed {

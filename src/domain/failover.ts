@@ -8,6 +8,8 @@
  *
  * Promises: `opensFailover` says yes at most once in a message's life, since it asks for the MMS leg and the answer ends it.
  */
+import type { Spec } from './message.ts';
+import { segmentsOf } from './sms.ts';
 import type { MessageStatus, StatusEvent } from './status.ts';
 import { STATE } from './status.ts';
 
@@ -26,6 +28,14 @@ export const legOf = (leader: number): Leg => (leader < 0 ? 1 : 0);
 /** The messages [first, end) behind a leader and its count of numbers. */
 export function spanOf(leader: number, members: number): { first: number; end: number } {
   return leader < 0 ? { first: -leader, end: 1 - leader } : { first: leader, end: leader + members };
+}
+
+/** Stands in the body of every spec whose messages have an SMS leg, so that engines need not read the others. */
+export const SMS_MARK = '"smsFailover":{';
+
+/** Segments of the SMS of a spec's messages: what reports count and prices multiply. */
+export function smsSegmentsOf({ smsSegments, options }: Pick<Spec, 'smsSegments' | 'options'>): number {
+  return smsSegments ?? segmentsOf(options?.smsFailover?.text ?? '');
 }
 
 /** Where the SMS of a message goes. */

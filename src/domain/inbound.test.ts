@@ -85,6 +85,12 @@ describe('the pulled item', () => {
       '{"mms_parts":[{"origin":"text","contentType":"text/plain; charset=utf-8","contentId":"content0","value":"Sample text"}],"userAgent":null,"priority":null,"subject":null}',
     );
   });
+
+  it('names the handset and the priority where the carrier told them', () => {
+    const told: InboundRow = { ...row, subject: 's', priority: 'High', userAgent: 'model-5g' };
+    const { message } = inboxItem(told, ids, urls) as { message: string };
+    expect(JSON.parse(message)).toMatchObject({ userAgent: 'model-5g', priority: 'High', subject: 's' });
+  });
 });
 
 describe('a token', () => {

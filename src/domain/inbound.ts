@@ -64,8 +64,8 @@ export function inboxItem(row: InboundRow, ids: Ids, urls: PartUrls): object {
           ? { origin: 'url', contentType, contentId, url: urls.of(row.no, part, row.receivedAt) }
           : { origin: 'text', contentType, contentId, value: text },
       ),
-      userAgent: null,
-      priority: null,
+      userAgent: row.userAgent ?? null,
+      priority: row.priority ?? null,
       subject: row.subject,
     }),
     group: row.group.length === 0 ? undefined : row.group,

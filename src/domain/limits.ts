@@ -3,6 +3,7 @@
  * concurrency that a door allows itself. Pure: time comes as an argument.
  */
 import type { SpendLimit, Take } from './accounts.ts';
+import { micros } from './prices.ts';
 
 export const MINUTE_MS = 60_000;
 export const DAY_MS = 86_400_000;
@@ -29,6 +30,16 @@ export function spendBucket(limit: SpendLimit, now: number): Bucket {
   const date = new Date(now);
   const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
   return { bucket: 12 * year + month, endsAt: Date.UTC(year, month + 1) };
+}
+
+/** What the counter of money is called. */
+export const SPEND = 'spend';
+
+/** All of `cost` (millionths) or nothing, of what the account may spend. */
+export function spendTake(account: number, limit: SpendLimit, now: number, cost: number): Take {
+  const { bucket, endsAt } = spendBucket(limit, now);
+  const most = micros(limit.amount);
+  return { account, scope: SPEND, bucket, buckets: 1, want: cost, least: cost, most, keepMs: endsAt - now + MINUTE_MS };
 }
 
 /** How much of a counter a node leases at a time: a fiftieth, so that what idle nodes hold back is small. */

@@ -136,4 +136,6 @@ export interface Spec extends Omit<MessageRequest, 'destinations'> {
   prices?: SpecPrices;
   /** The URLs in its texts that are shortened, by their place in tokens (`links.ts`); absent = none. */
   links?: string[];
+  /** Segments of its SMS as it leaves, where short links make them more or fewer; absent = those of its text. Not the customer's. */
+  smsSegments?: number;
 }

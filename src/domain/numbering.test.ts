@@ -1,7 +1,9 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { createShortener } from './links.ts';
 import type { Destination, MessageRequest, SendRequest, Spec, Tracking } from './message.ts';
 import { type NumberingContext, numberRequest, numbersNeeded, refusalWords } from './numbering.ts';
+import { messageCountOf } from './report.ts';
 import { createRouting, type Routing } from './routing.ts';
 import { PACE_SLACK_MS } from './schedule.ts';
 
@@ -166,6 +168,26 @@ describe('short links', () => {
     const tracked = { urls, clicks: true, url: 'https://c.example/', callbackData: 'cb', keepMs: 90 * DAY };
     expect(spec?.tracked).toEqual(tracked);
     expect((JSON.parse(spec?.body as string) as Spec).links).toEqual(urls);
+  });
+
+  it('count for an SMS as it leaves: with short links in it, where that makes a difference', () => {
+    const shortener = createShortener('https://go.example', '00'.repeat(16));
+    const specOf = (text: string, tracking?: Tracking): Spec => {
+      const request = linked(tracking, { options: { smsFailover: { text } } });
+      return JSON.parse(numberRequest(request, context({ shortener })).accept.specs[0]?.body as string) as Spec;
+    };
+    const long = `Sale! https://shop.example/${'a'.repeat(150)}`;
+    expect(specOf(long, {}).smsSegments).toBe(1);
+    expect(messageCountOf({ leg: 1 }, specOf(long, {}))).toBe(1);
+    // As it stands where links are not shortened, where that says the same, and of an MMS.
+    expect(specOf(long, { shortenUrl: false }).smsSegments).toBeUndefined();
+    expect(messageCountOf({ leg: 1 }, specOf(long))).toBe(2);
+    expect(specOf('Sale! https://shop.example/a', {}).smsSegments).toBeUndefined();
+    expect(messageCountOf({ leg: 0 }, specOf(long, {}))).toBe(1);
+    // A link whose address is no GSM text takes the whole text with it.
+    const cyrillic = `${'a'.repeat(60)} https://shop.example/${'ж'.repeat(20)}`;
+    expect(messageCountOf({ leg: 1 }, specOf(cyrillic))).toBe(2);
+    expect(messageCountOf({ leg: 1 }, specOf(cyrillic, {}))).toBe(1);
   });
 
   it('only lead on where clicks are not wanted, and for as long as the operator says', () => {

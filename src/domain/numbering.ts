@@ -9,11 +9,12 @@
  */
 import { parseDestination, parseSender } from './address.ts';
 import type { SmsWay, Ways } from './failover.ts';
-import { LINK_KEEP_MS, linksOf, shortens } from './links.ts';
+import { cutText, LINK_KEEP_MS, linksOf, type Shortener, shortens } from './links.ts';
 import type { MessageRequest, SendRequest, SingleDestination, Spec } from './message.ts';
 import type { Routing } from './routing.ts';
 import type { Accept, RunIn, SpecIn } from './rows.ts';
 import { intervalUs, parseInstant, validityMs, windowOf } from './schedule.ts';
+import { segmentsOf } from './sms.ts';
 
 /** One line of the answer, in request order. */
 export interface Entry {
@@ -40,6 +41,10 @@ export interface NumberingContext {
   hasDomain?: (name: string) => boolean;
   /** How long short links work; default LINK_KEEP_MS. */
   linkKeepMs?: number;
+  /** Makes short links, so that an SMS is counted as it leaves; absent = it leaves as it is. */
+  shortener?: Shortener;
+  /** The request came by the first version of the API. */
+  older?: true;
   /** Customer's ids that messages had before this request: refused with 23, in the answer and nowhere else. */
   repeated?: ReadonlySet<string>;
 }
@@ -200,7 +205,9 @@ function numberMessage(
   const run = ({ lane, ways, members }: Batch, group: boolean): RunIn => {
     const start = numbers.next;
     for (const [entry, to] of members) place(entry, to, numbers, accept);
-    const made = { first: start, end: numbers.next, spec, lane, group, window, validityMs: validity };
+    const earlyMs = accept.sendAt === null ? 0 : (context.routing.earlyOf?.(lane) ?? 0);
+    const early = earlyMs > 0 ? { earlyMs } : {};
+    const made = { first: start, end: numbers.next, spec, lane, group, window, validityMs: validity, ...early };
     return ways.alts || ways.sms || ways.smsEach ? { ...made, ways } : made;
   };
   for (const batch of singles.values()) accept.runs.push(run(batch, false));
@@ -209,7 +216,8 @@ function numberMessage(
     place(entry, entry.destination, numbers, accept);
     accept.refused.push([entry.no, status]);
   }
-  accept.specs.push(specOf(message, request, first, numbers.next, context.linkKeepMs ?? LINK_KEEP_MS));
+  const spanned = specOf(message, request, first, numbers.next, context);
+  accept.specs.push(context.older ? { ...spanned, older: true } : spanned);
   return split;
 }
 
@@ -289,7 +297,13 @@ function smsWays(
   };
 }
 
-function specOf(message: MessageRequest, request: SendRequest, first: number, end: number, keepMs: number): SpecIn {
+function specOf(
+  message: MessageRequest,
+  request: SendRequest,
+  first: number,
+  end: number,
+  { linkKeepMs: keepMs = LINK_KEEP_MS, shortener }: NumberingContext,
+): SpecIn {
   const { destinations: _, ...rest } = message;
   const tracking = request.options?.tracking;
   const spec: Spec = tracking ? { ...rest, tracking } : rest;
@@ -297,6 +311,13 @@ function specOf(message: MessageRequest, request: SendRequest, first: number, en
   let tracked: SpecIn['tracked'];
   if (urls.length > 0) {
     spec.links = urls;
+    const text = message.options?.smsFailover?.text ?? '';
+    const pieces = shortener ? cutText(text, urls) : null;
+    if (shortener && pieces) {
+      // Whichever message it is: short links are of one length.
+      const segments = segmentsOf(shortener.textFor(pieces, 0, tracking ?? {}));
+      if (segments !== segmentsOf(text)) spec.smsSegments = segments;
+    }
     const callbackData = message.webhooks?.callbackData ?? null;
     tracked = {
       urls,

@@ -1,10 +1,14 @@
 /**
  * What a message costs by the operator's list: the row with the longest prefix of the destination decides, for each channel. The
- * prices that a request was accepted at are kept with its specs, so that its reports tell them whatever the list says later.
+ * prices that a request was accepted at are kept with its specs, so that its reports tell them whatever the list says later. What
+ * is REJECTED, and an MMS that never left, costs nothing (published: a status of the group REJECTED is not charged).
  *
  * Promises: pure; sums are whole millionths, so that no rounding adds up; where the list has no row, the price is 0.
  */
 import type { PriceRow } from './accounts.ts';
+import { statusView } from './codes.ts';
+import { type Leg, smsSegmentsOf } from './failover.ts';
+import type { Spec } from './message.ts';
 
 type Channel = PriceRow['channel'];
 
@@ -13,6 +17,8 @@ export interface SpecPrices {
   currency: string;
   MMS?: Record<string, number>;
   SMS?: Record<string, number>;
+  /** The bucket of the spend limit that the MMS were counted in; absent = the account had none. */
+  spend?: number;
 }
 
 /** A price list, ready to be asked. */
@@ -50,14 +56,15 @@ export function priceBook(rows: readonly PriceRow[]): PriceBook {
   };
 }
 
-/** The rows that decide for these destinations, to be kept with their spec. */
+/** The rows that decide for these destinations, to be kept with their spec. `spend` as in SpecPrices. */
 export function specPrices(
   book: PriceBook,
   currency: string,
   destinations: readonly string[],
   sms: boolean,
+  spend?: number,
 ): SpecPrices {
-  const prices: SpecPrices = { currency };
+  const prices: SpecPrices = { currency, ...(spend === undefined ? {} : { spend }) };
   for (const channel of sms ? (['MMS', 'SMS'] as const) : (['MMS'] as const)) {
     const found: Record<string, number> = {};
     for (const number of destinations) {
@@ -79,3 +86,38 @@ export function priceOf(prices: SpecPrices | undefined, channel: Channel, number
   }
   return 0;
 }
+
+/** A message whose leg ended (or stands) with this status: whether it costs nothing. `sentAt` = its first submission. */
+export function isFree({ leg, status, sentAt }: { leg: number; status: number; sentAt: number | null }): boolean {
+  const { groupName } = statusView(status);
+  if (groupName === 'REJECTED') return true;
+  return leg !== 1 && sentAt === null && (groupName === 'UNDELIVERABLE' || groupName === 'EXPIRED');
+}
+
+/** What engines must know of a spec whose messages are held against a spend limit. */
+export interface Paid {
+  /** Where its MMS were counted when they were accepted. */
+  bucket: number;
+  prices: SpecPrices;
+  /** Of the failover's text. */
+  segments: number;
+}
+
+/** By a spec's body (as kept); null = nothing of it is held against a limit. */
+export function paidOf(body: string | null): Paid | null {
+  if (body === null) return null;
+  const spec = JSON.parse(body) as Spec;
+  const { prices } = spec;
+  return prices?.spend === undefined ? null : { bucket: prices.spend, prices, segments: smsSegmentsOf(spec) };
+}
+
+/** Stands in the body of every spec that `paidOf` knows something of, so that the others need not be read. */
+export const PAID_MARK = '"spend":';
+
+/** What one leg of a message to a number costs, in millionths. */
+export function legCost({ prices, segments }: Paid, leg: Leg, to: string): number {
+  return leg === 1 ? micros(priceOf(prices, 'SMS', to)) * segments : micros(priceOf(prices, 'MMS', to));
+}
+
+/** For the story, where the account's credit does not reach for the SMS. */
+export const NO_CREDIT_WORDS = 'no credit for the SMS failover';

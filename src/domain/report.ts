@@ -8,13 +8,13 @@
  * Fails: a status or error outside the tables is a bug and throws RangeError (`domain/codes.ts`).
  */
 import { type ErrorView, errorView, type StatusView, statusView } from './codes.ts';
+import { smsSegmentsOf } from './failover.ts';
 import type { Ids } from './ids.ts';
 import type { Spec } from './message.ts';
 import type { Networks } from './networks.ts';
-import { priceOf } from './prices.ts';
+import { isFree, priceOf } from './prices.ts';
 import type { EventRow, MessageRow, SpecRow } from './rows.ts';
 import { formatInstant } from './schedule.ts';
-import { segmentsOf } from './sms.ts';
 import { isFinal, STATUS_CLAIMED, type State } from './status.ts';
 
 /** Price of one message (not of a whole report); 0 where the operator's list has none. */
@@ -56,11 +56,28 @@ export interface DeliveryReport {
 /** Where no list says otherwise: 0, in the currency of the published examples. */
 export const NO_PRICE: Readonly<Price> = Object.freeze({ pricePerMessage: 0, currency: 'EUR' });
 
-/** What one message cost when it was accepted, by the channel that it went. */
-export function priceView(row: Pick<MessageRow, 'leg' | 'to'>, spec: Spec): Price {
+/** What one message cost when it was accepted, by the channel that it went; nothing where it was rejected or never left. */
+export function priceView(row: Pick<MessageRow, 'leg' | 'to' | 'status' | 'sentAt'>, spec: Spec): Price {
   if (spec.prices === undefined) return NO_PRICE;
-  const pricePerMessage = priceOf(spec.prices, row.leg === 1 ? 'SMS' : 'MMS', row.to);
+  const pricePerMessage = isFree(row) ? 0 : priceOf(spec.prices, row.leg === 1 ? 'SMS' : 'MMS', row.to);
   return { pricePerMessage, currency: spec.prices.currency };
+}
+
+/** Behind the media type of reports that have the shape of the first version. */
+const OLDER = ';v=1';
+
+/**
+ * How reports are written for an endpoint: as a media type, in the shape of the version that the message was sent by. One URL may
+ * get both; a POST holds one form.
+ */
+export function reportForm(mediaType: string, older = false): string {
+  return older ? mediaType + OLDER : mediaType;
+}
+
+/** The two halves of a form. */
+export function readForm(form: string): { mediaType: string; older: boolean } {
+  const older = form.endsWith(OLDER);
+  return { mediaType: older ? form.slice(0, -OLDER.length) : form, older };
 }
 
 /** The bulk's id as customers know it: their own, else generated from its number. */
@@ -73,9 +90,9 @@ export function messageIdOf(row: MessageRow, ids: Ids): string {
   return row.key ?? ids.print('message', row.no);
 }
 
-/** Messages that the destination is charged as: 1 for an MMS, the segments of the failover's text for an SMS. */
+/** Messages that the destination is charged as: 1 for an MMS, the segments of the text as it left for an SMS. */
 export function messageCountOf(row: Pick<MessageRow, 'leg'>, spec: Spec): number {
-  return row.leg === 1 ? segmentsOf(spec.options?.smsFailover?.text ?? '') : 1;
+  return row.leg === 1 ? smsSegmentsOf(spec) : 1;
 }
 
 /** The status to show. An event keeps the status it was written with; a message with an open claim is on its way (7). */

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { createRouter, createRouting, type RoutedCarrier, type RouterOptions, type Rule } from './routing.ts';
+import {
+  createRouter,
+  createRouteSwitch,
+  createRouting,
+  type RoutedCarrier,
+  type RouterOptions,
+  type Rule,
+} from './routing.ts';
 
 describe('routing', () => {
   it('gives every destination to the first carrier', () => {
@@ -300,4 +307,24 @@ it('a look-up among 10 000 rules finds what a walk through all of them finds', (
     const expected = first ? { a: 1, b: 2, c: 3 }[first.carriers[0]?.carrier as 'a' | 'b' | 'c'] : null;
     expect(routing.laneFor(to, { sender })).toBe(expected);
   }
+});
+
+it('says which channel each carrier waits for, and how early it may have what is scheduled, also after a switch', () => {
+  const router = (earlyMs: number) =>
+    createRouter({
+      carriers: [{ name: 'north', channel: 'MMS', lanes: [1, 2], earlyMs }],
+      sandbox: [
+        { name: 'sandbox', channel: 'MMS', lanes: [3] },
+        { name: 'sandbox', waitsAs: 'sandbox-sms', channel: 'SMS', lanes: [4] },
+      ],
+    });
+  const { routing, turn } = createRouteSwitch(router(0));
+  expect([...(routing.channels ?? [])]).toEqual([
+    ['north', 'MMS'],
+    ['sandbox', 'MMS'],
+    ['sandbox-sms', 'SMS'],
+  ]);
+  expect(routing.earlyOf?.(2)).toBe(0);
+  turn(router(60_000));
+  expect([1, 2, 3, 99].map((lane) => routing.earlyOf?.(lane))).toEqual([60_000, 60_000, 0, 0]);
 });

@@ -47,8 +47,12 @@ export interface RoutedCarrier {
   name: string;
   channel: Channel;
   lanes: readonly number[];
+  /** The name under which its messages wait, where that is another: a name that rules use may stand for one of each channel. */
+  waitsAs?: string;
   /** Of one submission; 200 unless given. */
   maxRecipients?: number;
+  /** It keeps the time of what is scheduled, and may have it so long before; absent = 0. */
+  earlyMs?: number;
 }
 
 /** Who sends: rules may ask. */
@@ -74,10 +78,14 @@ export interface Routing {
   alternativesForAll?(members: readonly string[], lane: number, about?: About): number[];
   /** An SMS also follows where it is not known whether the MMS arrived (status 29); absent = it does not. */
   readonly failoverAfterUnknown?: boolean | undefined;
+  /** How long before its sendAt a message may be handed over on this lane, because its carrier keeps the time; absent = 0. */
+  earlyOf?(lane: number): number;
   /** Short codes that have a route. */
   readonly shortCodes?: ReadonlySet<string>;
   /** Carriers that are served, the sandbox too where it is; absent = not known. */
   readonly names?: ReadonlySet<string>;
+  /** The same by the names under which their messages wait, with the channel of each; absent = not known. */
+  readonly channels?: ReadonlyMap<string, Channel>;
   /** Whether a destination (digits) must come with a reseller code; absent = none must. */
   needsResellerCode?(to: string): boolean;
 }
@@ -189,6 +197,7 @@ export function createRouter(options: RouterOptions): Router {
   return {
     shortCodes,
     names: new Set(all.map(({ name }) => name)),
+    channels: new Map(all.map(({ name, waitsAs = name, channel }) => [waitsAs, channel])),
     failoverAfterUnknown: options.failoverAfterUnknown === true,
     laneFor: (to, about = {}) => first('MMS', to, about),
     smsLaneFor: (to, about = {}) => first('SMS', to, about),
@@ -211,6 +220,7 @@ export function createRouter(options: RouterOptions): Router {
       }
       return best === null ? null : laneOf(best, leader);
     },
+    earlyOf: (lane) => owner.get(lane)?.earlyMs ?? 0,
     alternatives(to, lane, about = {}) {
       const from = owner.get(lane);
       const choices = order(from?.channel ?? 'MMS', to, about);
@@ -296,6 +306,7 @@ export function createRouteSwitch(first: Router): { routing: Routing; turn(next:
       laneFor: (to, about) => router.laneFor(to, about),
       laneForAll: (members, about) => router.laneForAll(members, about),
       smsLaneFor: (to, about) => router.smsLaneFor(to, about),
+      earlyOf: (lane) => router.earlyOf?.(lane) ?? 0,
       alternatives: (to, lane, about) => router.alternatives(to, lane, about),
       alternativesForAll: (members, lane, about) => router.alternativesForAll(members, lane, about),
       get failoverAfterUnknown() {
@@ -303,6 +314,9 @@ export function createRouteSwitch(first: Router): { routing: Routing; turn(next:
       },
       get names() {
         return router.names;
+      },
+      get channels() {
+        return router.channels;
       },
       get shortCodes() {
         return router.shortCodes;

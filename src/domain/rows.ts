@@ -5,6 +5,7 @@
 import type { Leg, Ways } from './failover.ts';
 import type { SpeedLimit } from './message.ts';
 import type { Window } from './schedule.ts';
+import type { Priority } from './submission.ts';
 
 /** What one element of `messages` said, once for all its destinations. Its messages are numbers [first, end). */
 export interface SpecIn {
@@ -18,6 +19,8 @@ export interface SpecIn {
   endpoint: { url: string; contentType: string } | null;
   /** The form of reports that the customer asked for without naming a URL; absent = the default endpoint's own. */
   contentType?: string;
+  /** Sent by the first version of the API: so its reports have that one's shape (`reportForm`). */
+  older?: true;
   /** Reports also on every change between accepted and final (design: intermediateReport). */
   intermediate: boolean;
   /** False = the customer wants no push; its finals go to the pull list. */
@@ -54,6 +57,8 @@ export interface RunIn {
   group: boolean;
   window: Window | null;
   validityMs: number;
+  /** Its carrier keeps the time: it may have it so long before sendAt. Absent = 0. */
+  earlyMs?: number;
   /** Second choices and the SMS failover, where there are any. */
   ways?: Ways;
 }
@@ -150,6 +155,9 @@ export interface InboundIn {
   to: string[];
   cc: string[];
   subject: string | null;
+  priority?: Priority;
+  /** The handset's model; at most 200 characters. */
+  userAgent?: string;
   parts: InboundPart[];
   /** The carrier's id of the message that it answers. */
   answers: string | null;
@@ -169,6 +177,8 @@ export interface InboundRow {
   /** All recipients, where there were more than one. */
   group: ({ to: string } | { cc: string })[];
   subject: string | null;
+  priority?: Priority;
+  userAgent?: string;
   parts: InboundPart[];
   receivedAt: number;
   /** The message that it answers: named by the carrier, or the last one that this handset got from this number. */

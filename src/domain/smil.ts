@@ -65,7 +65,17 @@ export function readSmil(source: string): SmilResult {
   if (!read.ok) {
     // Behind a colon or a quote stands what the customer wrote.
     const words = (/^[^:"(]*/.exec(read.fault)?.[0] ?? '').trim().replace(/\.$/, '');
-    if (read.at === undefined) return { ok: false, faults: [`is not accepted: ${words}`] };
+    if (read.at === undefined) {
+      const doctype = words.startsWith('DOCTYPE') ? source.indexOf('<!DOCTYPE') : -1;
+      return {
+        ok: false,
+        faults: [
+          doctype < 0
+            ? `is not accepted: ${words}`
+            : `must not have a DOCTYPE that declares anything (${placeOf(source, doctype)})`,
+        ],
+      };
+    }
     return { ok: false, faults: [`must be well-formed XML: ${words} (${placeOf(source, Math.max(0, read.at - 1))})`] };
   }
   const { root } = read;
@@ -85,7 +95,7 @@ export function readSmil(source: string): SmilResult {
  */
 function withoutDoctype(source: string): string {
   return source.replace(
-    /^(\ufeff?(?:<\?xml[^<>]{0,200}\?>)?\s{0,100})(<!DOCTYPE[^<>[\]]{0,500}>)/,
+    /^(\ufeff?(?:<\?xml[^<>]{0,200}\?>)?\s*(?:<!--(?:(?!--)[\s\S]){0,2000}-->\s*){0,20})(<!DOCTYPE[^<>[\]]{0,500}>)/,
     (_, before: string, doctype: string) => before + doctype.replace(/[^\r\n]/g, ' '),
   );
 }

@@ -23,6 +23,8 @@ export interface Submission {
   /** The customer's presentation, printed again for these parts (`src` are `cid:`); absent = carriers that need one make it. */
   smil?: string;
   parts: Part[];
+  /** Epoch ms; the carrier must not deliver earlier. Absent = at once. */
+  earliestAt?: number;
   /** Epoch ms; the carrier must not deliver later. */
   validUntil: number;
   campaignReferenceId?: string;
@@ -46,6 +48,9 @@ export interface SmsSubmission {
   resellerCode?: number;
 }
 
+/** Of MM7. */
+export type Priority = 'Normal' | 'High' | 'Low';
+
 /**
  * What a handset sent, as a carrier tells it (MM7 DeliverReq, SMPP deliver_sm that is no receipt). The store drops repetitions by
  * (carrier, id).
@@ -62,6 +67,10 @@ export interface CarrierInbound {
   to: string[];
   cc: string[];
   subject?: string;
+  /** As the handset marked it. */
+  priority?: Priority;
+  /** The handset's model, where the carrier names it. */
+  userAgent?: string;
   /** Without the presentation. */
   parts: Part[];
   /** The carrier message id of the message it answers, where the carrier says so (LinkedID). */
@@ -85,8 +94,11 @@ export type Outcome =
    * carrier may not share (this one is down, or does not know us), so a second choice is asked at once, where there is one.
    */
   | { kind: 'deferred'; error: Failure; retryAfterMs?: number; elsewhere?: true }
-  /** The carrier asks to slow down. Does not count as an attempt; the lane pauses. */
-  | { kind: 'throttled'; retryAfterMs: number; error?: Failure }
+  /**
+   * The carrier asks to slow down. Does not count as an attempt; the lane pauses, but for `others`: a part of the way to it (one bind
+   * of several) is asked, and the others go on.
+   */
+  | { kind: 'throttled'; retryAfterMs: number; error?: Failure; others?: true }
   /** Not taken and never will be by this carrier. Final, but for `elsewhere` (as above) and a second choice. */
   | { kind: 'refused'; error: Failure; elsewhere?: true }
   /** Nothing was sent: its content is gone or damaged for good. Final. */

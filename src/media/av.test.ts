@@ -99,6 +99,14 @@ describe.skipIf(missing !== null)('with ffmpeg', () => {
     expect(probe.streams).toMatchObject([{ width: 320, height: 240 }]);
   });
 
+  it('does not blow up what only has to become another type', async () => {
+    const from = (files['old.3gp'] as Sample).bytes.length;
+    const { size, contentType } = await made('old.3gp', { types: ['video/mp4'] });
+    expect(contentType).toBe('video/mp4');
+    // Its rate is what is wished, not what comes out to the byte.
+    expect(size).toBeLessThan(2.5 * from);
+  });
+
   it('makes H.263 in a size that it knows where only 3GP is taken', async () => {
     const { contentType, probe } = await made('clip.mp4', {
       types: ['video/3gpp'],
@@ -119,6 +127,25 @@ describe.skipIf(missing !== null)('with ffmpeg', () => {
     const { size, probe } = await made(name, { most: 20_000, aim: 19_000 });
     expect(size).toBeLessThanOrEqual(20_000);
     expect(Number(probe.format.duration)).toBeCloseTo(SECONDS, 0);
+  });
+
+  it('does not send what nobody can play, though it would fit', async () => {
+    const half = (files['silent.mp4'] as Sample).bytes.subarray(0, 20_000);
+    const want = { ...WANT, type: 'video/mp4' };
+    expect(await fitAv(half, want, encoders)).toMatchObject({ kind: 'refused', why: 'broken' });
+    expect(
+      await fitAv(Buffer.from('#EXTM3U\nfile:///etc/passwd\n'), { ...want, type: 'audio/mpeg' }, encoders),
+    ).toMatchObject({
+      kind: 'refused',
+      why: 'broken',
+    });
+    // Nobody can tell.
+    expect(await fitAv(half, want, null)).toMatchObject({ kind: 'same' });
+    expect(
+      await fitAv(Buffer.from('MThd....'), { ...want, type: 'audio/midi', types: ['audio/midi'] }, encoders),
+    ).toMatchObject({
+      kind: 'same',
+    });
   });
 
   it('refuses what would be noise, and what is no film', async () => {

@@ -33,6 +33,10 @@ const TRIES = 3;
 /** Bits a second: below the first a film is no film, below the second speech is no speech. */
 const LEAST_VIDEO = 20_000;
 const LEAST_AUDIO = 6_000;
+/** Older codecs need so many bytes for what newer ones say in one; and bits a second that what is made may always have. */
+const PLENTY = 2;
+const PLAIN_VIDEO = 150_000;
+const PLAIN_AUDIO = 24_000;
 /** Bits for one pixel of one frame at which H.264 still shows something. */
 const BITS_A_PIXEL = 0.06;
 /** What the container takes, next to the streams. */
@@ -66,7 +70,10 @@ export async function fitAv(bytes: Uint8Array, want: AvWant, encoders: Encoders)
   const box = { long: Math.max(want.width, want.height), short: Math.min(want.width, want.height) };
   const [width = 0, height = 0] = [from.width, from.height];
   const small = !moving || (Math.max(width, height) <= box.long && Math.min(width, height) <= box.short);
-  if (taken && small && bytes.byteLength <= want.most) return { kind: 'same', from };
+  if (taken && small && bytes.byteLength <= want.most) {
+    const unknown = from.seconds === undefined && encoders !== null && READABLE.has(want.type);
+    return unknown && (await isUnreadable(bytes)) ? refused('broken', 'cannot be read') : { kind: 'same', from };
+  }
   const need = !taken
     ? 'is not taken'
     : !small
@@ -76,16 +83,23 @@ export async function fitAv(bytes: Uint8Array, want: AvWant, encoders: Encoders)
     return refused(taken && small ? 'size' : 'type', `${need}, and there is no ffmpeg to change it`);
   const target = targetFor(want, moving, encoders);
   if (target === null) return refused('type', `${need}, and nothing that is can be made of it here`);
-  const dir = await mkdtemp(join(tmpdir(), 'postcard-av-'));
-  try {
-    const input = join(dir, 'in');
-    await writeFile(input, bytes);
+  return asFile(bytes, async (dir, input) => {
     const probed = await probe(input, from);
     if (probed === null) return refused('broken', 'cannot be read');
     const { seconds = 0 } = probed;
     if (seconds <= 0) return refused('broken', 'has no duration');
     if (seconds > MAX_SECONDS) return refused('size', `longer than ${MAX_SECONDS} s`);
     return await encode(target, { dir, input, probed, seconds, want, box, from }, refused);
+  });
+}
+
+/** Gives `use` the bytes as a file in a directory of its own, which is gone afterwards. */
+async function asFile<Result>(bytes: Uint8Array, use: (dir: string, file: string) => Promise<Result>): Promise<Result> {
+  const dir = await mkdtemp(join(tmpdir(), 'postcard-av-'));
+  try {
+    const file = join(dir, 'in');
+    await writeFile(file, bytes);
+    return await use(dir, file);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
@@ -132,18 +146,23 @@ function amrSeconds(bytes: Uint8Array): number | null {
   return frames / 50;
 }
 
+/** What handsets play, in containers that ffprobe reads. */
+const READABLE = new Set([
+  ...['mpeg', 'mp4', 'aac', 'wav', '3gpp', 'ogg'].map((name) => `audio/${name}`),
+  ...['mp4', '3gpp', 'mpeg', 'webm'].map((name) => `video/${name}`),
+]);
+
+/** Whether ffprobe finds nothing in it; one that is not there or does not come to an end says nothing. */
+function isUnreadable(bytes: Uint8Array): Promise<boolean> {
+  return asFile(bytes, async (_, file) => {
+    const answer = await run('ffprobe', [...PROBE, file], { timeout: PROBE_MS });
+    return answer.ok ? !answer.out.includes('codec_type') : answer.said;
+  });
+}
+
 /** What ffprobe says, and where it says nothing what is known. Null = no media. */
 async function probe(file: string, known: Facts): Promise<Probed | null> {
-  const asked = [
-    '-v',
-    'error',
-    ...CLOSED,
-    '-show_entries',
-    'format=duration:stream=codec_type,width,height',
-    '-of',
-    'json',
-  ];
-  const answer = await run('ffprobe', [...asked, file], { timeout: PROBE_MS });
+  const answer = await run('ffprobe', [...PROBE, file], { timeout: PROBE_MS });
   if (!answer.ok) return null;
   let json: { streams?: { codec_type?: string; width?: number; height?: number }[]; format?: { duration?: string } };
   try {
@@ -211,7 +230,9 @@ interface Work {
 
 async function encode(target: Target, work: Work, refused: (why: Why, words: string) => Made): Promise<Made> {
   const { want, seconds, from } = work;
-  let aim = Math.min(want.aim, want.most);
+  // More would only be a larger copy of what there is.
+  const plenty = Math.max(from.bytes * PLENTY, (seconds * (target.video ? PLAIN_VIDEO : PLAIN_AUDIO)) / 8);
+  let aim = Math.floor(Math.min(want.aim, want.most, CONTAINER_BYTES + plenty));
   let smallest = Number.POSITIVE_INFINITY;
   for (let attempt = 1; attempt <= TRIES; attempt++) {
     const bits = Math.floor(((aim - CONTAINER_BYTES) * 8 * 0.97) / seconds);
@@ -244,6 +265,15 @@ async function encode(target: Target, work: Work, refused: (why: Why, words: str
 
 /** Nothing but this file, and nothing but media in it. */
 const CLOSED = ['-protocol_whitelist', 'file', '-format_whitelist', DEMUXERS];
+const PROBE = [
+  '-v',
+  'error',
+  ...CLOSED,
+  '-show_entries',
+  'format=duration:stream=codec_type,width,height',
+  '-of',
+  'json',
+];
 const BEFORE = ['-nostdin', '-hide_banner', '-v', 'error', '-y', '-threads', '1'];
 
 /** Null = there are too few bits. */
@@ -306,7 +336,8 @@ function sizeFor(codec: 'libx264' | 'h263', { probed, box }: Work, bits: number)
 
 // -------------------------------------------------------------------------------------------------------------- running
 
-type Ran = { ok: true; out: string } | { ok: false; late: boolean };
+/** `said`: the program itself said that it could not, rather than being missing or stopped. */
+type Ran = { ok: true; out: string } | { ok: false; late: boolean; said: boolean };
 
 /** Limits by the shell that becomes the program; its arguments are never the shell's words. */
 function run(program: string, args: string[], options: ExecFileOptions): Promise<Ran> {
@@ -314,7 +345,8 @@ function run(program: string, args: string[], options: ExecFileOptions): Promise
   const whole: ExecFileOptions = { maxBuffer: 1024 * 1024, killSignal: 'SIGKILL', ...options };
   return new Promise((resolve) => {
     execFile('/bin/sh', ['-c', limits, program, ...args], { ...whole, encoding: 'utf8' }, (error, stdout) => {
-      resolve(error ? { ok: false, late: error.killed === true } : { ok: true, out: String(stdout) });
+      if (!error) resolve({ ok: true, out: String(stdout) });
+      else resolve({ ok: false, late: error.killed === true, said: error.code === 1 });
     });
   });
 }

@@ -184,6 +184,32 @@ describe('content that does not fit', () => {
     expect(large / small).toBeLessThan(1.7);
   });
 
+  it('gives a sound what it cannot do without, and the pictures the rest', async () => {
+    const need = 60_000;
+    const from = { type: 'audio/mpeg', bytes: 400_000 };
+    const to = { type: 'audio/mpeg', bytes: need };
+    const fitting: Fitting = {
+      ...inProcess(),
+      av: async (_, { most }) =>
+        most < need
+          ? { kind: 'refused', why: 'size', words: 'too long', from }
+          : { kind: 'made', bytes: new Uint8Array(need), contentType: 'audio/mpeg', from, to },
+    };
+    const sound = { contentId: 'song.mp3', contentType: 'audio/mpeg', bytes: Buffer.alloc(400_000, 'ID3') };
+    const given = content('large.jpg', 'photo.jpg');
+    given.parts.push(sound);
+    const { content: sent } = await fitted(given, { ...PROFILES['300k'], maxBytes: 100 * KIB }, make({ fitting }));
+    const [large, small, song] = sent.parts.map(({ bytes }) => bytes.byteLength) as [number, number, number];
+    expect(song).toBe(need);
+    expect(Math.min(large, small)).toBeGreaterThan(5_000);
+    const short = await make({ fitting }).fit(
+      { parts: given.parts },
+      { ...PROFILES['300k'], maxBytes: 60 * KIB },
+      ENVELOPE,
+    );
+    expect(short).toMatchObject({ ok: false, error: 15026, words: 'song.mp3: too long' });
+  });
+
   it('changes its type where that is not taken, and says so in its head', async () => {
     const { content: sent } = await fitted(content('photo.webp', 'scan.tiff', 'plain.bmp'), PROFILES['300k']);
     expect(sent.parts.map(({ contentType }) => contentType)).toEqual(['image/jpeg', 'image/jpeg', 'image/png']);

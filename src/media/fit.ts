@@ -65,11 +65,13 @@ const ENVELOPE_BYTES = 2_048;
 /** Part of the limit at which reduced content aims: others on the way count a little differently. */
 const AIM = 0.95;
 /** Changes whenever the same content would become something else: older results are then not used any more. */
-const RULES = 1;
+const RULES = 2;
 /** Budgets are rounded down to these parts of the limit, so that messages that differ in a few letters share their pictures. */
 const STEPS = 128;
 /** A sound or film needs more than a picture does. */
 const WEIGHTS = { image: 1, audio: 2, video: 4 } as const;
+/** Shares tried until each medium has what it needs. */
+const ROUNDS = 4;
 
 /** No picture, sound or film is smaller; below it there is no need to try. */
 const LEAST_PART = 100;
@@ -94,6 +96,8 @@ interface Item {
   part: Part;
   type: string;
   kind: Kind | null;
+  /** Its share of what there is, against the others'. */
+  weight: number;
   made: Kept | null;
 }
 
@@ -260,7 +264,7 @@ function bare(contentType: string): string {
 /** The bytes are believed before the name that they came under. */
 async function look(part: Part): Promise<Item> {
   const declared = bare(part.contentType);
-  if (declared.startsWith('text/')) return { part, type: declared, kind: null, made: null };
+  if (declared.startsWith('text/')) return { part, type: declared, kind: null, weight: 0, made: null };
   const sniffed = (await fileTypeFromBuffer(part.bytes))?.mime;
   let type = sniffed === undefined || sniffed === 'application/xml' ? declared : bare(sniffed);
   // Containers say what they are, not whether what they hold moves.
@@ -270,8 +274,8 @@ async function look(part: Part): Promise<Item> {
   if (isDrawing(part.bytes, declared)) type = DRAWING;
   // Every picture that is read begins with a mark of its own: without one it is none, whatever it is called.
   const picture = PICTURES.includes(type) && sniffed !== undefined;
-  const kind = picture ? 'image' : /^(audio|video)\//.exec(type)?.[1];
-  return { part, type, kind: (kind as Kind | undefined) ?? null, made: null };
+  const kind = ((picture ? 'image' : /^(audio|video)\//.exec(type)?.[1]) as Kind | undefined) ?? null;
+  return { part, type, kind, weight: kind === null ? 0 : WEIGHTS[kind], made: null };
 }
 
 function isDrawing(bytes: Uint8Array, declared: string): boolean {
@@ -332,12 +336,20 @@ async function share(
   await fitAll(media, () => ({ most: rounded(most), aim: rounded(aim) }));
   const sum = media.reduce((total, item) => total + sizeOf(item), 0);
   if (media.length > 1 && sum > most && media.every((item) => item.made?.ok)) {
-    const cap = capFor(media, aim);
-    const large = media.filter((item) => sizeOf(item) > cap * weight(item));
-    await fitAll(large, (item) => {
-      const part = rounded(Math.floor(cap * weight(item)));
-      return { most: part, aim: part };
-    });
+    const alone = media.map(({ made }) => made);
+    for (let round = 1; round <= ROUNDS; round++) {
+      const cap = capFor(media, aim);
+      const large = media.filter((item) => sizeOf(item) > cap * item.weight);
+      await fitAll(large, (item) => {
+        const part = rounded(Math.floor(cap * item.weight));
+        return { most: part, aim: part };
+      });
+      const short = large.filter(({ made }) => made?.ok === false && made.why === 'size');
+      if (short.length === 0 || round === ROUNDS) break;
+      // A long sound cannot do with what a picture can: it gets more, the others less.
+      for (const item of short) item.weight *= 2;
+      for (const [index, item] of media.entries()) item.made = alone[index] ?? null;
+    }
   }
   for (const { part, made } of media) {
     if (made?.ok && made.made && made.made.kind !== 'refused') {
@@ -355,20 +367,16 @@ async function share(
 /** What sound and film may become. */
 const AV_TYPES = ['audio/amr', 'audio/mp4', 'audio/aac', 'audio/mpeg', 'audio/3gpp', 'video/mp4', 'video/3gpp'];
 
-function weight({ kind }: Item): number {
-  return WEIGHTS[kind ?? 'image'];
-}
-
 /** The largest share of one weight at which all together keep to `aim`: who needs less leaves the rest to the others. */
 function capFor(media: Item[], aim: number): number {
-  const byNeed = [...media].sort((a, b) => sizeOf(a) / weight(a) - sizeOf(b) / weight(b));
+  const byNeed = [...media].sort((a, b) => sizeOf(a) / a.weight - sizeOf(b) / b.weight);
   let left = aim;
-  let weights = byNeed.reduce((sum, item) => sum + weight(item), 0);
+  let weights = byNeed.reduce((sum, item) => sum + item.weight, 0);
   for (const item of byNeed) {
     const cap = left / weights;
-    if (sizeOf(item) > cap * weight(item)) return cap;
+    if (sizeOf(item) > cap * item.weight) return cap;
     left -= sizeOf(item);
-    weights -= weight(item);
+    weights -= item.weight;
   }
   return Number.POSITIVE_INFINITY;
 }

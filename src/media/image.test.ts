@@ -1,4 +1,5 @@
 /** Pictures of every kind against every kind of want: what comes out is read again and looked at. */
+import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { hostile, moving, photo, pictures, type Sample } from '../../test/corpus/corpus.ts';
@@ -44,6 +45,23 @@ describe('a picture that fits', () => {
     expect((await fitImage(bytes, want)).kind).toBe('same');
     const less = await made(bytes, { ...want, most: bytes.length - 1 });
     expect(less.bytes.length).toBeLessThanOrEqual(want.aim);
+  });
+
+  it('loses the texts of a PNG and what follows its end, and no pixel', async () => {
+    const plain = bytesOf('drawing.png');
+    const chunk = (type: string, data: string): Buffer => {
+      const body = Buffer.from(type + data, 'latin1');
+      const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+      length.writeUInt32BE(data.length);
+      sum.writeUInt32BE(crc32(body));
+      return Buffer.concat([length, body, sum]);
+    };
+    const texts = [chunk('tEXt', 'Location\x0051.5,-0.1'), chunk('tIME', '\x07\xea\x01\x01\x01\x01\x01')];
+    const telling = Buffer.concat([plain.subarray(0, 33), ...texts, plain.subarray(33), Buffer.from('more')]);
+    const { bytes, contentType, from, to } = await made(telling, { ...ROOMY, most: plain.length });
+    expect(Buffer.compare(bytes, plain)).toBe(0);
+    expect(contentType).toBe('image/png');
+    expect([from.bytes, to.bytes]).toEqual([telling.length, plain.length]);
   });
 
   it('may stand upright in a box that lies', async () => {

@@ -1,5 +1,5 @@
 /**
- * One picture made to fit: turned as its EXIF says, free of EXIF, XMP and IPTC (they tell where and with what it was taken),
+ * One picture made to fit: turned as its EXIF says, free of EXIF, XMP, IPTC and PNG's texts (they tell where and with what it was taken),
  * in a type that is taken, within pixels and bytes. Runs in a child process (`fit-worker.ts`): decoders of foreign bytes are
  * where such programs are attacked.
  *
@@ -85,10 +85,15 @@ function guard(): void {
   sharp.cache(false);
 }
 
+/** Chunks of a PNG that hold words, or when it was made. */
+const TEXTS = new Set(['tEXt', 'zTXt', 'iTXt', 'tIME']);
+
 /** Whether it was a picture that this file can read, its head said. */
 interface Head {
   facts: Facts;
   input: { bytes: Uint8Array; options: SharpOptions };
+  /** Without texts that stand beside the pixels; the picture's own bytes where it has none. */
+  bare: Uint8Array;
   hasAlpha: boolean;
   /** In this form it may go out: not turned, no metadata, 8 bit, three colours. */
   plain: boolean;
@@ -107,10 +112,12 @@ export async function fitImage(bytes: Uint8Array, want: ImageWant): Promise<Made
   const taken = want.types.includes(from.type);
   const small = (from.width ?? 0) <= box.width && (from.height ?? 0) <= box.height;
   try {
-    if (taken && head.plain && small && bytes.byteLength <= want.most) {
+    if (taken && head.plain && small && head.bare.byteLength <= want.most) {
       // To the last byte: half a picture is not what was meant.
       await open(head, true).resize(8, 8, { fit: 'inside' }).raw().toBuffer();
-      return { kind: 'same', from };
+      if (head.bare === bytes) return { kind: 'same', from };
+      const to = { ...from, bytes: head.bare.byteLength };
+      return { kind: 'made', bytes: head.bare, contentType: from.type, from, to };
     }
     const made = await make(head, want, box);
     if (made === null) return refused('type', `${from.type} is not taken, and no other type that it could become`);
@@ -164,11 +171,32 @@ async function readHead(bytes: Uint8Array): Promise<Head | Refused> {
   return {
     facts,
     input: { bytes, options: { ...options, limitInputPixels: MAX_PIXELS + 1, animated: frames > 1 } },
+    bare: type === 'image/png' ? withoutTexts(bytes) : bytes,
     hasAlpha: meta.hasAlpha === true,
     plain,
     delay: meta.delay ?? [],
     loop: meta.loop ?? 0,
   };
+}
+
+/** A PNG without its text chunks and what follows its end; the bytes themselves where there is nothing to leave out. */
+function withoutTexts(bytes: Uint8Array): Uint8Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const kept = [bytes.subarray(0, 8)];
+  let size = 8;
+  for (let at = 8; at + 12 <= bytes.byteLength; ) {
+    const end = at + 12 + view.getUint32(at);
+    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    // What is not well-formed is the decoder's affair.
+    if (end > bytes.byteLength) return bytes;
+    if (!TEXTS.has(type)) {
+      kept.push(bytes.subarray(at, end));
+      size += end - at;
+    }
+    if (type === 'IEND') return size === bytes.byteLength ? bytes : Buffer.concat(kept);
+    at = end;
+  }
+  return bytes;
 }
 
 function open(head: Head, moving: boolean): Sharp {
@@ -511,6 +539,7 @@ function readBmp(bytes: Uint8Array): Head | Refused {
   return {
     facts: { type: 'image/bmp', bytes: bytes.byteLength, width, height },
     input: { bytes: data, options: { raw } },
+    bare: bytes,
     hasAlpha: false,
     plain: true,
     delay: [],

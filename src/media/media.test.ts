@@ -11,7 +11,7 @@ import {
   type Fetched,
   type FetchOptions,
 } from '../net/outbound.ts';
-import type { MediaJob, MediaOutcome } from '../store/contract.ts';
+import { type MediaJob, type MediaOutcome, StoreUnavailable } from '../store/contract.ts';
 import { kindOf } from './kind.ts';
 import { createMedia, type MediaOptions } from './media.ts';
 
@@ -334,6 +334,34 @@ describe('a link', () => {
   });
 });
 
+describe('a link that does not answer', () => {
+  it('is given up before the validity of the message ends, with its own words', async () => {
+    const env = testEnv();
+    const { store, settled, add } = jobStore(env);
+    const web = site(env, () => bad('timeout'));
+    const slow: typeof web.fetch = async (url, options) => {
+      const answer = await web.fetch(url, options);
+      await env.clock.sleep(options.timeoutMs);
+      return answer;
+    };
+    const media = createMedia({ store, outbound: { fetch: slow }, env });
+    media.start();
+    const startedAt = env.clock.now();
+    add(1, 'https://hang.example/a.png', null, { validityMs: 60_000 });
+    add(2, 'https://hang.example/b.png', null, { validityMs: 3_000 });
+    await env.clock.advance(120_000);
+    const ends = settled.filter(({ outcome }) => outcome.kind !== 'again');
+    expect(
+      ends.map(({ job, outcome, at }) => [job, outcome.kind, at - startedAt < (job === '1/0' ? 60_000 : 3_000)]),
+    ).toEqual([
+      ['2/0', 'failed', true],
+      ['1/0', 'failed', true],
+    ]);
+    expect(web.calls.map(({ options }) => options.timeoutMs % 1000)).toEqual([0, 0, 0, 0]);
+    await media.stop();
+  });
+});
+
 describe('room', () => {
   it('is not taken from other hosts by one that hangs', async () => {
     const env = testEnv();
@@ -387,6 +415,29 @@ describe('a store that is away', () => {
     add(1, 'https://cdn.example/cat.png');
     await env.clock.advance(600_000);
     expect(settled.map(({ outcome }) => outcome.kind)).toEqual(['ready']);
+    await media.stop();
+  });
+});
+
+describe('a place for content that is away', () => {
+  it('is waited for a little, so that the link need not be fetched again', async () => {
+    const env = testEnv();
+    const { store, settled, add } = jobStore(env);
+    let away = 3;
+    const flaky: typeof store = {
+      ...store,
+      putContent: async (...args) => {
+        if (away-- > 0) throw new StoreUnavailable('the content store does not answer');
+        return store.putContent(...args);
+      },
+    };
+    const web = site(env, () => ok(PNG));
+    const media = createMedia({ store: flaky, outbound: web, env });
+    media.start();
+    add(1, 'https://cdn.example/cat.png');
+    await env.clock.advance(4_000);
+    expect(settled.map(({ outcome }) => outcome.kind)).toEqual(['ready']);
+    expect(web.calls).toHaveLength(1);
     await media.stop();
   });
 });

@@ -16,7 +16,7 @@ import { nameOf } from '../domain/content.ts';
 import { carrierRetryDelay } from '../domain/retry.ts';
 import type { Env, Timer } from '../env.ts';
 import type { CallFault, CallFaultKind, Fetched, Outbound } from '../net/outbound.ts';
-import type { MediaJob, MediaOutcome, Store } from '../store/contract.ts';
+import { type MediaJob, type MediaOutcome, type Store, StoreUnavailable } from '../store/contract.ts';
 import { kindOf } from './kind.ts';
 
 /** What main gives to it. */
@@ -41,6 +41,10 @@ const REDIRECTS = 3;
 const RETRY_AFTER_MAX_MS = 3_600_000;
 /** Before the end of validity: a last try that still leaves the time to send. */
 const LAST_TRY_MS = 10_000;
+/** A fetch ends so long before the validity of all that wait for it, so that they end with what stood in its way... */
+const BEFORE_END_MS = 1_500;
+/** ...but nobody's answer is waited for less than this. */
+const LEAST_MS = 1_000;
 
 /** Fetches at a time, in all and from one host. */
 const SLOTS = 16;
@@ -219,7 +223,11 @@ export function createMedia(options: MediaOptions): MediaLoop {
 
   function track(work: Promise<void>): void {
     const done = work
-      .catch((error: unknown) => log.error({ err: error }, 'media: a fetch failed in us'))
+      .catch((error: unknown) => {
+        if (error instanceof StoreUnavailable)
+          log.warn({ err: error }, 'media: no place to keep it, will be fetched again');
+        else log.error({ err: error }, 'media: a fetch failed in us');
+      })
       .finally(() => open.delete(done));
     open.add(done);
   }
@@ -296,22 +304,28 @@ export function createMedia(options: MediaOptions): MediaLoop {
     });
   }
 
+  function timeFor(jobs: readonly MediaJob[]): number {
+    const left = Math.max(...jobs.map(({ validUntil }) => validUntil)) - BEFORE_END_MS - (clock.now() + skew);
+    // Whole seconds, since a person reads them.
+    return Math.max(LEAST_MS, Math.min(TIMEOUT_MS, Math.floor(left / 1000) * 1000));
+  }
+
   /** Asks whether a known link has changed; null = nothing that can be relied on came of it, so it must be fetched whole. */
   async function fetchAgain(fetch: Fetch, before: Known): Promise<Made | null> {
     const { got, validators, url } = before;
     if (got.kind !== 'ready' || !validators) return null;
-    const result = await call(fetch.url, validators, TIMEOUT_MS / 2);
+    const result = await call(fetch.url, validators, timeFor(fetch.jobs) / 2);
     if (result.ok && result.status === 200) return await look(fetch, result);
     if (!result.ok || result.status !== 304 || result.url !== url) return null;
     const bytes = await store.content(got.hash);
     if (bytes === null) return null;
     // Marks it as used now.
-    await store.putContent(got.hash, bytes);
+    await keep(got.hash, bytes);
     return { got, validators: validatorsOf(result.headers) ?? validators, url };
   }
 
   async function fetchWhole(fetch: Fetch): Promise<Made> {
-    const result = await call(fetch.url, {}, TIMEOUT_MS);
+    const result = await call(fetch.url, {}, timeFor(fetch.jobs));
     return result.ok && result.status === 200 ? await look(fetch, result) : { got: failed(result) };
   }
 
@@ -327,11 +341,23 @@ export function createMedia(options: MediaOptions): MediaLoop {
     return { kind: 'failed', error: 15024, words, mayHeal, ...(afterMs === null ? {} : { afterMs }) };
   }
 
+  /** The bytes may have a store of their own, which may be away while the other is there. */
+  async function keep(hash: string, body: Uint8Array): Promise<void> {
+    for (let n = 1; ; n += 1) {
+      try {
+        return await store.putContent(hash, body);
+      } catch (error) {
+        if (!(error instanceof StoreUnavailable) || n >= SETTLE_TRIES || stopping) throw error;
+        await clock.sleep(STORE_AWAY_MS);
+      }
+    }
+  }
+
   async function look(fetch: Fetch, { body, headers, url }: Fetched): Promise<Made> {
     const kind = await kindOf(body, headers['content-type'], fetch.declared);
     if (!kind.ok) return { got: { kind: 'failed', error: 15013, words: kind.words, mayHeal: false } };
     const hash = createHash('sha256').update(body).digest('hex');
-    await store.putContent(hash, body);
+    await keep(hash, body);
     const got: Got = { kind: 'ready', hash, contentType: kind.contentType, name: nameOf(fetch.url) };
     return { got, validators: validatorsOf(headers), url };
   }

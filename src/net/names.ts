@@ -8,9 +8,10 @@
  *
  * Fails: NameFault, with whether asking again may help.
  */
+import { lookup as systemLookup } from 'node:dns';
 import { Resolver } from 'node:dns/promises';
 import { readFile } from 'node:fs/promises';
-import { isIP } from 'node:net';
+import { isIP, type LookupFunction } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import type { Env } from '../env.ts';
 
@@ -64,6 +65,30 @@ export function cachedNames(resolve: Resolve, env: Pick<Env, 'clock'>): (name: s
       .finally(() => asking.delete(name));
     asking.set(name, answer);
     return answer;
+  };
+}
+
+/**
+ * How sockets find the hosts that an operator named: by these names, so that name servers which do not answer hold no thread of the
+ * pool that files share. Only a name that they do not know is asked for in the system's way, which has search domains.
+ */
+export function lookupBy(names: (name: string) => Promise<string[]>): LookupFunction {
+  return (hostname, options, callback) => {
+    names(hostname).then(
+      (addresses) => {
+        const all = addresses.map((address) => ({ address, family: isIP(address) }));
+        const { family } = options;
+        const wanted = family === 4 || family === 6 ? all.filter((one) => one.family === family) : all;
+        const [first] = wanted;
+        if (options.all) callback(null, wanted);
+        else if (first) callback(null, first.address, first.family);
+        else callback(new NameFault('the name has no addresses of this kind', true), '');
+      },
+      (error: unknown) => {
+        if (error instanceof NameFault && !error.mayHeal) systemLookup(hostname, options, callback as never);
+        else callback(error as Error, '');
+      },
+    );
   };
 }
 

@@ -504,6 +504,11 @@ describe('a POST', () => {
     expect(await made.post(await tcp((socket) => socket.end('garbage\r\n\r\n')), POST)).toMatchObject({
       kind: 'protocol',
     });
+    // Nobody asked for a 100; HTTP has us pass over it all the same.
+    const eager = await tcp((socket) =>
+      socket.end('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 Done\r\n\r\n'),
+    );
+    expect(await made.post(eager, POST)).toMatchObject({ ok: true, status: 204 });
     expect(await made.post(await tcp((socket) => socket.destroy()), POST)).toMatchObject({ kind: 'closed' });
     expect(await made.post(await tcp((socket) => socket.resetAndDestroy()), POST)).toMatchObject({ kind: 'closed' });
     const flood = await tcp((socket) =>

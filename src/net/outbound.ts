@@ -17,6 +17,7 @@ import { LRUCache } from 'lru-cache';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
 import type { Env } from '../env.ts';
 import { type AddressRules, addressRules } from './addresses.ts';
+import { passingContinue } from './interim.ts';
 import { cachedNames, isLocalName, NameFault, type Resolve, systemNames } from './names.ts';
 
 /** Why a call came to nothing. */
@@ -230,7 +231,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
   const rules = addressRules(options.allow);
   const names = cachedNames(options.resolve ?? systemNames(env), env);
   const dial = options.dial ?? buildConnector({ timeout: CONNECT_MS, allowH2: false, maxCachedSessions: 500 });
-  const connect = guard(rules, names, dial);
+  const connect = passingContinue(guard(rules, names, dial));
   const closing = new Set<Promise<void>>();
   const aborts = new Set<(reason: Error) => void>();
   let stopped = false;

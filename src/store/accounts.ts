@@ -14,6 +14,7 @@ import {
   type Login,
   type PriceList,
   type RegisteredSender,
+  type SpendLimit,
 } from '../domain/accounts.ts';
 
 /** Rows as both engines read them. */
@@ -33,6 +34,11 @@ function accountOf({ no, name, body }: DirectoryRows['accounts'][number]): Accou
   const said = (body === null ? {} : JSON.parse(body)) as Partial<Account>;
   const limits = { ...DEFAULT_SETTINGS.limits, ...said.limits };
   return { ...DEFAULT_SETTINGS, ...said, limits, no, name };
+}
+
+/** What an account may spend, by its row; null = as much as it likes. */
+export function spendOf(body: string | null): SpendLimit | null {
+  return body === null ? null : ((JSON.parse(body) as Partial<Account>).limits?.spend ?? null);
 }
 
 function keyOf({ hash, account, label, body }: DirectoryRows['keys'][number]): ApiKey {

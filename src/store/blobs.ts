@@ -53,7 +53,8 @@ export function parseS3(text: string): Omit<S3Options, 'accessKey' | 'secret'> |
   if (url === null || url.protocol !== 's3:')
     return 'must be like s3://bucket/prefix?endpoint=https://host&region=name';
   if (url.username !== '' || url.password !== '') return 'must not hold credentials: they have settings of their own';
-  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(url.hostname)) return 'must name a bucket: s3://bucket';
+  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(url.hostname))
+    return 'must name a bucket of 3 to 63 small letters, digits, dots and hyphens: s3://bucket';
   const unknown = [...url.searchParams.keys()].find((key) => key !== 'endpoint' && key !== 'region');
   if (unknown !== undefined) return 'knows endpoint and region only';
   const region = url.searchParams.get('region') ?? 'us-east-1';

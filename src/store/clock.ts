@@ -42,6 +42,30 @@ export interface RunClock {
   limited: boolean;
   window: Window | null;
   validityMs: number;
+  /** Its carrier keeps the time: it may have it so long before its start. */
+  earlyMs: number;
+}
+
+/**
+ * How long before its start a run may leave. What goes by turns or through a window is paced here, to the carrier's socket,
+ * and leaves on its instant.
+ */
+export function earlyOf(run: RunClock, start: number | null, bulk: BulkClock | null): number {
+  if (run.earlyMs === 0 || run.window !== null || byTurns(run, start, bulk)) return 0;
+  return bucketOf(bulk) === null ? run.earlyMs : 0;
+}
+
+/** When a run that is accepted `now` may leave first. `paced`: its bulk has a limit. */
+export function firstDue(
+  run: { window: Window | null; earlyMs?: number },
+  { opensAt, paced, now }: { opensAt: number; paced: boolean; now: number },
+): number {
+  return run.window !== null || paced ? opensAt : Math.max(now, opensAt - (run.earlyMs ?? 0));
+}
+
+/** Whether some of a run may be with its carrier though its time has not come: with its bulk moved, that carrier is told. */
+export function heldEarly(run: RunClock & { no: number; next: number }, now: number): boolean {
+  return run.earlyMs > 0 && run.window === null && run.next !== run.no && run.opensAt > now;
 }
 
 /**
@@ -80,14 +104,17 @@ export function bucketOf(bulk: BulkClock | null): RateBucket | null {
   return bulk !== null && bulk.intervalUs > 0 ? { intervalUs: bulk.intervalUs, next: bulk.nextUs } : null;
 }
 
-/** What `admit` must know of a run whose clock does not stand still. `remaining` in submissions. */
-export function viewOf(run: RunClock, bulk: BulkClock | null, start: number, remaining: number): RunView {
+/**
+ * What `admit` must know of a run whose clock does not stand still. `remaining` in submissions, `earlyMs` as `earlyOf` has it: its
+ * validity ends when it would anyway.
+ */
+export function viewOf(run: RunClock, bulk: BulkClock | null, start: number, remaining: number, earlyMs = 0): RunView {
   const turns = byTurns(run, start, bulk);
   // A limit that was lifted: what had no turn yet may leave since then, and its clock starts there.
   const lifted = turns && bulk !== null && bulk.intervalUs === 0 ? Math.ceil(bulk.nextUs / 1000) : 0;
   return {
-    acceptedAt: start,
-    sendAt: Math.max(start, lifted),
+    acceptedAt: start - earlyMs,
+    sendAt: Math.max(start - earlyMs, lifted),
     window: run.window,
     validityMs: run.validityMs,
     validUntil: turns ? null : start + run.validityMs,
@@ -149,13 +176,15 @@ export interface Ended {
   paused: boolean;
   /** Its window is closed. */
   closed: boolean;
+  /** Its linked content has not come. */
+  unfetched: boolean;
 }
 
 /**
  * Why a message was not delivered in time, in words that tell what never left from what was tried, how often, and what kept it
  * from another try.
  */
-export function endedWords({ state, attempts, paused, closed }: Ended): string {
+export function endedWords({ state, attempts, paused, closed, unfetched }: Ended): string {
   if (state === STATE.submitted) return 'no final report by the end of its validity';
   if (state === STATE.uncertain) return 'not known whether the carrier took it, no report by the end of its validity';
   // What the carrier only put off says nothing of the message.
@@ -170,6 +199,7 @@ export function endedWords({ state, attempts, paused, closed }: Ended): string {
   if (attempts.length > 0) {
     return `validity ended: tried, and the carrier asked to wait ${attempts.length === 1 ? 'once' : `${attempts.length} times`}`;
   }
+  if (unfetched) return 'validity ended, never tried: its linked content could not be fetched in time';
   // The store sees only that nobody came for it: a lane that is down and one that is behind look alike from here.
   const carrier = 'its carrier was down, or had no room for it';
   return `validity ended, never tried: ${carrier}${closed ? ', until its window closed' : ''}`;

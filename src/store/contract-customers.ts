@@ -77,6 +77,11 @@ export interface EndpointPut {
   headers?: Record<string, string>;
   /** Null = no signature any more. A new one makes the present one old: it signs too for `oldForMs` more. */
   secret?: { value: string; oldForMs: number } | null;
+  /**
+   * The same secrets and headers in other words (sealed anew), where those there are still `from`; with nothing else, and it makes no
+   * settings where there are none (null).
+   */
+  reworded?: { from: Pick<EndpointSetting, 'secrets' | 'headers'>; to: Pick<EndpointSetting, 'secrets' | 'headers'> };
 }
 
 /** Endpoints that one account may have settings for. */
@@ -134,6 +139,11 @@ export const REPLAY_STEP = 500;
 export interface Stepped {
   count: number;
   next: number | null;
+}
+
+/** A step of `reroute`. `otherChannel`: what waits cannot go there, and nothing went. */
+export interface Rerouted extends Stepped {
+  otherChannel?: true;
 }
 
 /** A number of the operator's: whose messages from handsets are, and where they go. */

@@ -22,6 +22,7 @@ import type {
 } from '../domain/accounts.ts';
 import type { ClickFlag } from '../domain/links.ts';
 import type { SpeedLimit } from '../domain/message.ts';
+import type { Channel } from '../domain/routing.ts';
 import type { Accept, EventRow, HookKind, InboundIn, InboundRow, MessageRow, SpecRow } from '../domain/rows.ts';
 import type { Window } from '../domain/schedule.ts';
 import type { CarrierReport, Outcome } from '../domain/submission.ts';
@@ -41,6 +42,7 @@ import type {
   OwnNumber,
   Rearm,
   ReplayRange,
+  Rerouted,
   Stepped,
   WebhookSettle,
   Webhooks,
@@ -75,6 +77,7 @@ export type {
   OwnNumber,
   Rearm,
   ReplayRange,
+  Rerouted,
   Stepped,
   Webhook,
   WebhookSettle,
@@ -137,6 +140,8 @@ export interface Claim {
   notBeforeUs: number;
   /** Under a speed limit: it must leave within PACE_SLACK_MS of `notBeforeUs`, or be put back for a new turn. */
   paced: boolean;
+  /** It leaves before its time, which its carrier keeps (epoch ms); absent = its time has come. */
+  earliestAt?: number;
   validUntil: number;
 }
 
@@ -144,11 +149,11 @@ export interface Claims {
   now: number;
   claims: Claim[];
   specs: SpecRow[];
-  /** When this lane may have work again; null = only a hint will tell. */
+  /** When this lane may have work again; null = only a hint will tell. Without claims it is after `now`: nobody can spin on it. */
   nextDue: number | null;
 }
 
-/** A submission that a carrier may be asked to call back. `leader` as in a claim. */
+/** A submission that a carrier may be asked to call back, or to keep for longer. `leader` as in a claim. */
 export interface CallBack {
   leader: number;
   members: number;
@@ -156,6 +161,8 @@ export interface CallBack {
   carrierMessageId: string;
   /** As its request wrote it. */
   sender: string;
+  /** Its bulk was moved: it is to be delivered from this instant on (epoch ms). Absent = not at all. */
+  earliestAt?: number;
 }
 
 /** The outcome of one claim's attempt. `startedAt` by the store's clock. */
@@ -496,14 +503,14 @@ export interface Store {
   bulkSteer(account: number, bulk: BulkName, changes: BulkChange[]): Promise<Steered>;
 
   /**
-   * What waits for the carrier `from` waits for `to` (one that left the configuration; of the same channel): one bounded step,
-   * `count` = messages that went over, `next` null = nothing is left that may. What may have reached `from` stays. Null = there is
-   * no such carrier, or both are one.
+   * What waits for the carrier `from` (one that left the configuration) waits for `to`: one bounded step, `count` = messages that
+   * went over, `next` null = nothing is left that may. What may have reached `from` stays. `channel` is that of `to`: where
+   * something else waits nothing goes over. Null = there is no such carrier, or both are one.
    */
-  reroute(from: string, to: string): Promise<Stepped | null>;
+  reroute(from: string, to: string, channel?: Channel): Promise<Rerouted | null>;
   /**
-   * What a lane's carrier has of cancelled bulks and may be asked to call back: each is given once, best effort, within a day. It
-   * moves no status: only a report or the end of validity tells what became of it.
+   * What a lane's carrier has of cancelled bulks and may be asked to call back, and what it has early of bulks that were moved: each
+   * is given once, best effort, within a day. It moves no status: only a report or the end of validity tells what became of it.
    */
   callBacks(lane: number, limit: number): Promise<CallBack[]>;
   /** What came of it, noted in the stories of those of its messages that are still out. */

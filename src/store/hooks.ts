@@ -1,6 +1,7 @@
 /**
  * What both engines apply to their outbox, pure: codes of the kinds, how many events make a POST, how secrets take turns.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { DeliveryState, EndpointPut, EndpointSetting, HookKind } from './contract.ts';
 
 /** Kinds by their code in rows; never reused. */
@@ -46,6 +47,11 @@ export function validSecrets(secrets: Secrets, now: number): string[] {
 
 /** Settings after a change. */
 export function changed(before: EndpointSetting | null, put: EndpointPut, now: number): EndpointSetting {
+  const { reworded } = put;
+  if (before !== null && reworded !== undefined) {
+    const { secrets, headers } = before;
+    return isDeepStrictEqual({ secrets, headers }, reworded.from) ? { ...before, ...reworded.to } : before;
+  }
   return {
     kind: put.kind,
     url: put.url,

@@ -64,6 +64,8 @@ export function inboundRow(
     to,
     group: several ? [...message.to.map((one) => ({ to: one })), ...message.cc.map((one) => ({ cc: one }))] : [],
     subject: message.subject,
+    ...(message.priority === undefined ? {} : { priority: message.priority }),
+    ...(message.userAgent === undefined ? {} : { userAgent: message.userAgent }),
     parts: message.parts,
     receivedAt,
     paired: paired === null ? null : { no: paired.no, key: paired.key },

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { testEnv } from '../env.ts';
 import type { EndpointPut, EndpointSetting, Webhook } from './contract.ts';
 import { changed, validSecrets } from './hooks.ts';
-import { createSealer, withSealed } from './seal.ts';
+import { createSealer, startReseal, withSealed } from './seal.ts';
 
 const KEY = 'key-one-0123456789abcdef0123456789abcdef';
 const OTHER = 'key-two-0123456789abcdef0123456789abcdef';
@@ -13,7 +13,7 @@ function engine() {
   const kept: { setting: EndpointSetting | null } = { setting: null };
   return {
     kept,
-    endpointList: async (_account: number) => (kept.setting ? [kept.setting] : []),
+    endpointList: async (account: number) => (kept.setting && account === 7 ? [kept.setting] : []),
     endpointPut: async (put: EndpointPut) => {
       kept.setting = changed(kept.setting, put, 0);
       return kept.setting;
@@ -105,6 +105,66 @@ describe('a store with sealed secrets', () => {
     await store.endpointPut(put('anew'));
     expect(JSON.stringify(kept)).not.toContain('anew');
     expect((await store.webhookNext(1, 1)).webhooks[0]?.endpoint.secrets).toEqual(['anew', 'in clear']);
+  });
+
+  it('seals anew what was kept in clear or under an older key, once, and moves nothing by it', async () => {
+    const { kept, ...inner } = engine();
+    await inner.endpointPut(put('first', { headers: { Authorization: 'Bearer planted' }, isDefault: true }));
+    await inner.endpointPut(put('second'));
+    const reading = async (keys: string[]): Promise<unknown> =>
+      (await withSealed(inner, createSealer(keys), testEnv()).endpointList(7))[0];
+    const reseal = (keys: string[], stop = false) =>
+      withSealed(inner, createSealer(keys), testEnv()).reseal([3, 7], () => stop);
+    const before = await reading([]);
+    expect(await reseal([])).toEqual({ sealed: 0, shut: 0 });
+    expect(await reseal([KEY], true)).toEqual({ sealed: 0, shut: 0 });
+    expect(await reading([])).toEqual(before);
+    expect(await reseal([KEY])).toEqual({ sealed: 1, shut: 0 });
+    expect(JSON.stringify(kept)).not.toMatch(/first|second|planted/);
+    expect(await reading([KEY])).toEqual(before);
+    expect(await reseal([KEY])).toEqual({ sealed: 0, shut: 0 });
+    // Another key: the old one opens until all is sealed with the new one, and is of no use then.
+    expect(await reseal([OTHER, KEY])).toEqual({ sealed: 1, shut: 0 });
+    expect(await reading([OTHER])).toEqual(before);
+    expect(await reseal([KEY])).toEqual({ sealed: 0, shut: 1 });
+    expect(await reading([OTHER])).toEqual(before);
+  });
+
+  it('says how many it sealed and how many it cannot open, and no secret', async () => {
+    const { kept: _, ...inner } = engine();
+    await inner.endpointPut(put('planted'));
+    const start = async (keys: string[], accounts = Promise.resolve([3, 7])) => {
+      const { log, lines, clock } = testEnv();
+      const end = startReseal(withSealed(inner, createSealer(keys), { log, clock }), accounts, log);
+      await new Promise((resolve) => setImmediate(resolve));
+      await end();
+      return lines.map((line) => JSON.stringify(line));
+    };
+    const told = [await start([]), await start([KEY]), await start([KEY]), await start([OTHER])];
+    expect(told).toEqual([
+      [],
+      [expect.stringContaining('were sealed with the newest key')],
+      [],
+      [expect.stringContaining('cannot be opened')],
+    ]);
+    expect(JSON.stringify(told)).not.toContain('planted');
+    expect(await start([KEY], Promise.reject(new Error('away')))).toEqual([
+      expect.stringContaining('the next start tries again'),
+    ]);
+  });
+
+  it('leaves alone what is changed while it seals', async () => {
+    const { kept, ...inner } = engine();
+    await inner.endpointPut(put('first'));
+    const racing = {
+      ...inner,
+      endpointPut: async (one: EndpointPut) => {
+        await inner.endpointPut(put('second'));
+        return inner.endpointPut(one);
+      },
+    };
+    await withSealed(racing, createSealer([KEY]), testEnv()).reseal([3, 7], () => false);
+    expect(kept.setting?.secrets.map(({ secret }) => secret)).toEqual(['second', 'first']);
   });
 
   it('opens with an older key, and with none of them hands out no webhook rather than an unsigned one, and says so', async () => {

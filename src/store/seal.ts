@@ -5,12 +5,14 @@
  *
  * Promises: AES-256-GCM, bound to the account, so that a sealed value copied into another account's row does not open. The same
  * value sealed again gives the same text (its nonce is a MAC of it), so that the store still sees when nothing changed; a
- * stranger sees only that. What was kept before there was a key is read as it is, and sealed by the next change.
+ * stranger sees only that. What was kept before there was a key, or under an older one, is read as it is and sealed anew by the next
+ * start (`reseal`) or its next change.
  *
  * Fails: what cannot be opened (another key, or none any more) is never used: such an endpoint's webhooks stay until it can, and
  * the log says so; in lists it is shown as nothing.
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Log } from '../env.ts';
 import type { EndpointPut, EndpointSetting, Store } from './contract.ts';
 
@@ -28,6 +30,8 @@ interface Key {
 
 /** Seals with the first of some keys, opens with any. */
 export interface Sealer {
+  /** False = it has no key and leaves all as it is. */
+  readonly seals: boolean;
   seal(account: number, text: string): string;
   /** Null = it does not open. What is not sealed comes back as it is. */
   open(account: number, text: string): string | null;
@@ -42,6 +46,7 @@ export function createSealer(keys: readonly string[]): Sealer {
   });
   const bound = (account: number): Buffer => Buffer.from(`account ${account}`);
   return {
+    seals: derived.length > 0,
     seal(account, text) {
       const key = derived[0];
       if (key === undefined) return text;
@@ -69,12 +74,27 @@ export function createSealer(keys: readonly string[]): Sealer {
   };
 }
 
+/** What `reseal` did: endpoints whose settings it sealed anew, and those that no key of ours opens. */
+export interface Resealed {
+  sealed: number;
+  shut: number;
+}
+
+/** Beside the store's verbs. */
+export interface Reseal {
+  /**
+   * Seals with the newest key what is kept in clear or under an older one, an endpoint at a time; ends early when `stop` says so.
+   * Without a key nothing is done. Rejects as the store does.
+   */
+  reseal(accounts: readonly number[], stop: () => boolean): Promise<Resealed>;
+}
+
 /** The same store with sealed secrets. `clock` is asked only when something does not open. */
 export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' | 'webhookNext'>>(
   store: S,
   sealer: Sealer,
   { log, clock }: { log: Log; clock: { monotonic(): number } },
-): S {
+): S & Reseal {
   let told = Number.NEGATIVE_INFINITY;
 
   function shut(account: number, endpoint: string): void {
@@ -110,8 +130,35 @@ export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' 
     };
   }
 
+  /** Under the newest key; null = it does not open. */
+  const anew = (account: number, text: string): string | null => {
+    const open = sealer.open(account, text);
+    return open === null ? null : sealer.seal(account, open);
+  };
+
   return {
     ...store,
+    async reseal(accounts, stop) {
+      const found: Resealed = { sealed: 0, shut: 0 };
+      if (!sealer.seals) return found;
+      for (const account of accounts) {
+        if (stop()) break;
+        for (const { kind, url, secrets, headers } of await store.endpointList(account)) {
+          const sealed = secrets.map(({ secret, until }) => ({ secret: anew(account, secret), until }));
+          const changed = headersOf(account, headers, anew);
+          if (changed === null || sealed.some(({ secret }) => secret === null)) {
+            found.shut++;
+            continue;
+          }
+          const from = { secrets, headers };
+          const to = { secrets: sealed as typeof secrets, headers: changed };
+          if (isDeepStrictEqual(from, to)) continue;
+          await store.endpointPut({ account, kind, url, reworded: { from, to } });
+          found.sealed++;
+        }
+      }
+      return found;
+    },
     async endpointList(account: number) {
       return (await store.endpointList(account)).map((setting) => shown(account, setting));
     },
@@ -141,5 +188,27 @@ export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' 
       });
       return { ...answer, webhooks };
     },
+  };
+}
+
+/**
+ * Reseals what these accounts have beside the work; returns what ends it and waits for that. What is left over, the next start finds.
+ */
+export function startReseal(store: Reseal, accounts: Promise<readonly number[]>, log: Log): () => Promise<void> {
+  let stopping = false;
+  const done = accounts
+    .then((all) => store.reseal(all, () => stopping))
+    .then(
+      ({ sealed, shut }) => {
+        if (sealed > 0) log.info({ endpoints: sealed }, 'secrets of endpoints were sealed with the newest key');
+        if (shut > 0)
+          log.error({ endpoints: shut }, 'secrets of endpoints cannot be opened: POSTCARD_SECRET_KEY lacks the key');
+      },
+      (error: unknown) =>
+        log.warn({ err: error }, 'secrets of endpoints were not all sealed; the next start tries again'),
+    );
+  return () => {
+    stopping = true;
+    return done;
   };
 }

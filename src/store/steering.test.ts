@@ -74,7 +74,7 @@ describe('steering', () => {
 });
 
 describe('the clock of a run whose bulk was moved', () => {
-  const run: RunClock = { opensAt: NOW, moves: 0, limited: false, window: null, validityMs: HOUR };
+  const run: RunClock = { opensAt: NOW, moves: 0, limited: false, window: null, validityMs: HOUR, earlyMs: 0 };
   const bulk: BulkClock = { ...PLAIN_BULK, sendAt: NOW + DAY, moves: 1 };
 
   it('is the bulk’s, until the run has taken it over; what joined later has its own', () => {
@@ -120,6 +120,8 @@ describe('why a message was not delivered in time', () => {
     [STATE.pending, [], '', never],
     [STATE.pending, [], 'closed', `${never}, until its window closed`],
     [STATE.pending, [], 'paused', 'validity ended, never tried: its bulk was paused'],
+    [STATE.pending, [], 'unfetched', 'validity ended, never tried: its linked content could not be fetched in time'],
+    [STATE.pending, [busy], 'unfetched', 'validity ended after 1 attempt, the last: busy'],
     [STATE.pending, [busy], 'paused', 'validity ended after 1 attempt, the last: busy; then its bulk was paused'],
     [STATE.pending, [busy], 'closed', 'validity ended after 1 attempt, the last: busy; then its window was closed'],
     [
@@ -148,7 +150,7 @@ describe('why a message was not delivered in time', () => {
     [STATE.submitted, [busy], 'paused', 'no final report by the end of its validity'],
     [STATE.uncertain, [busy], 'closed', 'not known whether the carrier took it, no report by the end of its validity'],
   ] as const)('state %s: %j, %s', (state, attempts, stood, words) => {
-    const [paused, closed] = [stood === 'paused', stood === 'closed'];
-    expect(endedWords({ state, attempts, paused, closed })).toBe(words);
+    const [paused, closed, unfetched] = [stood === 'paused', stood === 'closed', stood === 'unfetched'];
+    expect(endedWords({ state, attempts, paused, closed, unfetched })).toBe(words);
   });
 });

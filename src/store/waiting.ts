@@ -27,6 +27,7 @@ export interface RunColumns {
   limited: boolean | number;
   moves: number;
   media: boolean | number;
+  early_ms: number;
 }
 
 export interface RunRow extends RunClock {
@@ -84,6 +85,7 @@ export function toRun(row: RunColumns): RunRow {
     moves: row.moves,
     window: windowOf(row),
     validityMs: row.validity,
+    earlyMs: row.early_ms,
   };
 }
 
@@ -122,24 +124,50 @@ export function gateOf(run: RunRow, bulk: BulkRow | null): Gate {
   };
 }
 
-/** Why an unfinished message is where it is, in words for its story. `due`: when its line may serve it. */
+/** Characters kept of why a fetch failed. */
+export const WORDS_MAX = 500;
+
+/** A link whose last fetch failed and which is fetched again at `due`. */
+export interface Unfetched {
+  /** Place of its segment. */
+  segment: number;
+  /** Fetches that failed. */
+  tries: number;
+  words: string;
+  due: number;
+}
+
+/** What holds a message back: when its line may serve it, whether content is still to be fetched. */
+interface Holding {
+  due: number | null;
+  paused: boolean;
+  media: boolean;
+  /** The first of its links that failed so far. */
+  unfetched?: Unfetched | undefined;
+}
+
+/** Why an unfinished message is where it is, in words for its story. */
 export function whyWaiting(
   message: MessageRow,
-  waiting: { due: number | null; paused: boolean; media: boolean; carrier?: string; gate?: Gate },
+  waiting: Holding & { carrier?: string; gate?: Gate },
 ): { until: number | null; why: string; carrier?: string; gate?: Gate } {
   const { carrier, gate } = waiting;
   return { ...reasonOf(message, waiting), ...(carrier === undefined ? {} : { carrier }), ...(gate ? { gate } : {}) };
 }
 
-function reasonOf(
-  message: MessageRow,
-  waiting: { due: number | null; paused: boolean; media: boolean },
-): { until: number | null; why: string } {
+function reasonOf(message: MessageRow, waiting: Holding): { until: number | null; why: string } {
   if (message.claimed) return { until: null, why: 'being submitted' };
   if (message.state === STATE.uncertain) return { until: waiting.due, why: 'not known whether the carrier took it' };
   if (message.status === 3) return { until: null, why: 'taken by the carrier, no final report yet' };
   if (waiting.paused) return { until: null, why: 'its bulk is paused' };
-  if (waiting.media) return { until: null, why: 'its linked content is being fetched' };
+  if (waiting.media) {
+    const why = 'its linked content is being fetched';
+    const { unfetched } = waiting;
+    if (unfetched === undefined) return { until: null, why };
+    const { segment, tries, words, due } = unfetched;
+    const times = tries === 1 ? 'once' : `${tries} times, last`;
+    return { until: due, why: `${why}: messageSegments[${segment}] failed ${times}: ${words}` };
+  }
   return { until: waiting.due, why: message.error === 0 ? 'its turn' : 'the next attempt' };
 }
 
@@ -175,9 +203,17 @@ export const UNTRIED = 0;
 export function turnDue(nextUs: number): number {
   return Math.ceil(nextUs / 1000) - AHEAD_MS;
 }
-/** A submission that was put back before anything of it left: `sent` turns, one for each member that waited then. */
-export type Untried = Pick<RetryRow, 'leader' | 'members' | 'sent'>;
+/** A submission that was put back before anything of it left. */
+export type Untried = Pick<RetryRow, 'leader' | 'members'>;
 /** What waits for the drain of its bulk is looked at again so much later. */
 export const DRAIN_MS = 1000;
 /** Runs, and retries, of one line that are told of a turn that was given back: the first that can leave takes it. */
 export const TOLD = 16;
+
+/** A claim that gives nothing, though something is due, is worth repeating after so many ms: others hold it, or it was not reached. */
+const AGAIN_MS = 20;
+
+/** When a lane may have work again, after a claim that gave so many at `now`: nobody can spin on one that gave none. */
+export function again(due: number | null, now: number, given: number): number | null {
+  return given === 0 && due !== null && due <= now ? now + AGAIN_MS : due;
+}

@@ -75,7 +75,7 @@ export function createInboundIntake(options: IntakeOptions): TakeInbound {
     }
     const asks = askOf(texts.length > 0 ? texts.join(' ') : (message.subject ?? ''), words);
     const no = await number();
-    const { carrier, channel } = message;
+    const { carrier, channel, priority, userAgent } = message;
     const taken = await store.inbound({
       no,
       carrier,
@@ -85,6 +85,8 @@ export function createInboundIntake(options: IntakeOptions): TakeInbound {
       to: message.to.slice(0, RECIPIENTS).map((to) => clean(to).slice(0, NAME)),
       cc: message.cc.slice(0, RECIPIENTS).map((cc) => clean(cc).slice(0, NAME)),
       subject: message.subject === undefined ? null : clean(message.subject).slice(0, SUBJECT),
+      ...(priority === undefined ? {} : { priority }),
+      ...(userAgent === undefined ? {} : { userAgent: clean(userAgent).slice(0, NAME) }),
       parts,
       answers: message.answers === undefined ? null : clean(message.answers),
       asks,

@@ -2,17 +2,31 @@
  * What is posted to a customer's URL: delivery reports as JSON or XML, and the Standard Webhooks signatures. Pure.
  *
  * Promises: JSON is exactly what GET /mms/2/reports answers; XML has the same members in the same order, lists as
- * `results/result`. Characters that XML cannot carry (controls in a customer's callbackData) become U+FFFD.
+ * `results/result`. Of a message that the first version of the API took, both have that version's shape. Characters that XML cannot carry (controls in a customer's callbackData) become U+FFFD.
  */
 import { Webhook as Signer } from 'standardwebhooks';
-import type { DeliveryReport } from '../domain/report.ts';
+import { type DeliveryReport, readForm } from '../domain/report.ts';
 import { element, text, XML_DECLARATION, type XmlText } from '../xml.ts';
 
-/** The body for an endpoint's content type; anything but `application/xml` is JSON. */
-export function formBody(reports: readonly DeliveryReport[], contentType: string): string {
-  if (contentType !== 'application/xml') return JSON.stringify({ results: reports });
-  const results = reports.map((report) => element('result', null, ...members(report)));
-  return XML_DECLARATION + element('DeliveryReports', null, element('results', null, ...results));
+/** The body for an endpoint's form (`reportForm`); any media type but `application/xml` is JSON. */
+export function formBody(reports: readonly DeliveryReport[], form: string): string {
+  const { mediaType, older } = readForm(form);
+  const told = older ? reports.map(olderReport) : reports;
+  if (mediaType !== 'application/xml') return JSON.stringify({ results: told });
+  const [root, item] = older ? ['MmsReportRequest', 'results'] : ['DeliveryReports', 'result'];
+  const results = told.map((report) => element(item as string, null, ...members(report)));
+  return XML_DECLARATION + element(root as string, null, element('results', null, ...results));
+}
+
+/**
+ * A report as the webhook of the first version has it, members in the order of its published examples. Source: Infobip MMS API,
+ * "Receive outbound MMS message report" (deprecated). `smsCount` counts MMS, as in their examples; a status says no `action`.
+ */
+function olderReport(report: DeliveryReport): object {
+  const { bulkId, messageId, to, sentAt, doneAt, messageCount, mccMnc, callbackData, price, error, platform } = report;
+  const { action: _, ...status } = report.status;
+  const about = { bulkId, messageId, to, sentAt, doneAt, smsCount: messageCount, mccMnc, callbackData };
+  return { ...about, price, status, error, ...platform };
 }
 
 function members(value: object): XmlText[] {

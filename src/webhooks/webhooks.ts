@@ -16,7 +16,7 @@ import type { Ids } from '../domain/ids.ts';
 import { inboundBody, type PartUrls } from '../domain/inbound.ts';
 import type { Spec } from '../domain/message.ts';
 import type { Networks } from '../domain/networks.ts';
-import { deliveryReport, messageIdOf } from '../domain/report.ts';
+import { deliveryReport, messageIdOf, readForm } from '../domain/report.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Outbound } from '../net/outbound.ts';
@@ -296,7 +296,7 @@ export function createWebhooks(options: WebhooksOptions): WebhookLoop {
       headers: {
         // The account's own first: none of them can take the place of ours.
         ...lowered(headers),
-        'content-type': contentType,
+        'content-type': readForm(contentType).mediaType,
         'user-agent': USER_AGENT,
         ...signature(secrets, id, clock.now(), body),
       },

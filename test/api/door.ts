@@ -1,9 +1,13 @@
-/** A whole customer's door for tests: real HTTP on a free port, a real SQLite store in a directory of its own. */
-import { createHash } from 'node:crypto';
+/**
+ * A whole customer's door for tests: real HTTP on a free port, a real store: SQLite in a directory of its own, or PostgreSQL in a
+ * database of its own.
+ */
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { createApi } from '../../src/api/server.ts';
 import { loadConfig } from '../../src/config.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
@@ -11,6 +15,7 @@ import { createRouting, type Routing } from '../../src/domain/routing.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
 import { type LogLine, realClock, testEnv } from '../../src/env.ts';
 import type { Store } from '../../src/store/contract.ts';
+import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { connectSqlite, openSqlite } from '../../src/store/sqlite/sqlite.ts';
 import { URL as NOT_A_URL, NOW } from './send.table.ts';
 
@@ -47,6 +52,37 @@ export interface OpenDoor {
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
+type Opened = { store: Store; end(): Promise<unknown> };
+const RETENTION_MS = 7 * 86_400_000;
+
+async function embedded(dataDir: string): Promise<Opened> {
+  const host = await openSqlite({
+    dataDir,
+    retentionMs: RETENTION_MS,
+    synchronous: 'OFF',
+    onCrash: (message) => {
+      throw new Error(message);
+    },
+  });
+  return { store: connectSqlite(host.connect()), end: () => host.close() };
+}
+
+async function shared(server: string): Promise<Opened> {
+  const database = `postcard_door_${randomBytes(5).toString('hex')}`;
+  const admin = new pg.Client({ connectionString: server });
+  await admin.connect();
+  await admin.query(`CREATE DATABASE ${database}`);
+  const url = new URL(server);
+  url.pathname = `/${database}`;
+  const { log } = testEnv();
+  const store = await openPostgres({ url: url.href, node: 'door', retentionMs: RETENTION_MS, log, clock: realClock });
+  const end = async (): Promise<void> => {
+    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
+    await admin.end();
+  };
+  return { store, end };
+}
+
 /**
  * `wrap`: another store in front of the real one, to make it fail. The door's wall clock stands at the golden table's NOW
  * unless `now` gives another (the store's does not). Rejects as `listen` does, with everything closed.
@@ -59,6 +95,8 @@ export async function openDoor(
     now?: () => number;
     /** Where messages go, given the one lane; all to it unless given. */
     routing?: (lane: number) => Routing;
+    /** A server where databases may be created: the store is one there. */
+    postgres?: string;
     /** PEM: the door speaks https. */
     tls?: { cert: string; key: string };
   } = {},
@@ -72,15 +110,7 @@ export async function openDoor(
     },
   });
   if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  const host = await openSqlite({
-    dataDir,
-    retentionMs: 7 * 86_400_000,
-    synchronous: 'OFF',
-    onCrash: (message) => {
-      throw new Error(message);
-    },
-  });
-  const store = connectSqlite(host.connect());
+  const { store, end } = await (options.postgres === undefined ? embedded(dataDir) : shared(options.postgres));
   await store.putKey({ hash: sha256(KEY), account: 1, label: 'test' }, false);
   await store.putKey({ hash: sha256(OTHER_KEY), account: 2, label: 'test' }, false);
   const lane = await store.lane(CARRIER, { onUnknown: 'hold', reports: true });
@@ -106,7 +136,7 @@ export async function openDoor(
   const close = async (): Promise<void> => {
     await api.close();
     await store.close();
-    await host.close();
+    await end();
     rmSync(dataDir, { recursive: true, force: true });
   };
   const url = await api.listen({ host: '127.0.0.1', port: options.port ?? 0 }).catch(async (error: unknown) => {

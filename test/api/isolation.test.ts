@@ -1,16 +1,20 @@
 /**
  * G18: no account sees or touches what is another's. Every endpoint that takes an id is asked for another account's; the answer is
- * that for an id that does not exist, and the store is asked the same verbs for both: one code path, so one class of timing.
+ * that for an id that does not exist, and the store is asked the same verbs for both, and PostgreSQL the same statements: one code
+ * path, so one class of timing.
  *
  * A customer's endpoint of the OpenAPI document that stands neither in the table nor among those without ids fails the suite.
  */
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Store } from '../../src/store/contract.ts';
 import { type Given, type OpenDoor, OTHER_KEY, openDoor } from './door.ts';
 
 let door: OpenDoor;
-/** Verbs that the door asked of the store, in order. */
+/** Verbs that the door asked of the store, in order; and what was asked of PostgreSQL in an account's name. */
 let asked: string[] = [];
+let statements: string[] = [];
+const query = pg.Client.prototype.query;
 const OTHER = { authorization: `App ${OTHER_KEY}` };
 const JSON_BODY = { 'content-type': 'application/json' };
 const HOOK = 'https://a.example/hook';
@@ -34,8 +38,19 @@ const message = (more: object = {}, to: object = { to: theirs.number }): object 
   ...more,
 });
 
-beforeAll(async () => {
+async function begin(postgres: string | undefined): Promise<void> {
+  pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const [first] = args as [{ text?: string; name?: string } | string];
+    const text = typeof first === 'string' ? first : (first.text ?? '');
+    // The system's own have names that end otherwise, or are other words.
+    const named = typeof first === 'object' && first.name !== undefined;
+    if (named ? (first.name as string).endsWith('a') : /^BEGIN; SET LOCAL|FROM (message|spec) |pull p/.test(text)) {
+      statements.push(text);
+    }
+    return (query as (...args: unknown[]) => unknown).apply(this, args);
+  } as typeof query;
   door = await openDoor({
+    ...(postgres === undefined ? {} : { postgres }),
     now: Date.now,
     wrap: (store) =>
       new Proxy(store, {
@@ -88,11 +103,12 @@ beforeAll(async () => {
     webhook: door.ids.print('webhook', 9_000_003),
     number: '41790000777',
   });
-});
-afterAll(async () => {
+}
+async function finish(): Promise<void> {
+  pg.Client.prototype.query = query;
   expect(door.lines.filter((line) => line.level === 'error')).toEqual([]);
   await door?.close();
-});
+}
 
 type Of = typeof theirs;
 interface Case {
@@ -237,7 +253,7 @@ const WITHOUT_IDS: Record<string, string> = {
   '/auth/1/oauth2/token': 'is how one becomes an account',
   '/livez': 'open',
   '/readyz': 'open',
-  '/metrics': 'open: figures of all accounts together',
+  '/metrics': 'the operator’s: figures of all accounts together',
   '/openapi.json': 'open',
 };
 
@@ -245,21 +261,29 @@ async function ask(
   one: Case,
   of: Of,
   headers: Record<string, string> = OTHER,
-): Promise<{ given: Given; verbs: string[] }> {
+): Promise<{ given: Given; verbs: string[]; statements: string[] }> {
   asked = [];
+  statements = [];
   const body = one.body?.(of);
   const given = await door.ask(one.url(of), {
     method: one.method,
     headers: { ...headers, ...(body === undefined ? {} : JSON_BODY) },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-  return { given, verbs: asked };
+  return { given, verbs: asked, statements };
 }
 /** What an answer says without the names that were asked for. */
 const said = ({ body }: Given, of: Of): string =>
   Object.values(of).reduce((text, name) => text.replaceAll(name, '*'), body);
 
-describe('isolation of accounts', () => {
+const SERVER = process.env.POSTCARD_TEST_POSTGRES;
+const ENGINES: [name: string, postgres: string | undefined][] = [['sqlite', undefined]];
+if (SERVER !== undefined) ENGINES.push(['postgres', SERVER]);
+
+describe.each(ENGINES)('isolation of accounts on %s', (engine, postgres) => {
+  beforeAll(() => begin(postgres), 60_000);
+  afterAll(finish, 60_000);
+
   it('has a case for every endpoint of customers', async () => {
     const { paths } = JSON.parse((await door.ask('/openapi.json')).body) as { paths: Record<string, object> };
     const known = new Set([...CASES.map(({ path }) => path), ...Object.keys(WITHOUT_IDS)]);
@@ -283,6 +307,8 @@ describe('isolation of accounts', () => {
       'content-type': absent.given.headers.get('content-type'),
     });
     expect(foreign.verbs).toEqual(absent.verbs);
+    expect(foreign.statements).toEqual(absent.statements);
+    if (engine === 'postgres' && foreign.verbs.length > 0) expect(foreign.statements).not.toEqual([]);
   });
 
   it('replays webhooks of one account only', async () => {

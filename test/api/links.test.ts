@@ -274,6 +274,22 @@ describe('clicks', () => {
     expect(await counted).toBe(1);
   });
 
+  it('in flight when the server stops are tried again while the store is away for a moment', async () => {
+    const [one] = (await send()) as [Sent];
+    await open(`/l/${await tokenOf(one.no)}`);
+    const { click } = door.store;
+    let tries = 0;
+    let written = 0;
+    door.store.click = async (clicks) => {
+      if (++tries < 3) throw new StoreUnavailable('away');
+      await click(clicks);
+      written += clicks.length;
+    };
+    await door.close();
+    door = await openDoor();
+    expect([tries, written]).toEqual([3, 1]);
+  });
+
   it.each<[string, number, string]>([
     ['', 400, 'exactly one of'],
     ['messageId=a&bulkId=b', 400, 'exactly one of'],

@@ -182,6 +182,16 @@ function presentations(path: string): Row[] {
       '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE smil PUBLIC "-//W3C//DTD SMIL 2.0//EN" "x.dtd">\n<smil/>',
       null,
     ],
+    [
+      path,
+      '\ufeff<?xml version="1.0"?>\n<!-- by an <editor> -->\n<!-- b -->\n<!DOCTYPE smil SYSTEM \'x.dtd\'>\n<smil/>',
+      null,
+    ],
+    [
+      path,
+      '<!-- a --><!DOCTYPE smil [<!ELEMENT a ANY>]><smil/>',
+      'must not have a DOCTYPE that declares anything (line 1, column 11)',
+    ],
     [path, '<smil xmlns="http://www.w3.org/2000/SMIL20/CR/Language"><!-- <img src="a"/> --></smil>', null],
     [path, '<s:smil xmlns:s="urn:x"><s:body><s:img src="text_1"/></s:body></s:smil>', null],
     [path, empty, null],
@@ -195,7 +205,11 @@ function presentations(path: string): Row[] {
     [path, '<smil>\n<body>\n</par></body></smil>', notXml('unexpected close tag', 3, 6)],
     [path, '<smil><body a></body></smil>', notXml('attribute without value', 1, 14)],
     [path, '<smil>&nbsp;</smil>', notXml('undefined entity', 1, 12)],
-    [path, '<!DOCTYPE smil [<!ENTITY a "b">]><smil>&a;</smil>', 'is not accepted: DOCTYPE is not allowed'],
+    [
+      path,
+      '<!DOCTYPE smil [<!ENTITY a "b">]><smil>&a;</smil>',
+      'must not have a DOCTYPE that declares anything (line 1, column 1)',
+    ],
     [path, `<smil>${'<par/>'.repeat(500)}</smil>`, 'is not accepted: more than 500 elements'],
     [path, `<smil>${'<a>'.repeat(32)}${'</a>'.repeat(32)}</smil>`, 'is not accepted: nested deeper than 32'],
   ];

@@ -1,7 +1,9 @@
 /** The deprecated endpoints of the first version, held against the published examples. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { olderAnswer, olderErrorAnswer, olderSendAnswer } from '../../src/api/answers.ts';
+import { errorFor } from '../../src/api/errors.ts';
 import type { Spec } from '../../src/domain/message.ts';
+import { readForm } from '../../src/domain/report.ts';
 import { formatInstant } from '../../src/domain/schedule.ts';
 import { readXml } from '../../src/xml.ts';
 import { type Given, type OpenDoor, openDoor } from './door.ts';
@@ -193,6 +195,145 @@ describe('POST /mms/1/advanced', () => {
     expect(mixed.body).toContain('must all have the same sendAt');
   });
 
+  const postXml = (inner: string, type = 'application/xml', headers: Record<string, string> = {}): Promise<Given> =>
+    door.ask('/mms/1/advanced', {
+      method: 'POST',
+      headers: { 'content-type': type, ...headers },
+      body: `<?xml version="1.0" encoding="UTF-8"?><MmsAdvancedRequest>\n  ${inner}\n</MmsAdvancedRequest>\n`,
+    });
+  const bare = `<messages><message><destinations><destination><to>41793026727</to></destination></destinations><from>InfoMMS</from>
+      <messageSegments><messageSegments><text> a &lt;b> </text></messageSegments></messageSegments></message></messages>`;
+
+  it('takes requests in XML, as published: lists, numbers, truth values, a window, a group', async () => {
+    const { status, body } = await postXml(
+      `<bulkId>XML-BULK-1</bulkId>
+  <messages>
+    <message>
+      <callbackData>DLR callback data</callbackData>
+      <destinations>
+        <destination>
+          <messageId>XML-MESSAGE-1</messageId>
+          <to>41793026727</to>
+        </destination>
+        <destination>
+          <group>
+            <group>
+              <to>41793026728</to>
+            </group>
+            <group>
+              <to>41793026729</to>
+            </group>
+          </group>
+        </destination>
+      </destinations>
+      <deliveryTimeWindow>
+        <days>
+          <days>MONDAY</days>
+          <days>TUESDAY</days>
+        </days>
+        <from><hour>6</hour><minute>0</minute></from>
+        <to><hour>15</hour><minute>30</minute></to>
+      </deliveryTimeWindow>
+      <from>InfoSMS</from>
+      <intermediateReport>true</intermediateReport>
+      <notifyUrl>https://www.example.com/sms/advanced</notifyUrl>
+      <messageSegments>
+        <messageSegments>
+          <text>This is a sample message (part 1)</text>
+        </messageSegments>
+        <messageSegments>
+          <contentId>${NAME}</contentId>
+          <contentType>image/jpeg</contentType>
+          <contentUrl>${CAT}</contentUrl>
+        </messageSegments>
+        <messageSegments>
+          <contentId>dot</contentId>
+          <contentType>image/png</contentType>
+          <contentBase64>${PIXEL}</contentBase64>
+        </messageSegments>
+      </messageSegments>
+      <title>This is sample subject</title>
+      <validityPeriod>720</validityPeriod>
+    </message>
+  </messages>`,
+    );
+    expect([status, body]).toEqual([200, body]);
+    const answer = olderSendAnswer.parse(JSON.parse(body));
+    expect(answer.bulkId).toBe('XML-BULK-1');
+    expect(answer.messages.map(({ to }) => to)).toEqual(['41793026727', '41793026728', '41793026729']);
+    expect(await specOf('XML-MESSAGE-1')).toMatchObject({
+      sender: 'InfoSMS',
+      content: {
+        title: 'This is sample subject',
+        messageSegments: [
+          { type: 'TEXT', text: 'This is a sample message (part 1)' },
+          { type: 'LINK', contentId: NAME, contentUrl: CAT, contentType: 'image/jpeg' },
+          { type: 'UPLOADED_REFERENCE', contentId: 'dot' },
+        ],
+      },
+      options: {
+        validityPeriod: { amount: 720, timeUnit: 'MINUTES' },
+        deliveryTimeWindow: {
+          days: ['MONDAY', 'TUESDAY'],
+          from: { hour: 6, minute: 0 },
+          to: { hour: 15, minute: 30 },
+        },
+      },
+      webhooks: {
+        delivery: { url: 'https://www.example.com/sms/advanced', intermediateReport: true },
+        callbackData: 'DLR callback data',
+      },
+    });
+  });
+
+  it('keeps the blanks of a text in XML, and answers in XML where Accept says so', async () => {
+    const { status, body } = await postXml(bare, 'text/xml; charset=utf-8', { accept: 'application/xml' });
+    expect([status, body.slice(0, 50)]).toEqual([200, '<?xml version="1.0" encoding="UTF-8"?><SendResult>']);
+    const id = /<messageId>([^<]+)<\/messageId>/.exec(body)?.[1] as string;
+    expect((await specOf(id)).content.messageSegments).toEqual([{ type: 'TEXT', text: ' a <b> ' }]);
+  });
+
+  it.each([
+    ['<messages/>', 'messages must not be empty'],
+    ['<messages></messages>', 'messages must not be empty'],
+    ['', 'messages must not be null'],
+    [bare.replace('InfoMMS', ''), 'messages[0].from must not be blank'],
+    [
+      bare.replace('<from>', '<validityPeriod>soon</validityPeriod><from>'),
+      'messages[0].validityPeriod must be a integer',
+    ],
+    ['<messages><message>x</message></messages>', 'messages[0] must be a object'],
+    ['<a>', 'not well-formed XML'],
+  ])('says what is wrong with a request in XML: %s', async (inner, words) => {
+    const { status, body } = await postXml(inner, 'application/xml', { accept: 'application/xml' });
+    expect(status).toBe(400);
+    expect(body).toContain('<messageId>BAD_REQUEST</messageId>');
+    expect(body).toContain(words);
+  });
+
+  it('takes no document type, no other root and no other encoding of XML', async () => {
+    const send = (body: string, type = 'application/xml'): Promise<Given> =>
+      door.ask('/mms/1/advanced', { method: 'POST', headers: { 'content-type': type }, body });
+    const doctype = await send('<!DOCTYPE a [<!ENTITY b "c">]><MmsAdvancedRequest>&b;</MmsAdvancedRequest>');
+    expect([doctype.status, doctype.body]).toEqual([400, expect.stringContaining('DOCTYPE is not allowed')]);
+    const root = await send('<html/>');
+    expect([root.status, root.body]).toEqual([400, expect.stringContaining('the root must be MmsAdvancedRequest')]);
+    expect((await send('<MmsAdvancedRequest/>', 'application/xml; charset=utf-16')).status).toBe(415);
+  });
+
+  it('tells reports by webhook in the old shape', async () => {
+    const url = 'https://www.example.com/v1/reports';
+    const { messages } = await sent({ messages: [message({ destinations: [{ to: 'nobody' }], notifyUrl: url })] });
+    const { webhooks } = await door.store.webhookNext(100, 60_000);
+    const told = webhooks.filter(({ endpoint }) => endpoint.url === url);
+    expect(told.map(({ endpoint }) => readForm(endpoint.contentType))).toEqual([
+      { mediaType: 'application/json', older: true },
+    ]);
+    const { messageId } = messages[0] as Entry;
+    const shown = JSON.parse((await door.ask(`/webhooks/1/deliveries?messageId=${messageId}`)).body);
+    expect(shown.results[0].contentType).toBe('application/json');
+  });
+
   it('answers in XML where that is asked for, as published', async () => {
     const { headers, body } = await post({ messages: [message()] }, { accept: 'application/xml' });
     expect(headers.get('content-type')).toContain('application/xml');
@@ -282,6 +423,7 @@ describe('POST /mms/1/advanced', () => {
       400,
       'BAD_REQUEST',
     ]);
+    for (const { headers } of [typed, broken]) expect(headers.get('sunset')).toBe('Mon, 01 Jun 2026 00:00:00 GMT');
     const keyed = await post({}, { authorization: 'App wrong' });
     expect([keyed.status, JSON.parse(keyed.body).requestError.serviceException.messageId]).toEqual([
       401,
@@ -289,6 +431,51 @@ describe('POST /mms/1/advanced', () => {
     ]);
     expect((await door.ask('/mms/1/advanced')).status).toBe(405);
   });
+});
+
+it.each([
+  ['/mms/1/advanced', 'POST', '/mms/2/messages'],
+  ['/mms/1/reports', 'GET', '/mms/2/reports'],
+  ['/mms/1/logs', 'GET', '/mms/2/logs'],
+])(
+  '%s says that it is deprecated on every refusal too: no key, no right, wrong method, too busy',
+  async (path, method, successor) => {
+    const said = ({ status, headers }: Given): unknown => [
+      status,
+      ...['deprecation', 'sunset', 'link'].map((name) => headers.get(name)),
+    ];
+    const dates = [
+      'Fri, 26 Apr 2024 10:00:00 GMT',
+      'Mon, 01 Jun 2026 00:00:00 GMT',
+      `<${successor}>; rel="successor-version"`,
+    ];
+    expect(said(await door.ask(path, { method, headers: { authorization: 'App wrong' } }))).toEqual([401, ...dates]);
+    expect(said(await door.ask(path, { method: 'DELETE' }))).toEqual([405, ...dates]);
+    const xml = await door.ask(path, { method, headers: { authorization: 'App wrong', accept: 'application/xml' } });
+    expect([xml.headers.get('content-type'), xml.headers.get('sunset')]).toEqual([
+      'application/xml; charset=UTF-8',
+      dates[1],
+    ]);
+    for (const code of ['E403', 'E429', 'E500', 'E503'] as const) {
+      expect(errorFor(path, code).headers).toMatchObject({ deprecation: dates[0], sunset: dates[1], link: dates[2] });
+    }
+  },
+);
+
+it('the 121st log request within a minute is told 429 with these headers', async () => {
+  const busy = await openDoor();
+  try {
+    const given: Given[] = [];
+    for (let n = 0; n < 122 && given.at(-1)?.status !== 429; n++) given.push(await busy.ask('/mms/1/logs?limit=1'));
+    const last = given.at(-1);
+    expect([last?.status, last?.headers.get('sunset'), last?.headers.has('retry-after')]).toEqual([
+      429,
+      'Mon, 01 Jun 2026 00:00:00 GMT',
+      true,
+    ]);
+  } finally {
+    await busy.close();
+  }
 });
 
 describe('GET /mms/1/reports and /mms/1/logs', () => {

@@ -1,6 +1,6 @@
 /**
- * The catalogue of docs/SECURITY.md, kept true: each attack S1 to S30 names a place and tests that exist, and nobody goes around the
- * one place of each defence. Like `test/architecture.test.ts`, each rule is tried on planted violations too.
+ * The catalogue of docs/SECURITY.md, kept true: each attack S1 to S30 names a place and tests that exist, its numbers of cases are those
+ * that the tests themselves hold their corpus to, and nobody goes around the one place of each defence. Like `test/architecture.test.ts`, each rule is tried on planted violations too.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -15,11 +15,19 @@ interface Row {
   attack: string;
   place: string;
   tests: string;
+  cases: string;
 }
 
-const rows: Row[] = [...read('docs/SECURITY.md').matchAll(/^\| (S\d+) \| (.+?) \| (.+?) \| (.+?) \|$/gm)].map(
-  ([, name, attack, place, tests]) => ({ name, attack, place, tests }) as Row,
+const rows: Row[] = [...read('docs/SECURITY.md').matchAll(/^\| (S\d+) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$/gm)].map(
+  ([, name, attack, place, tests, cases]) => ({ name, attack, place, tests, cases }) as Row,
 );
+
+/** How many cases there must be at least, where a number was set. */
+const LEAST: Record<string, number> = {
+  ...{ S1: 300, S2: 10_000, S5: 5_000, S6: 40, S7: 20_000, S8: 60, S12: 50, S15: 500, S17: 100_000, S20: 1_000_000 },
+};
+const numbers = (text: string): number[] =>
+  [...text.matchAll(/(?<![\w.])\d{1,3}(?: \d{3})*(?![\w.])/g)].map(([found]) => Number(found.replaceAll(' ', '')));
 
 describe('the catalogue', () => {
   it('has each attack from S1 to S30 once', () => {
@@ -36,6 +44,27 @@ describe('the catalogue', () => {
       expect(read(path as string), `${path}: ${words}`).toContain(words);
     }
   });
+
+  it('has as many cases as were asked for', () => {
+    for (const [name, least] of Object.entries(LEAST)) {
+      const said = rows.find((row) => row.name === name)?.cases ?? '';
+      expect([name, said, (numbers(said)[0] ?? 0) >= least]).toEqual([name, said, true]);
+    }
+  });
+
+  it.each(rows.filter(({ cases }) => numbers(cases).length > 0).map((row): [string, Row] => [row.name, row]))(
+    '%s has its numbers from what the tests hold themselves to',
+    (_, { tests, cases }) => {
+      const files = [...tests.matchAll(/`((?:src|test)\/[^`]+\.ts)`/g)].map(([, path]) => code(read(path as string)));
+      // `toBeGreaterThanOrEqual(60)`, `const PAIRS = 100_000`, `i < 10_000`.
+      const held = files.flatMap((text) =>
+        [...text.matchAll(/(?:toBeGreaterThan(?:OrEqual)?\(|[A-Z]+ = |\?\? |min\(|\w < )(\d[\d_]*)/g)].map(([, n]) =>
+          Number((n as string).replaceAll('_', '')),
+        ),
+      );
+      for (const number of numbers(cases)) expect(held, `${number} of "${cases}"`).toContain(number);
+    },
+  );
 });
 
 // ------------------------------------------------------------------------------------------------------- one place each
@@ -96,7 +125,7 @@ const PLACES: { says: string; what: RegExp; files: RegExp; planted: string }[] =
     says: 'secrets are compared in constant time by those who hold some',
     what: /\btimingSafeEqual\(/,
     files:
-      /^src\/(api\/(auth|admin|gate|sessions)|carriers\/(mm7\/listener|smpp\/|sandbox\/)|domain\/(inbound|ids|links))/,
+      /^src\/(api\/(auth|admin|gate|metrics|sessions)|carriers\/(mm7\/listener|smpp\/|sandbox\/)|domain\/(inbound|ids|links))/,
     planted: 'timingSafeEqual(a, b);',
   },
   {

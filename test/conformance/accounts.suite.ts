@@ -70,6 +70,40 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
       expect(await store.directory((await now()).revision)).toBeNull();
     });
 
+    it('gives a number to one account, with its line in the audit log, and takes it from nobody else', async () => {
+      const number = {
+        ...{
+          number: '4411',
+          account: 2,
+          url: 'https://example.com/mo',
+          entity: null,
+          application: 'app',
+          callbackData: null,
+        },
+      };
+      const lines = async () => (await store.auditLog(10)).map(({ action, detail }) => [action, detail]);
+      expect(await store.administer([{ kind: 'number', number }], DEED)).toMatchObject({ kind: 'done', dropped: 0 });
+      expect(await store.numberList()).toEqual([number]);
+      const changed = { ...number, url: '' };
+      await store.administer([{ kind: 'number', number: changed }], { ...DEED, action: 'again' });
+      expect(await store.numberList()).toEqual([changed]);
+      const of = (account: number) => store.administer([{ kind: 'number', number: { ...number, account } }], DEED);
+      expect(await of(1)).toEqual({ kind: 'conflict', change: 0 });
+      expect(await of(77)).toEqual({ kind: 'notFound', change: 0 });
+      const drop = (account: number) =>
+        store.administer([{ kind: 'numberDrop', number: '4411', account }], { ...DEED, action: 'gone' });
+      expect(await drop(1)).toMatchObject({ kind: 'done', dropped: 0 });
+      expect(await store.numberList()).toEqual([changed]);
+      expect(await drop(2)).toMatchObject({ kind: 'done', dropped: 1 });
+      expect(await store.numberList()).toEqual([]);
+      // What was refused, and what was not there, left no line.
+      expect(await lines()).toEqual([
+        ['gone', DEED.detail],
+        ['again', DEED.detail],
+        ['change', DEED.detail],
+      ]);
+    });
+
     it('makes accounts under the next number, and changes them whole', async () => {
       const settings = { ...DEFAULT_SETTINGS, currency: 'CHF', registeredOnly: true };
       const made = await store.administer(

@@ -59,6 +59,8 @@ export interface Request {
   links?: string[];
   idem?: { key: string; hash: string };
   ways?: Ways;
+  /** Its carrier keeps the time. */
+  earlyMs?: number;
   spec?: Partial<SpecIn>;
 }
 
@@ -95,6 +97,7 @@ export function createDesk(h: Harness) {
         window: request.window ?? null,
         validityMs: request.validityMs ?? VALIDITY,
         ...(request.ways ? { ways: request.ways } : {}),
+        ...(request.earlyMs ? { earlyMs: request.earlyMs } : {}),
       };
       const runs: Accept['runs'] = [];
       let at = start;

@@ -25,7 +25,7 @@ export function openEngineStore(
   let now = options.now ?? Date.UTC(2026, 10, 24, 12);
   const retentionMs = options.retentionMs ?? 7 * 86_400_000;
   const most = options.retentionMessages ? { retentionMessages: options.retentionMessages } : {};
-  let engine: Engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
+  let engine: Engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF', soughtBlock: 5 });
   let db = new DatabaseSync(file, { readOnly: true });
   let reader = createReader(db, createReads(db));
   let contents = createContentReads(db);
@@ -48,7 +48,7 @@ export function openEngineStore(
     crash() {
       db.close();
       engine.close();
-      engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF' });
+      engine = openEngine({ file, retentionMs, ...most, now, synchronous: 'OFF', soughtBlock: 5 });
       db = new DatabaseSync(file, { readOnly: true });
       reader = createReader(db, createReads(db));
       contents = createContentReads(db);
@@ -104,7 +104,7 @@ export function openEngineStore(
     bulkList: async (account, limit, before) => reader.bulkList(account, limit, before, now),
     callBacks: (lane, limit) => write('callBacks', { lane, limit }),
     calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
-    reroute: (from, to) => write('reroute', { from, to }),
+    reroute: (from, to, channel) => write('reroute', { from, to, channel }),
     bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     directory: async (known) => reader.directory(known),
     auditLog: async (limit, before) => reader.auditLog(limit, before),

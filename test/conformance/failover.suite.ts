@@ -30,7 +30,8 @@ import {
 const SMS_VALIDITY = 2 * HOUR;
 const NO_MMS: Outcome = { kind: 'refused', error: { id: 15019, words: 'no MMS' } };
 
-export function failoverSuite(name: string, open: () => Promise<Harness>): void {
+/** `callsBack` false: a store that never gives out what is to be called back. */
+export function failoverSuite(name: string, open: () => Promise<Harness>, callsBack = true): void {
   describe(`${name}: the SMS failover`, () => {
     let h: Harness;
     let desk: Desk;
@@ -524,6 +525,79 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       expect((await h.store.bulkGet(1, { no: bulk }))?.progress).toEqual({ ...figures, waiting: 1, sent: 1 });
     });
 
+    describe('with a sender of its own', () => {
+      const HANDSET = '441134960001';
+      const own = (sender: string, smsSender?: string): Request => ({
+        to: [HANDSET],
+        spec: {
+          sender,
+          body: JSON.stringify({
+            sender,
+            content: { messageSegments: [] },
+            // As a customer may write it into a text.
+            options: { campaignReferenceId: '"smsFailover":{', smsFailover: { sender: smsSender, text: 'instead' } },
+          }),
+        },
+      });
+      const ours = (number: string) => ({
+        number,
+        account: 1,
+        url: null,
+        entity: null,
+        application: null,
+        callbackData: null,
+      });
+      const answered = async (to: string): Promise<number | undefined> => {
+        const no = await h.store.reserve(1);
+        const mo = { no, carrier: 'smsc', id: `mo-${no}`, channel: 'SMS' as const, from: HANDSET, to: [to], cc: [] };
+        await h.store.inbound({ ...mo, subject: null, parts: [], answers: null, asks: null });
+        return (await h.store.takeInbox({ account: 1, limit: 10 })).at(-1)?.paired?.no;
+      };
+      beforeEach(async () => {
+        await h.store.putKey({ hash: 'h1', account: 1, label: 'k' }, false);
+        for (const number of ['441134960000', '447700900500']) await h.store.numberPut(ours(number));
+      });
+
+      it('is what a handset answers there, not at the number of the MMS', async () => {
+        const no = await failed(own('Shop', '+447700900500'));
+        await desk.settle(await smsOne(), accepted('s1'), sms);
+        expect(await answered('447700900500')).toBe(no);
+        expect(await answered('441134960000')).toBeUndefined();
+        const other = await failed(own('441134960000', '447700900500'));
+        // Refused: the handset has nothing from there.
+        expect(await answered('441134960000')).toBeUndefined();
+        await desk.settle(await smsOne(), accepted('s2'), sms);
+        expect(await answered('441134960000')).toBeUndefined();
+        expect(await answered('447700900500')).toBe(other);
+      });
+
+      it('is else the sender of the message', async () => {
+        for (const sender of [undefined, '']) {
+          const no = await failed(own('441134960000', sender));
+          await desk.settle(await smsOne(), accepted(`s${sender}`), sms);
+          expect(await answered('441134960000')).toBe(no);
+        }
+      });
+
+      it.each([
+        ['the SMS', '447700900500'],
+        ['the message', '441134960000'],
+      ])('sends nothing to who has opted out of the sender of %s', async (_, sender) => {
+        const no = await failed(own('441134960000', '447700900500'));
+        await h.store.optOutPut(1, [{ sender, destination: HANDSET }]);
+        h.advance(MINUTE);
+        expect(await claimSms()).toEqual([]);
+        expect(await desk.status(no)).toEqual([10, 603]);
+        expect(await h.store.stats()).toMatchObject({ inFlight: 0, retries: 0 });
+      });
+
+      it('does not stop the MMS for who has opted out of it', async () => {
+        await h.store.optOutPut(1, [{ sender: '447700900500', destination: HANDSET }]);
+        const no = await one(own('441134960000', '447700900500'));
+        expect((await desk.claimOne()).leader).toBe(no);
+      });
+    });
+
     it('survives a crash at every point, once', async () => {
       const no = await failed();
       await h.crash();
@@ -710,6 +784,22 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       expect(await on(second)).toHaveLength(2);
     });
 
+    it('do not get what is of another channel, by whatever name it waits', async () => {
+      await desk.accept({ to: numbers(2) });
+      expect(await h.store.reroute('mmsc', 'smsc', 'SMS')).toEqual({ count: 0, next: null, otherChannel: true });
+      expect((await desk.claim()).claims).toHaveLength(2);
+      const no = await desk.one({ to: numbers(1, 9), ways: { sms: { lane: sms, validityMs: HOUR } } });
+      await desk.settle(await desk.claimOne(), { kind: 'refused', error: { id: 15009 } });
+      expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toEqual({ count: 0, next: null, otherChannel: true });
+      const [claim] = (await desk.claim(10, sms)).claims as [Claim];
+      expect(claim.leader).toBe(-no);
+      // Where it waits for another try it is of that channel, too.
+      await desk.settle(claim, DEFERRED, sms);
+      expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toMatchObject({ count: 0, otherChannel: true });
+      await h.store.lane('smsc2', { onUnknown: 'hold', reports: true });
+      expect(await h.store.reroute('smsc', 'smsc2', 'SMS')).toMatchObject({ count: 1 });
+    });
+
     it('are where what waits for a carrier that left goes, at one word', async () => {
       expect(await h.store.reroute('mmsc', 'nobody')).toBeNull();
       expect(await h.store.reroute('mmsc', 'mmsc')).toBeNull();
@@ -765,7 +855,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
     });
   });
 
-  describe(`${name}: what a carrier has of a cancelled bulk`, () => {
+  describe.skipIf(!callsBack)(`${name}: what a carrier has of a cancelled bulk`, () => {
     let h: Harness;
     let desk: Desk;
     beforeEach(async () => {

@@ -3,6 +3,7 @@
  * account, what was pulled and is re-armed, and how long all of it is kept.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readForm } from '../../src/domain/report.ts';
 import { webhookDelay } from '../../src/domain/retry.ts';
 import { ENDPOINTS_MAX, type Store, type Webhook } from '../../src/store/contract.ts';
 import { createDesk, DAY, type Desk, type Harness, HOUR, MINUTE } from './desk.ts';
@@ -96,6 +97,29 @@ export function hooksSuite(name: string, open: () => Promise<Harness>): void {
         }
         expect(paged).toEqual([...nos].reverse());
       });
+    });
+
+    it('keeps reports of both versions of the API apart, at the same URL and at the default endpoint', async () => {
+      const put = { account: 1, kind: 'delivery' as const, url: `${URL}/standard`, contentType: 'application/xml' };
+      await store.endpointPut({ ...put, isDefault: true });
+      const nos = [
+        await desk.delivered({ endpoint: URL, spec: { older: true } }),
+        await desk.delivered({ endpoint: URL }),
+        await desk.delivered({ spec: { older: true, notify: true } }),
+        await desk.delivered({ spec: { notify: true } }),
+      ];
+      const { webhooks } = await desk.webhooks();
+      const told = webhooks.map(({ endpoint, events }) => [
+        events.map(({ no }) => nos.indexOf(no)),
+        endpoint.url,
+        readForm(endpoint.contentType),
+      ]);
+      expect(told.sort()).toEqual([
+        [[0], URL, { mediaType: 'application/json', older: true }],
+        [[1], URL, { mediaType: 'application/json', older: false }],
+        [[2], put.url, { mediaType: 'application/xml', older: true }],
+        [[3], put.url, { mediaType: 'application/xml', older: false }],
+      ]);
     });
 
     describe('making one again', () => {
@@ -285,6 +309,26 @@ export function hooksSuite(name: string, open: () => Promise<Harness>): void {
         await secret('four');
         await desk.delivered({ endpoint: URL, account: 2 });
         expect((await next()).endpoint).toMatchObject({ secrets: [], headers: {} });
+      });
+
+      it('take other words for the same secrets, where those are still there', async () => {
+        const of = { account: 1, kind: 'delivery', url: URL } as const;
+        const headers = { 'x-shop': '7' };
+        await store.endpointPut({ ...of, isDefault: true, headers, secret: { value: 'one', oldForMs: HOUR } });
+        await store.endpointPut({ ...of, secret: { value: 'two', oldForMs: HOUR } });
+        const before = (await store.endpointList(1))[0];
+        const secrets = (before?.secrets ?? []).map(({ secret, until }) => ({ secret: `sealed ${secret}`, until }));
+        const from = { secrets: before?.secrets ?? [], headers };
+        const to = { secrets, headers: { 'x-shop': 'sealed 7' } };
+        await store.endpointPut({ ...of, reworded: { from: { secrets: [], headers }, to } });
+        expect(await store.endpointList(1)).toEqual([before]);
+        await store.endpointPut({ ...of, reworded: { from, to } });
+        // Neither a rotation nor another default.
+        expect(await store.endpointList(1)).toEqual([{ ...before, ...to }]);
+        const gone = { ...of, url: `${URL}/gone`, reworded: { from, to } };
+        expect(await store.endpointPut(gone)).toBeNull();
+        expect(await store.endpointPut({ ...gone, account: 2 })).toBeNull();
+        expect(await store.endpointList(1)).toHaveLength(1);
       });
 
       it('are bounded in number', async () => {

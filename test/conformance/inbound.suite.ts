@@ -38,6 +38,8 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
         to: [OURS],
         cc: [],
         subject: 'Hello',
+        priority: 'High',
+        userAgent: 'model-5g',
         parts: [
           { contentId: 'a', contentType: 'image/png', size: 4, hash: 'aa11', text: null },
           { contentId: 'b', contentType: 'text/plain', size: 2, hash: null, text: 'hi' },
@@ -91,6 +93,8 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
           to: OURS,
           group: [{ to: '449' }, { to: OURS }, { cc: '447' }],
           subject: 'Hello',
+          priority: 'High',
+          userAgent: 'model-5g',
           parts: mo.parts,
           receivedAt: h.now(),
           paired: null,

@@ -1,9 +1,10 @@
 /** The MM7 carrier against a fake MMSC with every fault that peers and networks have. */
 import { createServer, type Server, type Socket } from 'node:net';
+import { createMm7Listener } from '../../src/carriers/mm7/listener.ts';
 import { createMm7Carrier } from '../../src/carriers/mm7/mm7.ts';
 import type { Submission } from '../../src/domain/submission.ts';
 import { testEnv } from '../../src/env.ts';
-import { type CarrierWorld, carrierSuite, type Fault } from './carrier.suite.ts';
+import { type CarrierWorld, carrierSuite, type Fault, hooksOf } from './carrier.suite.ts';
 
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 
@@ -129,6 +130,25 @@ async function open({
   const plain = createMm7Carrier({ ...config, url: `http://127.0.0.1:${port}/mm7` }, env);
   // The peer speaks no TLS: a handshake with it fails.
   const overTls = createMm7Carrier({ ...config, url: `https://127.0.0.1:${port}/mm7` }, env);
+  const { told, away, hooks } = hooksOf();
+  const listener = await createMm7Listener({
+    host: '127.0.0.1',
+    port: 0,
+    carriers: [{ name: 'c' }],
+    ...hooks,
+    env,
+  });
+  let calls = 0;
+  /** One call of the peer's, as it makes them. True = taken. */
+  const call = async (operation: string, body: string, transaction: string): Promise<boolean> => {
+    const soap = `<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Header><TransactionID xmlns="${NS}">${transaction}</TransactionID></e:Header><e:Body><${operation} xmlns="${NS}"><MM7Version>6.8.0</MM7Version>${body}</${operation}></e:Body></e:Envelope>`;
+    const response = await fetch(`${listener.url}/mm7/c`, {
+      method: 'POST',
+      headers: { 'content-type': 'text/xml' },
+      body: soap,
+    });
+    return /<(?:\w+:)?StatusCode>1000</.test(await response.text());
+  };
 
   return {
     env,
@@ -146,9 +166,26 @@ async function open({
       },
       read: () => read,
       lastId: () => lastId,
+      cut: () => {
+        for (const socket of sockets) socket.destroy();
+      },
+      report: (id, otherwise) =>
+        call(
+          'DeliveryReportReq',
+          `<MessageID>${otherwise ? `&lt;${id.toUpperCase()}@mmsc.example&gt;` : id}</MessageID><Recipient><Number>+441134960001</Number></Recipient><Sender><Number>441134960000</Number></Sender><Date>2026-01-01T10:00:00Z</Date><MMStatus>Retrieved</MMStatus>`,
+          `report-${++calls}`,
+        ),
+      send: (n) =>
+        call(
+          'DeliverReq',
+          `<LinkedID>link-${n}</LinkedID><Sender><Number>+447700900123</Number></Sender><Recipients><To><Number>+441134960000</Number></To></Recipients><Subject>${n}</Subject>`,
+          `mo-${n}`,
+        ),
     },
+    told,
+    away,
     async close() {
-      await Promise.all([plain.close?.(), overTls.close?.()]);
+      await Promise.all([plain.close?.(), overTls.close?.(), listener.close()]);
       if (fault !== 'refused') await hangUp();
     },
   };

@@ -67,7 +67,13 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
     },
     administer(changes, deed): Administered {
       for (const [change, one] of changes.entries()) {
-        if (one.kind === 'drop') continue;
+        if (one.kind === 'drop' || one.kind === 'numberDrop') continue;
+        if (one.kind === 'number') {
+          const { number, account: owner } = one.number;
+          if (!world.accounts.has(owner)) return { kind: 'notFound', change };
+          if ((world.numbers.get(number)?.account ?? owner) !== owner) return { kind: 'conflict', change };
+          continue;
+        }
         const no = one.kind === 'account' ? one.no : one.kind === 'key' ? one.key.account : one.account || null;
         if (no !== null && !world.accounts.has(no)) return { kind: 'notFound', change };
         const taken =
@@ -92,13 +98,23 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
         } else if (one.kind === 'put') {
           held.set(`${one.what} ${one.name}`, { what: one.what, account: one.account, body: one.body });
           if (one.what === 'login') endSessions(one.name);
+        } else if (one.kind === 'number') {
+          world.numbers.set(one.number.number, one.number);
+        } else if (one.kind === 'numberDrop') {
+          if (world.numbers.get(one.number)?.account !== one.account) continue;
+          world.numbers.delete(one.number);
+          dropped++;
         } else if (held.get(`${one.what} ${one.name}`)?.account === one.account) {
           held.delete(`${one.what} ${one.name}`);
           if (one.what === 'login') endSessions(one.name);
           dropped++;
         }
       }
-      if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop')) {
+      if (
+        dropped === 0 &&
+        changes.length > 0 &&
+        changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')
+      ) {
         return { kind: 'done', accounts: made, dropped };
       }
       revision++;

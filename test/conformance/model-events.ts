@@ -3,10 +3,13 @@
  * told of it; of a message only the oldest open event may be in a POST.
  */
 import { statusView } from '../../src/domain/codes.ts';
+import { WITHDRAWN_WORDS } from '../../src/domain/failover.ts';
 import { senderKey } from '../../src/domain/optout.ts';
+import { reportForm } from '../../src/domain/report.ts';
 import { webhookDelay } from '../../src/domain/retry.ts';
 import type { EventRow } from '../../src/domain/rows.ts';
-import { isFinal, type StatusEvent, transition } from '../../src/domain/status.ts';
+import { isFinal, STATE, type StatusEvent, transition } from '../../src/domain/status.ts';
+import type { ReportKind } from '../../src/domain/submission.ts';
 import {
   type HookKind,
   type InboundRow,
@@ -16,6 +19,7 @@ import {
   type WebhookSettle,
   type Webhooks,
 } from '../../src/store/contract.ts';
+import { openSms, sendersOf, withdrawSms } from './model-failover.ts';
 import { messageRow, specRows } from './model-reads.ts';
 import type { Endpoint, Event, Message, Post, World } from './model-world.ts';
 
@@ -30,10 +34,10 @@ const MOST: Record<HookKind, number> = { delivery: 100, inbound: 20, click: 1 };
 export type Events = ReturnType<typeof createEvents>;
 
 export function createEvents(world: World) {
-  function write(message: Message, kind: Event['kind'], words: string): Event {
+  function write(message: Message, kind: Event['kind'], words: string, leg: Event['leg'] = message.leg): Event {
     const { status, error, state, account } = message;
-    const final = isFinal(state);
-    return put({ account, message, inbound: null, status, error, kind, words, final, endpoint: null });
+    const final = isFinal(state) && leg !== 2;
+    return put({ account, message, inbound: null, status, error, kind, words, final, leg, endpoint: null });
   }
 
   function put(said: Omit<Event, 'no' | 'at' | 'open' | 'post'>): Event {
@@ -44,8 +48,8 @@ export function createEvents(world: World) {
   }
 
   /** Tells of the status that the message now has. */
-  function emit(message: Message, words: string): void {
-    const event = write(message, 'status', words);
+  function emit(message: Message, words: string, leg: Event['leg'] = message.leg): void {
+    const event = write(message, 'status', words, leg);
     const { endpointOf, intermediate } = message.spec;
     if (endpointOf === null) {
       if (event.final) world.pulls.push({ event, until: world.now + 48 * HOUR });
@@ -81,7 +85,7 @@ export function createEvents(world: World) {
 
   /** A handset that answers one of our numbers means the last message that it got from there. */
   function talked(message: Message): void {
-    const sender = senderKey(message.spec.sender);
+    const sender = senderKey(sendersOf(message, message.leg)[0] as string);
     if (world.numbers.get(sender)?.account !== message.account) return;
     world.conversations.set(`${message.account} ${sender} ${message.to}`, message);
   }
@@ -172,38 +176,50 @@ export function createEvents(world: World) {
     };
   }
 
+  /** Moves a message by the state machine. True = it changed. */
+  function change(message: Message, by: StatusEvent, words: string): boolean {
+    const { status, error, leg } = message;
+    const { next, changed, final } = transition({ state: message.state, status, error }, by);
+    if (!changed) return false;
+    Object.assign(message, next);
+    if (SENT.includes(by.kind)) message.sentAt ??= world.now;
+    if (by.kind === 'accepted') talked(message);
+    const second = final && leg === 0 ? openSms(world, message, by, next) : null;
+    if (next.status !== status || next.error !== error) {
+      const all = second ? [words, second.words].filter((part) => part !== '').join('; ') : words;
+      emit(message, all, second?.opened ? 2 : leg);
+    }
+    if (second?.opened) Object.assign(message, { state: STATE.pending, status: 26, error: 0 });
+    else if (final) message.doneAt = world.now;
+    return true;
+  }
+
   return {
     emit,
     endpoint,
     settingOf,
     /** The account's endpoint for what names no URL. */
-    standard(account: number, kind: HookKind, contentType?: string): Endpoint | null {
+    standard(account: number, kind: HookKind, contentType?: string, older?: boolean): Endpoint | null {
       const one = world.settings.find((two) => two.account === account && two.kind === kind && two.isDefault);
-      return one ? endpoint(account, one.url, contentType ?? one.contentType, kind) : null;
+      return one ? endpoint(account, one.url, reportForm(contentType ?? one.contentType, older), kind) : null;
     },
     /** Tells of a message from a handset, or leaves it to be pulled. */
     tellInbound(inbound: InboundRow, to: Endpoint | null): void {
       const { account } = inbound;
-      const none = { status: 0, error: 0, words: '', final: true, message: null };
+      const none = { status: 0, error: 0, words: '', final: true, leg: 0, message: null } as const;
       const event = put({ ...none, account, inbound, kind: 'inbound', endpoint: to });
       if (to === null) world.pulls.push({ event, until: world.now + 7 * DAY });
     },
     /** Tells of a click on a link of the message `about`. */
     tellClick(account: number, about: number, words: string, to: Endpoint): void {
-      const none = { status: 0, error: 0, final: true, message: null, inbound: null };
+      const none = { status: 0, error: 0, final: true, leg: 0, message: null, inbound: null } as const;
       put({ ...none, about, account, words, kind: 'click', endpoint: to });
     },
-    /** Moves a message by the state machine. True = it changed. */
-    change(message: Message, by: StatusEvent, words: string): boolean {
-      const { status, error } = message;
-      const { next, changed, final } = transition({ state: message.state, status, error }, by);
-      if (!changed) return false;
-      Object.assign(message, next);
-      if (SENT.includes(by.kind)) message.sentAt ??= world.now;
-      if (final) message.doneAt = world.now;
-      if (by.kind === 'accepted') talked(message);
-      if (next.status !== status || next.error !== error) emit(message, words);
-      return true;
+    change,
+    /** A report of the MMS after the SMS leg has begun: delivered wins while nothing of the SMS has left. True = it did. */
+    reportLate(message: Message, report: ReportKind, words: string): boolean {
+      if (report !== 'retrieved' || !withdrawSms(world, message)) return false;
+      return change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
     },
     /** Tells of a report that changed nothing; the story of a message stays bounded. */
     note(message: Message, words: string): void {
@@ -265,6 +281,7 @@ export function createEvents(world: World) {
         if (
           ok ||
           event.kind === 'click' ||
+          event.leg === 2 ||
           (event.message !== null && statusView(event.status).groupName === 'PENDING')
         )
           continue;
@@ -280,5 +297,6 @@ export function createEvents(world: World) {
 /** An event of a message as customers see it: the message with the status that it then had. */
 export function eventRow(world: World, event: Event): EventRow {
   const { no, at, status, error } = event;
-  return { ...messageRow(world, event.message as Message), event: no, at, status, error, doneAt: at };
+  const leg = event.leg === 1 ? 1 : 0;
+  return { ...messageRow(world, event.message as Message), event: no, at, status, error, doneAt: at, leg };
 }

@@ -7,7 +7,9 @@
  * the store, the feed, stories. At the end everything is let go on until it has ended and is told.
  */
 import { expect } from 'vitest';
+import { smsLeader, type Ways } from '../../src/domain/failover.ts';
 import { OPT_OUT_ERROR } from '../../src/domain/optout.ts';
+import type { Tracked } from '../../src/domain/rows.ts';
 import { isFinal, type State } from '../../src/domain/status.ts';
 import type {
   Accept,
@@ -23,7 +25,7 @@ import type {
   Story,
   Webhook,
 } from '../../src/store/contract.ts';
-import { type Harness, HOUR, LEASE, MINUTE, numbers, SECOND } from './desk.ts';
+import { DAY, type Harness, HOUR, LEASE, MINUTE, numbers, SECOND } from './desk.ts';
 import {
   ACCOUNTS,
   CHANGES,
@@ -60,6 +62,8 @@ async function createPair(h: Harness) {
     ['mmsc', 0],
     ['mmsc', 1],
     ['other', 0],
+    ['smsc', 0],
+    ['smsc2', 0],
   ];
   const lanes: Given<number>[] = [];
   const claims: (Given<Claim> & { lane: number; done: boolean })[] = [];
@@ -67,6 +71,8 @@ async function createPair(h: Harness) {
   const postNos = new Map<number, number>();
   const jobs: { spec: number; segment: number }[] = [];
   const bulks: { account: number; name: BulkName }[] = [];
+  /** Messages of specs that have short links, newest first. */
+  const linked: number[] = [];
   const uploaded = { account: 1, id: 'pic', name: 'p.jpg', hash: 'aa', contentType: 'image/jpeg', size: 3 };
   let steered = false;
   let optedOut = false;
@@ -90,6 +96,13 @@ async function createPair(h: Harness) {
     await both((store) => store.putKey({ hash: `h${account}`, account, label: 'k' }, false));
   }
   const laneAt = (n: number): Given<number> => lanes[n % lanes.length] as Given<number>;
+  const mmsLane = (n: number): Given<number> => lanes[n % 3] as Given<number>;
+  function waysBy(how: number, side: keyof Given<unknown>): Ways {
+    const [, , other, sms, sms2] = lanes.map((one) => one[side]) as [number, number, number, number, number];
+    const alts = how > 0 ? { alts: [other] } : {};
+    if (how === 2) return alts;
+    return { ...alts, sms: { lane: sms, validityMs: 3 * HOUR, ...(how === 1 ? { alts: [sms2] } : {}) } };
+  }
 
   /** The same verb on both; answers are compared as they are, or as `seen` makes them. */
   async function both<Result>(
@@ -121,7 +134,7 @@ async function createPair(h: Harness) {
       end,
       // Some from a number of ours, so that handsets can answer.
       sender: one.count === 2 ? '+44113490' : 'Shop',
-      campaign: null,
+      campaign: one.tracked === undefined ? null : 'summer',
       entity: null,
       application: null,
       endpoint:
@@ -130,12 +143,13 @@ async function createPair(h: Harness) {
           : { url: `https://e.example/${one.endpoint}`, contentType: 'application/json' },
       intermediate: one.intermediate ?? false,
       notify: true,
+      // Some by the first version of the API, to the same URLs.
+      ...(one.count === 3 ? { older: true as const } : {}),
       body: '{}',
       uploads: one.upload ? [{ segment: 1, id: 'pic' }] : [],
       links: one.link ? [{ segment: 0, url: 'https://c.example/', contentType: null }] : [],
+      ...(one.tracked === undefined ? {} : { tracked: trackedBy(one.tracked) }),
     };
-    // Under a limit all numbers have a message: of turns that pass unused, one without a message would take one, too.
-    const limited = one.every !== undefined || one.bulk !== undefined;
     const request = (side: keyof Given<unknown>): Accept => ({
       account,
       first,
@@ -146,11 +160,20 @@ async function createPair(h: Harness) {
       specs: [spec],
       runs:
         end - refused > start
-          ? [{ ...of, lane: laneAt(one.lane ?? 0)[side], first: start, end: end - refused, group: one.group ?? false }]
+          ? [
+              {
+                ...of,
+                lane: mmsLane(one.lane ?? 0)[side],
+                first: start,
+                end: end - refused,
+                group: one.group ?? false,
+                ...(one.ways === undefined ? {} : { ways: waysBy(one.ways, side) }),
+              },
+            ]
           : [],
-      to: numbers(count, limited ? 101 : 1),
+      to: numbers(count),
       refused: refused ? [[end - 1, 52]] : [],
-      keys: one.key === undefined || limited ? [] : [[start, `key-${account}-${one.key}`]],
+      keys: one.key === undefined ? [] : [[start, `key-${account}-${one.key}`]],
       idem: one.idem === undefined ? null : { key: `idem-${one.idem}`, hash: String(one.count) },
     });
     if (one.upload) await both((store) => store.putUpload({ ...uploaded, account, validityMs: HOUR }));
@@ -159,6 +182,24 @@ async function createPair(h: Harness) {
     bulks.push({ account, name: { no: answer.bulk } });
     if (answer.bulkId !== null) bulks.push({ account, name: { id: answer.bulkId } });
     if (one.every !== undefined) steered = true;
+    if (one.tracked === undefined) return;
+    for (let no = start; no < end; no++) linked.unshift(no);
+    linked.splice(REMEMBERED);
+  }
+
+  /** Somebody opens a link, perhaps one that no message has. */
+  async function click(one: Extract<Step, { do: 'click' }>): Promise<void> {
+    const no = linked[one.at % Math.max(linked.length, 1)] ?? -1;
+    await both((store) => store.link(no));
+    await both((store) => store.clicked([no, no + 1]));
+    const flag = one.flag ? 'BOT' : null;
+    const said = { no, link: one.link, at: h.now(), flag, device: 'Phone' } as const;
+    const clicks = Array.from({ length: one.times }, (_, n) => ({ ...said, body: flag ? null : `{"click":${n}}` }));
+    await both((store) => store.click(clicks));
+    for (const account of ACCOUNTS) {
+      await both((store) => store.clicks(account, { message: { no } }));
+      await both((store) => store.clicks(account, { campaign: 'summer' }));
+    }
   }
 
   async function claim(at: number, limit: number): Promise<void> {
@@ -227,10 +268,14 @@ async function createPair(h: Harness) {
     const ended: number[] = [];
     for (const account of ACCOUNTS) {
       const { rows } = await h.store.logs({ account, limit: 10_000 });
-      ended.push(...rows.filter((row) => isFinal(row.state as State)).map((row) => row.no));
+      // Where an SMS follows, the MMS has ended.
+      ended.push(...rows.filter(({ leg, state }) => leg === 1 || isFinal(state as State)).map(({ no }) => no));
+      const last = rows.filter(({ leg, state }) => leg === 1 && isFinal(state as State));
+      ended.push(...last.map(({ no }) => smsLeader(no)));
     }
     for (let n = 0; ; n++) {
-      model.prefer(ended.sort((a, b) => a - b));
+      // Those on the SMS leg behind all others: their legs are opened by what ends first.
+      model.prefer(ended.sort((a, b) => Number(a < 0) - Number(b < 0) || Math.abs(a) - Math.abs(b)));
       if (!(await model.sweep())) break;
       if (n > 1000) throw new Error("the model's sweep never ends");
     }
@@ -328,14 +373,15 @@ async function createPair(h: Harness) {
           store.release(
             given.map((claim) => claim[side]),
             h.now() + one.in,
+            one.elsewhere,
           ),
         );
         return;
       }
       case 'report': {
         // Known, not known yet, or never.
-        const carrier = one.to === 5 ? 'other' : 'mmsc';
-        const addresses = [...numbers(1, 1 + one.to), ...numbers(1, 101 + one.to)];
+        const carrier = one.to === 5 ? 'other' : one.to >= 3 ? 'smsc' : 'mmsc';
+        const addresses = [...numbers(1, 1 + one.to), ...numbers(1, 2 + one.to)];
         const id = `id-${Math.max(0, ids + 2 - one.id)}`;
         const report = { carrier, carrierMessageId: id, addresses, kind: one.kind, words: one.kind };
         await both((store) => store.report(report));
@@ -345,9 +391,6 @@ async function createPair(h: Harness) {
         const account = ACCOUNTS[Math.abs(one.bulk) % 2] as number;
         const bulk = one.bulk < 0 ? bulks.at(one.bulk) : { account, name: { id: `bulk-${account}-${one.bulk % 3}` } };
         if (!bulk) return;
-        const limits = one.changes.filter((name) => name === 'fast' || name === 'slow');
-        // See accept: only bulks with a name get a limit.
-        if ('no' in bulk.name && limits.length > 0) return;
         const changes = one.changes.map((name) => CHANGES[name](h.now()));
         await both((store) => store.bulkSteer(bulk.account, bulk.name, changes));
         steered = true;
@@ -421,6 +464,8 @@ async function createPair(h: Harness) {
         await both((store) => store.optOutList({ account: one.account, limit: 10 }));
         return;
       }
+      case 'click':
+        return click(one);
       case 'crash':
         await h.crash();
         model.crash();
@@ -523,6 +568,13 @@ function pageSeen({ rows, specs, next }: { rows: unknown[]; specs: SpecRow[]; ne
   return { rows, specs: byNo(specs), next };
 }
 
+/** What is kept of short links that a step asks for. */
+function trackedBy(how: number): Tracked {
+  const url = how === 0 ? 'https://e.example/clicks' : null;
+  const urls = ['https://shop.example/', 'https://shop.example/terms'];
+  return { urls, clicks: how !== 2, url, callbackData: 'order', keepMs: 3 * DAY };
+}
+
 function postSeen({ account, kind, endpoint, retry, body, events, inbound, pending }: Webhook): unknown {
   const { no: _, ...spoken } = endpoint;
   return { account, kind, spoken, retry, body, events: rowsSeen(events), inbound, pending };
@@ -535,7 +587,7 @@ function deliverySeen({ no: _, messages, ...delivery }: Delivery): string {
 
 function storySeen(story: Story | null): unknown {
   if (!story) return null;
-  const { message, spec, attempts, events, webhooks, waiting, validUntil } = story;
+  const { message, spec, attempts, events, webhooks, waiting, validUntil, clicks } = story;
   const plain = (transaction: string): string => transaction.slice(transaction.indexOf('-'));
   return {
     message,
@@ -543,6 +595,7 @@ function storySeen(story: Story | null): unknown {
     attempts: attempts.map((one) => ({ ...one, transactionId: plain(one.transactionId) })),
     events: events.map((one) => ({ ...one, event: 0 })),
     webhooks: webhooks.map((one) => ({ ...one, event: 0 })),
+    clicks,
     why: waiting?.why ?? null,
     gate: waiting?.gate ?? null,
     // Of those that a carrier has it says the end of the run's clock, if that is one for all.

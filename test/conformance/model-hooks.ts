@@ -164,8 +164,9 @@ export function createHooks(world: World, events: Events) {
     endpointPut(put: EndpointPut): EndpointSetting | null {
       const { account, kind } = put;
       const found = events.settingOf(put);
-      if (!found && world.settings.filter((one) => one.account === account).length >= ENDPOINTS_MAX) return null;
-      const setting = changed(found ?? null, put, world.now);
+      const full = world.settings.filter((one) => one.account === account).length >= ENDPOINTS_MAX;
+      if (!found && (put.reworded || full)) return null;
+      const setting = { ...changed(found ?? null, put, world.now) };
       for (const one of world.settings) {
         if (setting.isDefault && one.account === account && one.kind === kind) one.isDefault = false;
       }

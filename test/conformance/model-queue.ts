@@ -6,6 +6,7 @@
  * once that was moved), its window's opening, the end of a pause that covers that instant, and, where its bulk had a speed
  * limit by then, its turn.
  */
+import { ELSEWHERE_WORDS, legOf, spanOf } from '../../src/domain/failover.ts';
 import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../src/domain/retry.ts';
 import { type Admission, admit, nextOpening, type RateBucket } from '../../src/domain/schedule.ts';
 import { isFinal, STATE } from '../../src/domain/status.ts';
@@ -15,6 +16,7 @@ import { type Claim, type Claims, REPORTED_MAX, type Reported, type Settle } fro
 import { OPT_OUT_WORDS } from '../../src/store/inbound.ts';
 import { CANCELED_WORDS } from '../../src/store/steering.ts';
 import type { Events } from './model-events.ts';
+import { nextOf, sendersOf } from './model-failover.ts';
 import { specRows } from './model-reads.ts';
 import { type Message, type Run, type Submission, type World, wordsOf } from './model-world.ts';
 
@@ -35,8 +37,8 @@ export function createQueue(world: World, events: Events) {
   // --- When ---
 
   /** Still waits for linked content. */
-  const closed = (run: Run): boolean =>
-    (world.specs.get(run.spec)?.media ?? []).some((item) => item.url !== null && item.hash === null);
+  const waitsForContent = (run: Run): boolean =>
+    run.first > 0 && (world.specs.get(run.spec)?.media ?? []).some((item) => item.url !== null && item.hash === null);
 
   /** Its bulk is paused or cancelled. */
   function still(run: Run): boolean {
@@ -93,16 +95,17 @@ export function createQueue(world: World, events: Events) {
 
   const waits = ({ state }: Message): boolean => state === STATE.pending || state === STATE.uncertain;
   /** Who of a submission may still be sent. */
-  const members = (one: Submission): Message[] => one.messages.filter(waits);
+  const members = (one: Submission): Message[] =>
+    one.messages.filter((message) => message.leg === one.leg && waits(message));
 
   /** When it may be claimed, if nothing else happens; null = only something else will tell. */
   function dueOf(one: Submission): number | null {
     if (one.stage !== 'fresh' && one.stage !== 'waiting') return null;
     if (still(one.run) || members(one).length === 0 || one.run.failed) return null;
-    if (one.stage === 'fresh' && closed(one.run)) return null;
+    if (one.stage === 'fresh' && waitsForContent(one.run)) return null;
     const from = one.stage === 'waiting' ? one.due : opens(one.run);
     if (from === null) return null;
-    const at = Math.max(from, world.now);
+    const at = Math.max(from, world.now, one.stage === 'fresh' ? one.run.notBefore : 0);
     const said = admission(one, at);
     if (said === null || said.kind === 'expired') return null;
     return said.kind === 'go' ? at : said.until;
@@ -111,12 +114,12 @@ export function createQueue(world: World, events: Events) {
   /** All that waits on a lane, of each run only its first. */
   function heads(lane: number | null): Submission[] {
     return [...world.runs.values()]
-      .filter((run) => lane === null || run.lane === lane)
       .flatMap((run) => {
         const fresh = run.submissions.find((one) => one.stage === 'fresh');
         const again = run.submissions.filter((one) => one.stage === 'waiting');
         return fresh ? [fresh, ...again] : again;
-      });
+      })
+      .filter((one) => lane === null || one.lane === lane);
   }
 
   /** Of those whose clock starts at their turn: whose turn passed so long ago that their validity is over. */
@@ -143,8 +146,8 @@ export function createQueue(world: World, events: Events) {
       if (!first) return count;
       const { one, said } = first;
       const bulk = world.bulkOf(one.run);
-      // Each member of a group has a turn.
-      if (bulk && bulk.intervalUs > 0) bulk.nextUs = said.bucketNext + (one.span - 1) * bulk.intervalUs;
+      // Each member that waits has a turn.
+      if (bulk && bulk.intervalUs > 0) bulk.nextUs = said.bucketNext + (members(one).length - 1) * bulk.intervalUs;
       one.stage = 'over';
       one.passed = true;
     }
@@ -152,7 +155,8 @@ export function createQueue(world: World, events: Events) {
 
   /** Fair turns: accounts, then bulks, then requests; retries and fresh ones alternate, what was put back goes first. */
   function turnOf(one: Submission): number[] {
-    const { account, lane, bulk, first } = one.run;
+    const { lane } = one;
+    const { account, bulk, first } = one.run;
     const line = `${lane} ${account} ${world.bulks.has(bulk) ? bulk : ''}`;
     const at = (name: string): number => world.served.get(name) ?? 0;
     const alternate = world.lastWasRetry.has(line) === (one.stage === 'waiting') ? 1 : 0;
@@ -168,7 +172,8 @@ export function createQueue(world: World, events: Events) {
   }
 
   function serve(one: Submission): void {
-    const { account, lane, bulk, first } = one.run;
+    const { lane } = one;
+    const { account, bulk, first } = one.run;
     const line = `${lane} ${account} ${world.bulks.has(bulk) ? bulk : ''}`;
     for (const name of [`account ${lane} ${account}`, `line ${line}`, `run ${first}`])
       world.served.set(name, world.tick());
@@ -213,18 +218,14 @@ export function createQueue(world: World, events: Events) {
     };
   }
 
-  /**
-   * A claim without those who have opted out since: they end as rejected. What an earlier attempt may have brought goes on.
-   * Null = nobody is left.
-   */
-  function screened(one: Submission, claim: Claim): Claim | null {
+  /** Those who have opted out since end as rejected, before they take a turn. What an earlier attempt may have brought goes on. */
+  function screen(one: Submission): void {
     for (const message of members(one)) {
-      const status = world.unwanted(message.account, message.spec.sender, message.to);
-      if (status === null || !events.change(message, { kind: 'unwanted', status }, OPT_OUT_WORDS)) continue;
-      claim.members = claim.members.filter(({ no }) => no !== message.no);
+      const [status] = sendersOf(message, one.leg).flatMap(
+        (sender) => world.unwanted(message.account, sender, message.to) ?? [],
+      );
+      if (status !== undefined) events.change(message, { kind: 'unwanted', status }, OPT_OUT_WORDS);
     }
-    if (claim.members.length === 0) one.stage = 'over';
-    return claim.members.length > 0 ? claim : null;
   }
 
   function claim(lane: number, limit: number, leaseMs: number): Claims {
@@ -239,8 +240,9 @@ export function createQueue(world: World, events: Events) {
         .map((one) => ({ one, turn: turnOf(one) }))
         .sort((a, b) => compare(a.turn, b.turn));
       if (!next) break;
-      const claim = screened(next.one, fly(next.one, leaseMs));
-      if (claim) claims.push(claim);
+      screen(next.one);
+      if (members(next.one).length > 0) claims.push(fly(next.one, leaseMs));
+      else next.one.stage = 'over';
     }
     const dues = heads(lane).flatMap((one) => dueOf(one) ?? []);
     return {
@@ -276,17 +278,28 @@ export function createQueue(world: World, events: Events) {
   }
 
   function conclude(one: Submission, outcome: Outcome, words: string): void {
-    const carrier = world.carrierOf(one.run.lane);
+    const carrier = world.carrierOf(one.lane);
     const policy = world.policies.get(carrier);
     if (!policy) throw new Error(`no carrier ${carrier}`);
     one.stage = 'over';
     const each = (by: Parameters<Events['change']>[1], how = words): void => {
-      for (const message of one.messages) events.change(message, by, how);
+      for (const message of mine) events.change(message, by, how);
+    };
+    // Those whose MMS ended by a report while this attempt of it was open are not its affair any more.
+    const mine = one.messages.filter(({ leg }) => leg === one.leg);
+    /** To the next carrier, where there is one: another submission. */
+    const movesOn = (error: number): boolean => {
+      const lane = nextOf(one);
+      if (lane === null) return false;
+      each({ kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
+      Object.assign(one, { lane, generation: one.generation + 1, held: false });
+      again(one, world.now);
+      return true;
     };
     switch (outcome.kind) {
       case 'accepted': {
         learn(carrier, outcome.carrierMessageId, one);
-        for (const message of one.messages) {
+        for (const message of mine) {
           const refused = outcome.refused?.find(({ recipient }) => recipient === message.to)?.error;
           if (refused) events.change(message, { kind: 'refused', error: refused.id }, refused.words ?? words);
           else events.change(message, { kind: 'accepted', reports: policy.reports }, words);
@@ -295,6 +308,7 @@ export function createQueue(world: World, events: Events) {
         break;
       }
       case 'deferred':
+        if (outcome.elsewhere && movesOn(outcome.error.id)) return;
         each({ kind: 'deferred', error: outcome.error.id });
         again(one, world.now + carrierRetryDelay(one.attempts, outcome.retryAfterMs));
         break;
@@ -305,6 +319,7 @@ export function createQueue(world: World, events: Events) {
         break;
       case 'refused':
       case 'contentFailed':
+        if (outcome.kind === 'refused' && outcome.elsewhere && movesOn(outcome.error.id)) return;
         each({ kind: outcome.kind, error: outcome.error.id });
         break;
       case 'unknown': {
@@ -332,15 +347,23 @@ export function createQueue(world: World, events: Events) {
   function applyReport(carrier: string, report: CarrierReport): Reported | null {
     const found = world.refs.get(`${carrier} ${refOf(report.carrierMessageId)}`);
     if (!found) return null;
-    const about = [...world.messages.values()].filter(({ no }) => no >= found.leader && no < found.leader + found.span);
+    const span = spanOf(found.leader, found.span);
+    const leg = legOf(found.leader);
+    const about = [...world.messages.values()].filter(({ no }) => no >= span.first && no < span.end);
     const named = found.span === 1 ? about : about.filter(({ to }) => report.addresses.includes(to));
     const by = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
-    for (const message of named) if (!events.change(message, by, report.words)) events.note(message, report.words);
+    for (const message of named) {
+      const moved =
+        message.leg === leg
+          ? events.change(message, by, report.words)
+          : leg === 0 && events.reportLate(message, report.kind, report.words);
+      if (!moved) events.note(message, report.words);
+    }
     if (named.length === 0 && about[0]) {
       events.note(about[0], `names no recipient of this submission: ${report.words}`);
     }
     // Put back as never sent, and yet it had left: its clock runs, at the latest from now.
-    const one = about[0]?.submission;
+    const one = world.submission(found.leader);
     if (one?.stage === 'waiting' && members(one).length === 0) {
       one.validUntil ??= Math.min(endOf(one) ?? Number.POSITIVE_INFINITY, world.now + one.run.validityMs);
     }
@@ -349,7 +372,7 @@ export function createQueue(world: World, events: Events) {
 
   function tried(one: Submission, attempt: Omit<Submission['tries'][number], 'n' | 'generation' | 'lane'>): void {
     const n = Math.min(one.tries.length + 1, ATTEMPTS);
-    one.tries[n - 1] = { n, generation: one.generation, lane: one.run.lane, ...attempt };
+    one.tries[n - 1] = { n, generation: one.generation, lane: one.lane, ...attempt };
   }
 
   // --- What time brings ---
@@ -365,7 +388,8 @@ export function createQueue(world: World, events: Events) {
     one.stage = 'over';
     const paused = still(one.run);
     const closed = closedAt(one.run, world.now);
-    const words = endedWords({ state: message.state, attempts: one.tries, paused, closed });
+    const unfetched = waitsForContent(one.run);
+    const words = endedWords({ state: message.state, attempts: one.tries, paused, closed, unfetched });
     const wasTried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried: wasTried, lastError: message.error }, words);
   }
@@ -405,7 +429,7 @@ export function createQueue(world: World, events: Events) {
 
   return {
     claim,
-    closed,
+    closed: waitsForContent,
     members,
     dueOf,
     endOf,
@@ -436,7 +460,8 @@ export function createQueue(world: World, events: Events) {
       return true;
     },
 
-    release(claims: { token: number; leader: number }[], until: number): number {
+    release(claims: { token: number; leader: number }[], until: number, elsewhere = false): number {
+      let moved = 0;
       const mine = claims.flatMap(({ token, leader }) => {
         const one = world.submission(leader);
         return one && one.stage === 'flying' && one.token === token ? [one] : [];
@@ -444,14 +469,18 @@ export function createQueue(world: World, events: Events) {
       // The last turn first: it goes back only where it is the bulk's last.
       for (const one of mine.sort((a, b) => (b.turn?.after ?? 0) - (a.turn?.after ?? 0))) {
         one.attempts -= 1;
-        again(one, Math.max(until, world.now));
+        const lane = elsewhere ? nextOf(one) : null;
+        if (lane !== null) {
+          moved++;
+          Object.assign(one, { lane, generation: one.generation + 1 });
+        }
+        again(one, lane === null ? Math.max(until, world.now) : world.now);
         // Never tried, not even asked to wait: as if it had never been claimed.
         const anew = one.tries.length === 0 && (one.validUntil as number) > world.now;
         giveBack(one, anew);
         if (anew) one.validUntil = null;
       }
-      // This model knows no second choices.
-      return 0;
+      return moved;
     },
 
     report(report: CarrierReport): Reported {

@@ -19,10 +19,10 @@ import {
 } from '../../src/store/contract.ts';
 import { answerOf } from '../../src/store/inbound.ts';
 import { PLAIN_BULK, statusOf } from '../../src/store/steering.ts';
-import { whyWaiting } from '../../src/store/waiting.ts';
+import { type Unfetched, whyWaiting } from '../../src/store/waiting.ts';
 import { eventRow } from './model-events.ts';
 import type { Queue } from './model-queue.ts';
-import type { Bulk, Event, Message, Run, World } from './model-world.ts';
+import type { Bulk, Event, Message, Run, Spec, World } from './model-world.ts';
 
 export function messageRow(world: World, message: Message): MessageRow {
   const { no, key, spec, to, state, status, error, sentAt, doneAt } = message;
@@ -40,7 +40,7 @@ export function messageRow(world: World, message: Message): MessageRow {
     sentAt,
     doneAt,
     claimed: message.submission?.stage === 'flying',
-    leg: 0,
+    leg: message.leg,
   };
 }
 
@@ -95,6 +95,16 @@ function matches(world: World, filter: MessageFilter, message: Message, status: 
     (filter.since === undefined || at >= filter.since) &&
     (filter.until === undefined || at <= filter.until)
   );
+}
+
+/** The first of a spec's links whose last fetch failed. */
+function unfetchedOf(spec: Spec): Unfetched | undefined {
+  const failed = spec.media
+    .filter(({ hash, due, words }) => hash === null && due !== null && words !== null)
+    .sort((a, b) => a.segment - b.segment)[0];
+  if (!failed) return undefined;
+  const { segment, tries, words, due } = failed;
+  return { segment, tries, words: words as string, due: due as number };
 }
 
 export function createReads(world: World, queue: Queue, install: string) {
@@ -180,12 +190,14 @@ export function createReads(world: World, queue: Queue, install: string) {
       return {
         message: row,
         spec: specRows(world, [message.spec.no])[0] as SpecRow,
-        attempts: (submission?.tries ?? []).map(({ lane, generation, ...attempt }) => ({
-          ...attempt,
-          channel: 'MMS',
-          carrier: world.carrierOf(lane),
-          transactionId: transactionId(install, submission?.leader ?? 0, generation),
-        })),
+        attempts: [message.first, submission === message.first ? null : submission].flatMap((one) =>
+          (one?.tries ?? []).map(({ lane, generation, ...attempt }) => ({
+            ...attempt,
+            channel: one?.leg === 1 ? ('SMS' as const) : ('MMS' as const),
+            carrier: world.carrierOf(lane),
+            transactionId: transactionId(install, one?.leader ?? 0, generation),
+          })),
+        ),
         events: events.map(({ no, at, status, error, kind, words }) => ({
           event: no,
           at,
@@ -194,7 +206,8 @@ export function createReads(world: World, queue: Queue, install: string) {
           kind: kind === 'status' ? 'status' : 'noted',
           words,
         })),
-        webhooks: events
+        webhooks: world.events
+          .filter((event) => event.message === message || event.about === message.no)
           .flatMap((event) =>
             (event.post?.tries ?? []).map((one) => ({
               event: event.no,
@@ -210,7 +223,9 @@ export function createReads(world: World, queue: Queue, install: string) {
                 due: queue.dueOf(submission),
                 paused: bulk !== null && (bulk.pausedAt !== null || bulk.canceledAt !== null),
                 media: queue.closed(submission.run),
+                unfetched: unfetchedOf(message.spec),
                 gate: gateOf(submission.run, bulk),
+                carrier: world.carrierOf(submission.lane),
               }),
         validUntil: submission && queue.endOf(submission),
         clicks: [],
@@ -254,7 +269,7 @@ export function createReads(world: World, queue: Queue, install: string) {
         for (const one of all) {
           const waits =
             one.stage === 'fresh' ? !queue.closed(one.run) : one.stage === 'waiting' && queue.members(one).length > 0;
-          const carrier = world.carrierOf(one.run.lane);
+          const carrier = world.carrierOf(one.lane);
           if (waits) counts.set(carrier, (counts.get(carrier) ?? 0) + 1);
         }
         return [...counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([carrier, count]) => ({ carrier, count }));

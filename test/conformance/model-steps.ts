@@ -32,10 +32,14 @@ export type Step =
       link?: boolean;
       upload?: boolean;
       lane?: number;
+      /** Short links: 0 = clicks are reported to a URL, 1 = to the account's click endpoint, 2 = they are not counted. */
+      tracked?: number;
+      /** 0 = an SMS follows, 1 = likewise with a second choice of each, 2 = a second choice alone. */
+      ways?: number;
     }
   | { do: 'claim'; lane: number; limit: number }
   | { do: 'settle'; at: number; outcome: OutcomeName }
-  | { do: 'release'; at: number; in: number }
+  | { do: 'release'; at: number; in: number; elsewhere?: boolean }
   | { do: 'report'; id: number; kind: (typeof REPORTS)[number]; to: number }
   | { do: 'steer'; bulk: number; changes: ChangeName[] }
   | { do: 'media'; limit: number }
@@ -43,7 +47,13 @@ export type Step =
   | { do: 'post'; limit: number }
   | { do: 'answer'; at: number; ok: boolean }
   | { do: 'pull'; account: number; limit: number; filter: number }
-  | { do: 'endpoint'; account: number; kind: 'delivery' | 'inbound'; url: number; as: 'default' | 'plain' | 'gone' }
+  | {
+      do: 'endpoint';
+      account: number;
+      kind: 'delivery' | 'inbound' | 'click';
+      url: number;
+      as: 'default' | 'plain' | 'gone';
+    }
   | { do: 'again'; at: number }
   | { do: 'againAll'; account: number; state?: 'DELIVERED' | 'EXHAUSTED' }
   | { do: 'rearm'; account: number; kind: 'reports' | 'inbox' }
@@ -51,6 +61,8 @@ export type Step =
   | { do: 'handset'; from: number; to: number; id: number; answers?: number; asks?: 'stop' | 'start' }
   | { do: 'inbox'; account: number; limit: number }
   | { do: 'optOut'; account: number; to: number; any: boolean; gone: boolean }
+  /** A link of the n-th message of those with links, so many times at once. */
+  | { do: 'click'; at: number; link: number; times: number; flag?: boolean }
   | { do: 'sweep' }
   | { do: 'crash' }
   | { do: 'policy'; onUnknown: 'hold' | 'retry' | 'fail'; reports: boolean }
@@ -66,6 +78,8 @@ export const OUTCOMES = {
   }),
   deferred: (): Outcome => ({ kind: 'deferred', error: { id: 15000, words: 'busy' } }),
   later: (): Outcome => ({ kind: 'deferred', error: { id: 15001 }, retryAfterMs: 20 * MINUTE }),
+  elsewhere: (): Outcome => ({ kind: 'deferred', error: { id: 15000, words: 'down' }, elsewhere: true }),
+  notHere: (): Outcome => ({ kind: 'refused', error: { id: 15023, words: 'not ours' }, elsewhere: true }),
   throttled: (): Outcome => ({ kind: 'throttled', retryAfterMs: 10 * SECOND }),
   refused: (): Outcome => ({ kind: 'refused', error: { id: 15009, words: 'no such number' } }),
   contentFailed: (): Outcome => ({ kind: 'contentFailed', error: { id: 15025, words: 'content is gone' } }),
@@ -131,12 +145,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         link: some(fc.constant(true), 8),
         upload: some(maybe, 8),
         lane: some(nat(2)),
+        tracked: some(nat(2), 4),
+        ways: some(nat(2), 2),
       })
       .map(rare),
   },
   {
     weight: 8,
-    arbitrary: fc.record({ do: fc.constant('claim' as const), lane: nat(2), limit: fc.constantFrom(1, 3, 64, 64) }),
+    arbitrary: fc.record({ do: fc.constant('claim' as const), lane: nat(4), limit: fc.constantFrom(1, 3, 64, 64) }),
   },
   {
     weight: 8,
@@ -148,7 +164,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.record({ do: fc.constant('release' as const), at: nat(REMEMBERED), in: fc.constantFrom(0, MINUTE) }),
+    arbitrary: fc
+      .record({
+        do: fc.constant('release' as const),
+        at: nat(REMEMBERED),
+        in: fc.constantFrom(0, MINUTE),
+        elsewhere: some(fc.constant(true), 3),
+      })
+      .map(rare),
   },
   {
     weight: 5,
@@ -192,7 +215,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('endpoint' as const),
       account: fc.constantFrom(...ACCOUNTS),
-      kind: fc.constantFrom('delivery', 'inbound'),
+      kind: fc.constantFrom('delivery', 'inbound', 'click'),
       url: nat(2),
       as: fc.constantFrom('default', 'plain', 'gone'),
     }),
@@ -250,6 +273,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         gone: maybe,
       }),
     ),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .record({
+        do: fc.constant('click' as const),
+        at: nat(10),
+        link: nat(2),
+        times: fc.constantFrom(1, 1, 3),
+        flag: some(fc.constant(true)),
+      })
+      .map(rare),
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('sweep' as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('crash' as const) }) },

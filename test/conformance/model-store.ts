@@ -10,6 +10,7 @@
 
 import { refusalError, refusalWords } from '../../src/domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../src/domain/optout.ts';
+import { reportForm } from '../../src/domain/report.ts';
 import { nextOpening } from '../../src/domain/schedule.ts';
 import { isFinal, STATE } from '../../src/domain/status.ts';
 import { repaced } from '../../src/store/clock.ts';
@@ -29,11 +30,12 @@ import { OPT_OUT_WORDS } from '../../src/store/inbound.ts';
 import { PAUSED_MAX_MS, PLAIN_BULK, printSpeed, readSpeed, steered } from '../../src/store/steering.ts';
 import { createModelAccounts } from './model-accounts.ts';
 import { createEvents } from './model-events.ts';
+import { fresh, reroute } from './model-failover.ts';
 import { createHooks } from './model-hooks.ts';
 import { createLinks } from './model-links.ts';
 import { createQueue } from './model-queue.ts';
 import { createReads } from './model-reads.ts';
-import { type Bulk, createWorld, type Message, type Run, type Spec, type Submission } from './model-world.ts';
+import { type Bulk, createWorld, type Message, type Run, type Spec } from './model-world.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -144,15 +146,22 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
         ...uploads.map(({ segment, id }) => {
           const upload = uploadOf(id);
           const { hash, contentType, name } = upload as NonNullable<typeof upload>;
-          return { segment, url: null, hash, contentType, name, tries: 0, due: null };
+          return { segment, url: null, hash, contentType, name, tries: 0, words: null, due: null };
         }),
-        ...links.map((link) => ({ ...link, name: null, hash: null, tries: 0, due: waits ? world.now : null })),
+        ...links.map((link) => ({
+          ...link,
+          name: null,
+          hash: null,
+          tries: 0,
+          words: null,
+          due: waits ? world.now : null,
+        })),
       ];
       if (links.length > 0) world.hint('media');
       const endpointOf = said.endpoint
-        ? events.endpoint(account, said.endpoint.url, said.endpoint.contentType)
+        ? events.endpoint(account, said.endpoint.url, reportForm(said.endpoint.contentType, said.older))
         : said.notify
-          ? events.standard(account, 'delivery', said.contentType)
+          ? events.standard(account, 'delivery', said.contentType, said.older)
           : null;
       const no = first + 1 + index;
       const spec: Spec = { ...said, no, account, bulk: bulkNo, acceptedAt: world.now, endpointOf, media };
@@ -166,6 +175,8 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
           account,
           spec,
           submission: null,
+          first: null,
+          leg: 0,
           to: request.to[no - base] as string,
           key: mine.get(no) ?? null,
           state: status === undefined ? STATE.pending : STATE.rejected,
@@ -208,29 +219,12 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
       limited: bulk !== null && bulk.intervalUs > 0,
       submissions: [],
       failed: null,
+      notBefore: 0,
     };
     world.runs.set(run.first, run);
     const submission = (leader: number, span: number, messages: Message[]): void => {
-      const one: Submission = {
-        leader,
-        span,
-        run,
-        messages,
-        stage: 'fresh',
-        token: 0,
-        leaseUntil: 0,
-        due: 0,
-        attempts: 0,
-        generation: 0,
-        held: false,
-        sent: 0,
-        validUntil: null,
-        passed: false,
-        turn: null,
-        tries: [],
-      };
-      run.submissions.push(one);
-      for (const message of messages) message.submission = one;
+      const one = fresh(run, leader, span, messages);
+      for (const message of messages) Object.assign(message, { submission: one, first: one });
     };
     const all: Message[] = [];
     for (let no = run.first; no < run.end; no++) {
@@ -243,7 +237,8 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
       // Who wants none is in the group's span all the same.
       for (let no = run.first; no < run.end; no++) {
         const message = world.messages.get(no);
-        if (message) message.submission = run.submissions[0] ?? null;
+        const [one = null] = run.submissions;
+        if (message) Object.assign(message, { submission: one, first: one });
       }
     } else for (const message of all) submission(message.no, 1, [message]);
   }
@@ -251,9 +246,11 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
   // --- media ---
 
   const runsOf = (spec: number): Run[] => [...world.runs.values()].filter((run) => run.spec === spec);
+  /** An SMS is text alone. */
+  const withContent = (spec: number): Run[] => runsOf(spec).filter(({ first }) => first > 0);
   /** Messages of a spec that its content is still of use to. */
   const awaited = (spec: number): Run[] =>
-    runsOf(spec).filter((run) => !run.failed && run.submissions.some(({ stage }) => stage === 'fresh'));
+    withContent(spec).filter((run) => !run.failed && run.submissions.some(({ stage }) => stage === 'fresh'));
 
   function mediaNext(limit: number, leaseMs: number): { now: number; jobs: MediaJob[]; nextDue: number | null } {
     const all = (): { spec: Spec; item: Spec['media'][number] }[] =>
@@ -294,6 +291,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
       if (item.hash === null && item.due !== null) {
         item.due = world.now + outcome.afterMs;
         item.tries += 1;
+        item.words = outcome.words.slice(0, 500);
       }
     } else if (outcome.kind === 'ready') {
       const { hash, contentType, name } = outcome;
@@ -302,7 +300,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     } else {
       for (const one of spec.media) one.due = null;
       const failed = { error: outcome.error, words: outcome.words.slice(0, 500) };
-      for (const run of runsOf(spec.no)) if (queue.closed(run)) run.failed ??= failed;
+      for (const run of withContent(spec.no)) if (queue.closed(run)) run.failed ??= failed;
     }
   }
 
@@ -351,7 +349,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     world.events = world.events.filter((event) => event.message !== message);
     world.pulls = world.pulls.filter(({ event }) => event.message !== message);
     for (const [name, last] of world.conversations) if (last === message) world.conversations.delete(name);
-    for (const [ref, { leader }] of world.refs) if (leader === message.no) world.refs.delete(ref);
+    for (const [ref, { leader }] of world.refs) if (Math.abs(leader) === message.no) world.refs.delete(ref);
   }
 
   /** Bytes that nothing refers to, a day after they were last put; what content became likewise. */
@@ -517,10 +515,10 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     feed: verb(reads.feed),
     bulkGet: verb(reads.bulkGet),
     bulkList: verb(reads.bulkList),
+    // This model knows no calling back.
     callBacks: verb(() => []),
     calledBack: verb(() => undefined),
-    // This model knows no second choices.
-    reroute: verb(() => null),
+    reroute: verb((from, to, channel) => reroute(world, from, to, channel)) satisfies Store['reroute'],
     bulkSteer: verb(steer),
     directory: verb(operator.directory),
     administer: verb(operator.administer),

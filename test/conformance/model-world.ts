@@ -38,6 +38,8 @@ export interface Media {
   /** Null = still to be fetched. */
   hash: string | null;
   tries: number;
+  /** Why the last try failed, while it is still tried. */
+  words: string | null;
   /** Next try or end of the lease; null = nobody fetches it. */
   due: number | null;
 }
@@ -65,6 +67,8 @@ export interface Run extends RunIn {
   submissions: Submission[];
   /** Its content cannot be had. */
   failed: { error: number; words: string } | null;
+  /** Of an SMS: an attempt of its MMS may be open until then. */
+  notBefore: number;
 }
 
 export type Attempt = Omit<Story['attempts'][number], 'carrier' | 'channel' | 'transactionId'> & {
@@ -79,6 +83,10 @@ export interface Submission {
   /** Numbers that it spans. */
   span: number;
   run: Run;
+  /** Where it waits: its run's, or another carrier's. */
+  lane: number;
+  /** 0 = MMS, 1 = SMS. */
+  leg: 0 | 1;
   messages: Message[];
   /** Never claimed; claimed; to be claimed again at `due`; nothing more to send. */
   stage: 'fresh' | 'flying' | 'waiting' | 'over';
@@ -105,8 +113,11 @@ export interface Message {
   no: number;
   account: number;
   spec: Spec;
-  /** Null = refused at the door. */
+  /** Of the leg that it is on; null = refused at the door. */
   submission: Submission | null;
+  /** Of its MMS. */
+  first: Submission | null;
+  leg: 0 | 1;
   to: string;
   key: string | null;
   state: State;
@@ -130,6 +141,8 @@ export interface Event {
   status: number;
   error: number;
   kind: 'status' | 'noted' | 'inbound' | 'click';
+  /** 2 = the end of an MMS that an SMS followed. */
+  leg: 0 | 1 | 2;
   /** Of a click: the number of its message, which may have left. */
   about?: number;
   words: string;

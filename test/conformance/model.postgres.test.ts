@@ -1,23 +1,18 @@
 /**
- * Random histories on the PostgreSQL engine and the model side by side, as in sqlite.property.test.ts. Needs a server where
- * databases may be created: POSTCARD_TEST_POSTGRES=postgres://...; left out without it. POSTCARD_SEEDS sets how many.
+ * Random histories on the PostgreSQL engine and the model side by side. Needs a server where databases may be created:
+ * POSTCARD_TEST_POSTGRES=postgres://...; left out without it.
  */
 import { randomBytes } from 'node:crypto';
-import fc from 'fast-check';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { afterAll, beforeAll, describe } from 'vitest';
 import { realEnv } from '../../src/env.ts';
 import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import type { Harness } from './desk.ts';
-import { runHistory } from './model-histories.ts';
-import { COUNTEREXAMPLES, history } from './model-steps.ts';
+import { modelSuite } from './model.suite.ts';
 
 const SERVER = process.env.POSTCARD_TEST_POSTGRES;
 const env = realEnv({ level: 'silent' });
 const database = `postcard_model_${randomBytes(5).toString('hex')}`;
-/** Histories and the shrinking of a failure end here, on a slow machine with fewer. */
-const LIMIT_MS = 120_000;
-const runs = Number(process.env.POSTCARD_SEEDS ?? '8');
 let schemas = 0;
 
 function urlOf(name: string): string {
@@ -48,6 +43,7 @@ async function open(): Promise<Harness> {
       log: env.log,
       clock: env.clock,
       testNow: () => now,
+      soughtBlock: 5,
     });
   let store = await node();
   return {
@@ -75,40 +71,9 @@ async function open(): Promise<Harness> {
   };
 }
 
-describe.skipIf(!SERVER)('the PostgreSQL engine answers like the model', () => {
+describe.skipIf(!SERVER)('histories', () => {
   beforeAll(() => query(SERVER as string, `CREATE DATABASE ${database}`));
   afterAll(() => query(SERVER as string, `DROP DATABASE ${database} WITH (FORCE)`));
 
-  for (const [words, steps] of COUNTEREXAMPLES) {
-    it(words, async () => {
-      const h = await open();
-      try {
-        await runHistory(h, steps);
-      } finally {
-        await h.close();
-      }
-    }, 60_000);
-  }
-
-  it(
-    `in ${runs} random histories, with crashes`,
-    async () => {
-      await fc.assert(
-        fc.asyncProperty(history, async (steps) => {
-          const h = await open();
-          try {
-            await runHistory(h, steps, 10);
-          } finally {
-            await h.close();
-          }
-        }),
-        {
-          numRuns: runs,
-          interruptAfterTimeLimit: LIMIT_MS,
-          ...(process.env.POSTCARD_SEED ? { seed: Number(process.env.POSTCARD_SEED) } : {}),
-        },
-      );
-    },
-    2 * LIMIT_MS,
-  );
+  modelSuite('PostgreSQL engine', open, { runs: 8, every: 10 });
 });

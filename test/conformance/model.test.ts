@@ -2,6 +2,7 @@
 import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import type { Harness } from './desk.ts';
+import { failoverSuite } from './failover.suite.ts';
 import { hooksSuite } from './hooks.suite.ts';
 import { inboundSuite } from './inbound.suite.ts';
 import { linksSuite } from './links.suite.ts';
@@ -23,6 +24,7 @@ async function open(): Promise<Harness> {
 storeSuite('model', { open, clock: true });
 bulkSuite('model', open);
 accountsSuite('model', open);
+failoverSuite('model', open, false);
 hooksSuite('model', open);
 inboundSuite('model', open);
 linksSuite('model', open);

@@ -6,23 +6,26 @@
  * POSTCARD_TEST_POSTGRES_RESTART=<command> the server is crashed under load, too.
  */
 import { execSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createAuth } from '../../src/api/auth.ts';
 import type { Log } from '../../src/env.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Accepted, type MessageFilter, StoreUnavailable } from '../../src/store/contract.ts';
+import { realEnv, testEnv } from '../../src/env.ts';
+import { type Accepted, type MessageFilter, type Store, StoreUnavailable } from '../../src/store/contract.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { clusterPrograms, startCluster } from '../torture/cluster.ts';
 import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import { accepted, createDesk, type Desk, type Harness, numbers, SECOND } from './desk.ts';
+import { earlySuite } from './early.suite.ts';
 import { failoverSuite } from './failover.suite.ts';
 import { hooksSuite } from './hooks.suite.ts';
 import { inboundSuite } from './inbound.suite.ts';
 import { linksSuite } from './links.suite.ts';
 import { raceSuite } from './races.suite.ts';
+import { spendSuite } from './spend.suite.ts';
 import { storeSuite } from './store.suite.ts';
 
 const SERVER = process.env.POSTCARD_TEST_POSTGRES;
@@ -60,7 +63,7 @@ interface NodeOptions {
 }
 
 function openNode(node: string, schema: string, options: NodeOptions = {}): Promise<PostgresStore> {
-  const base = { url: urlOf(database), retentionMs: 7 * 86_400_000, log: env.log, clock: env.clock };
+  const base = { url: urlOf(database), retentionMs: 7 * 86_400_000, log: env.log, clock: env.clock, soughtBlock: 200 };
   return openPostgres({ ...base, node, schema, ...options });
 }
 
@@ -194,13 +197,90 @@ describe.skipIf(!SERVER)('postgres', () => {
 
   storeSuite('postgres engine', { open: () => openHarness(true), clock: true });
   bulkSuite('postgres engine', () => openHarness(true));
+  earlySuite('postgres engine', () => openHarness(true));
   accountsSuite('postgres engine', () => openHarness(true));
   failoverSuite('postgres engine', () => openHarness(true));
+  spendSuite('postgres engine', () => openHarness(true));
   hooksSuite('postgres engine', () => openHarness(true));
   linksSuite('postgres engine', () => openHarness(true));
   inboundSuite('postgres engine', () => openHarness(true));
   raceSuite('postgres engine', { open: () => openHarness(true), clock: true });
   storeSuite('postgres by its own clock', { open: () => openHarness(false), clock: false });
+
+  describe('what is taken away on one node', () => {
+    /** Of a second node; `deaf` = no hint reaches it. Its clock stands still until told to move. */
+    async function elsewhere(schema: string, deaf: boolean) {
+      const store = await openNode('two', schema);
+      const quiet = testEnv();
+      const heard: Store = deaf ? { ...store, onHint: () => undefined } : store;
+      const auth = await createAuth(heard, quiet, { N: 1024, r: 8, p: 1 });
+      const close = async (): Promise<void> => {
+        auth.close();
+        await store.close();
+      };
+      return { auth, clock: quiet.clock, close };
+    }
+
+    it.each([
+      ['at once by the hint', false],
+      ['within five seconds where no hint comes', true],
+    ])('counts on all others %s: keys, users, their sessions', async (_, deaf) => {
+      const schema = newSchema();
+      const one = await openNode('one', schema);
+      const two = await elsewhere(schema, deaf);
+      try {
+        const deed = { by: 'test', action: 'x', account: 1, detail: {} };
+        const key = {
+          ...{
+            id: 'k',
+            hash: hash('sha256', 'a-key'),
+            account: 1,
+            label: 'k',
+            createdAt: 0,
+            scopes: null,
+            validFrom: null,
+          },
+          ...{ validUntil: null, allow: [], revokedAt: null, requestsPerMinute: null },
+        };
+        await one.putKey({ hash: 'h', account: 1, label: 'first' }, false);
+        const password = await two.auth.passwordHash('a password');
+        const login = { kind: 'put', what: 'login', name: 'anna', account: 1 } as const;
+        await one.administer(
+          [
+            { kind: 'key', key },
+            { ...login, body: { user: 'anna', scopes: null, password } },
+          ],
+          deed,
+        );
+        await two.auth.refresh();
+        const opened = await two.auth.open('anna', 'a password', 'IBSSO', '192.0.2.1');
+        const ways = [
+          'App a-key',
+          `Basic ${Buffer.from('anna:a password').toString('base64')}`,
+          `IBSSO ${(opened as { token: string }).token}`,
+        ];
+        const letIn = () =>
+          Promise.all(ways.map(async (way) => ((await two.auth.caller(way, '192.0.2.1')) as object | null) !== null));
+        expect(await letIn()).toEqual([true, true, true]);
+        await one.administer(
+          [
+            { kind: 'key', key: { ...key, revokedAt: 1 } },
+            { kind: 'drop', what: 'login', name: 'anna', account: 1 },
+          ],
+          deed,
+        );
+        if (deaf) {
+          expect(await letIn()).toEqual([true, true, true]);
+          await two.clock.advance(5_000);
+        }
+        await expect.poll(letIn, { timeout: 20_000 }).toEqual([false, false, false]);
+      } finally {
+        await two.close();
+        await one.close();
+        await dropSchema(schema);
+      }
+    });
+  });
 
   describe('lost connections', () => {
     let proxy: Awaited<ReturnType<typeof openProxy>>;
@@ -401,6 +481,31 @@ describe.skipIf(!SERVER)('postgres', () => {
       await Promise.all([worker(deskA), worker(deskB), worker(deskA), worker(deskB)]);
       expect(seen).toHaveLength(all.size);
       expect(new Set(seen)).toEqual(all);
+    });
+
+    it('what a full claim visited is put to rest behind its answer, by itself, and what came meanwhile stays due', async () => {
+      for (let n = 0; n < 8; n++) await deskA.one({ bulkId: `bulk-${n}` });
+      const { claims, nextDue, now } = await deskA.claim(8);
+      expect(claims).toHaveLength(8);
+      expect(nextDue).toBeLessThanOrEqual(now);
+      const again = await deskA.one({ bulkId: 'bulk-3' });
+      const due = (): Promise<number> =>
+        admin(database, async (client) => {
+          const { rows } = await client.query(`SELECT count(*) AS n FROM ${schema}.line WHERE due_at IS NOT NULL`);
+          return Number(rows[0].n);
+        });
+      // Nobody claims: only what it owes is done.
+      for (let n = 0; n < 1_000 && (await due()) > 1; n++) await env.clock.sleep(10);
+      expect(await due()).toBeLessThanOrEqual(1);
+      expect((await deskB.claim(8)).claims.map(({ leader }) => leader)).toEqual([again]);
+    });
+
+    it('a claim of one passes over lines that another node has emptied', async () => {
+      for (let n = 0; n < 6; n++) await deskA.one({ bulkId: `bulk-${n}` });
+      await deskA.claim(6);
+      const no = await deskA.one({ bulkId: 'late' });
+      const { claims } = await deskB.claim(1);
+      expect(claims.map(({ leader }) => leader)).toEqual([no]);
     });
 
     it('lose no wake-up while both accept and both claim', async () => {
@@ -773,7 +878,7 @@ describe.skipIf(!SERVER)('postgres', () => {
     it('a claim whose writes are refused behind its back takes nothing, says so, and is made anew', async () => {
       const nos = [await desk.one(), await desk.one({ bulkId: 'b' })];
       await admin(database, (client) =>
-        client.query(`CREATE FUNCTION ${schema}.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        client.query(`CREATE FUNCTION ${schema}.trap() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
             RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
           CREATE TRIGGER trap BEFORE INSERT ON ${schema}.flight FOR EACH ROW EXECUTE FUNCTION ${schema}.trap()`),
       );
@@ -862,7 +967,7 @@ describe.skipIf(!SERVER)('postgres', () => {
       await desk.open();
       await admin(database, async (client) => {
         await client.query(`CREATE TABLE ${schema}.seen (value text)`);
-        await client.query(`CREATE FUNCTION ${schema}.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        await client.query(`CREATE FUNCTION ${schema}.look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
           INSERT INTO ${schema}.seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$`);
         await client.query(
           `CREATE TRIGGER look BEFORE INSERT ON ${schema}.spec FOR EACH ROW EXECUTE FUNCTION ${schema}.look()`,

@@ -3,7 +3,7 @@
  * Whatever order an engine brings them into, what is promised holds. Only contract verbs are used.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Webhook } from '../../src/store/contract.ts';
+import type { Claim, Webhook } from '../../src/store/contract.ts';
 import {
   accepted,
   createDesk,
@@ -23,6 +23,7 @@ import {
 import type { Engine } from './store.suite.ts';
 
 const URL = 'https://shop.example/reports';
+const HOLD = { onUnknown: 'hold', reports: true } as const;
 
 /** At once: all are asked before one has answered. */
 const atOnce = <Result>(count: number, work: (n: number) => Promise<Result>): Promise<Result[]> =>
@@ -446,6 +447,103 @@ export function raceSuite(name: string, engine: Engine): void {
           Array.from({ length: 6 }, (_, n) => `https://a.example/${n}`),
         );
       });
+    });
+
+    describe('of a recipient who wants none with turns of a speed limit', () => {
+      const optOut = (...destinations: string[]) =>
+        h.store.optOutPut(
+          1,
+          destinations.map((destination) => ({ sender: 'shop', destination })),
+        );
+      /** All that may be claimed now: fewer than are due may be given, with the word that there is more. */
+      const claimDue = async (): Promise<Claim[]> => {
+        const claims: Claim[] = [];
+        for (let n = 0; n < 10; n++) {
+          const more = await desk.claim();
+          claims.push(...more.claims);
+          if (more.nextDue === null || more.nextDue > more.now) break;
+        }
+        return claims;
+      };
+      const turnsOf = (claims: Claim[]) => claims.map(({ leader, notBeforeUs }) => [leader, notBeforeUs / 1000]);
+
+      timed('who opted out while its turn was to come takes none, nor one after another', async () => {
+        const start = h.now();
+        const { nos } = await desk.accept({ to: numbers(4), bulkId: 'b', every: HOUR });
+        await desk.settle(await desk.claimOne(), accepted('a'));
+        await optOut(...numbers(2, 2));
+        h.advance(HOUR);
+        expect(turnsOf(await claimDue())).toEqual([[nos[3], start + HOUR]]);
+        for (const no of nos.slice(1, 3)) expect(await desk.status(no)).toEqual([10, 603]);
+      });
+
+      timed('in the midst of one claim the others leave an interval apart, with no gap', async () => {
+        const { nos } = await desk.accept({ to: numbers(4), bulkId: 'b', every: 100 });
+        await optOut(...numbers(1, 2));
+        const at = h.now();
+        expect(turnsOf(await claimDue())).toEqual([
+          [nos[0], at],
+          [nos[2], at + 100],
+          [nos[3], at + 200],
+        ]);
+      });
+
+      timed('a retry of one who opted out since takes no turn', async () => {
+        const { nos } = await desk.accept({ to: numbers(2), bulkId: 'b', every: HOUR });
+        await desk.settle(await desk.claimOne(), DEFERRED);
+        await optOut(...numbers(1));
+        h.advance(HOUR);
+        expect((await claimDue()).map(({ leader }) => leader)).toEqual([nos[1]]);
+        expect(await desk.status(nos[0] as number)).toEqual([10, 603]);
+      });
+
+      timed('a group without that member is the same submission on every try', async () => {
+        const { nos } = await desk.accept({ to: numbers(3), groups: [3] });
+        await optOut(...numbers(1, 2));
+        const first = await desk.claimOne();
+        expect(first.members.map(({ no }) => no)).toEqual([nos[0], nos[2]]);
+        await desk.settle(first, DEFERRED);
+        h.advance(HOUR);
+        expect(await desk.claimOne()).toMatchObject({ members: first.members, generation: 0, attempt: 2 });
+      });
+
+      for (const how of ['claim', 'sweep'] as const) {
+        const look = async () => {
+          if (how === 'sweep') await desk.sweep();
+          const claims = await claimDue();
+          await desk.sweep();
+          return claims.map(({ leader }) => leader);
+        };
+
+        timed(`turns that passed unused (${how}) are those of messages, not of numbers without one`, async () => {
+          await desk.accept({ keys: [[0, 'known']], lane: await h.store.lane('other', HOLD) });
+          await optOut(...numbers(1, 3));
+          const more = { to: numbers(6), bulkId: 'b', every: HOUR, validityMs: HOUR };
+          // Its numbers 1 and 2 have nothing to send: a repeated id, and one who wants none.
+          const { nos } = await desk.accept({ ...more, keys: [[1, 'known']] });
+          h.advance(2.5 * HOUR);
+          // 0 had the turn at 0:00, 3 the one at 1:00, and 4 has the one at 2:00 for half an hour more.
+          expect(await look()).toEqual([nos[4]]);
+          for (const no of [nos[0], nos[3]]) expect(await desk.status(no as number)).toEqual([15, 4100]);
+          expect((await desk.status(nos[5] as number))[0]).toBe(26);
+          h.advance(HOUR);
+          expect(await look()).toEqual([nos[5]]);
+        });
+
+        timed(`of a group whose turns passed unused (${how}) each member that waited had one`, async () => {
+          await optOut(...numbers(1, 2));
+          const { nos } = await desk.accept({
+            to: numbers(4),
+            groups: [3],
+            bulkId: 'b',
+            every: HOUR,
+            validityMs: HOUR,
+          });
+          h.advance(2.5 * HOUR);
+          expect(await look()).toEqual([nos[3]]);
+          for (const no of [nos[0], nos[2]]) expect(await desk.status(no as number)).toEqual([15, 4100]);
+        });
+      }
     });
 
     timed('everything that raced ends all the same', async () => {

@@ -373,7 +373,7 @@ describe('plans', () => {
     createReader(db, createReads(db));
     expect(statements.size).toBeGreaterThan(100);
     // lane, key, account, held, own_number: as many as are configured. t, x: what was given or built by the statement itself. flight: what is in flight, bounded by the lanes' slots.
-    // parked: counted at the start, bounded. sqlite_sequence: one row.
+    // parked: counted at the start, bounded. sqlite_sequence: one row. unsought, u: what has no marks yet, up to a limit.
     const small = new Set([
       'lane',
       'key',
@@ -384,6 +384,8 @@ describe('plans', () => {
       'x',
       'flight',
       'parked',
+      'unsought',
+      'u',
       'sqlite_sequence',
       'CONSTANT',
     ]);

@@ -1184,6 +1184,40 @@ function cases(engine: Engine): void {
     });
   });
 
+  describe('an answer to a claim', () => {
+    timed('of one passes over lines whose time is over and gives what is due', async () => {
+      for (let n = 0; n < 12; n++) await desk.one({ bulkId: `late-${n}`, validityMs: HOUR });
+      h.advance(2 * HOUR);
+      const no = await desk.one();
+      const { claims } = await desk.claim(1);
+      expect(claims.map(({ leader }) => leader)).toEqual([no]);
+    });
+
+    timed('without claims names no instant that has come, whatever lies on the lane', async () => {
+      for (let n = 0; n < 200; n++) await desk.one({ bulkId: `late-${n}`, validityMs: HOUR });
+      h.advance(2 * HOUR);
+      for (let n = 0; n < 20; n++) {
+        const { claims, nextDue, now } = await desk.claim(1);
+        expect(claims).toEqual([]);
+        if (nextDue !== null) expect(nextDue).toBeGreaterThan(now);
+      }
+    });
+
+    it('of as many as were asked for says that there may be more, and the next one that there is not', async () => {
+      const nos: number[] = [];
+      for (let n = 0; n < 8; n++) nos.push(await desk.one({ bulkId: `bulk-${n % 4}` }));
+      const seen: number[] = [];
+      for (let n = 0; n < 4; n++) seen.push(...(await desk.claim(2)).claims.map(({ leader }) => leader));
+      expect(seen.sort((a, b) => a - b)).toEqual(nos);
+      const { claims, nextDue, now } = await desk.claim(2);
+      expect(claims).toEqual([]);
+      if (nextDue !== null) expect(nextDue).toBeGreaterThan(now);
+      // What comes on a line that was just served is found at once.
+      const no = await desk.one({ bulkId: 'bulk-0' });
+      expect((await desk.claim(2)).claims.map(({ leader }) => leader)).toEqual([no]);
+    });
+  });
+
   describe('fairness', () => {
     it('accounts take turns, however much one of them has waiting', async () => {
       await desk.accept({ account: 1, to: numbers(500) });
@@ -1529,6 +1563,38 @@ function cases(engine: Engine): void {
       expect(await desk.logs({ account: 3 })).toEqual([]);
     });
 
+    it('finds all messages to a number, page by page, in whatever state the index of destinations is', async () => {
+      const wanted: number[] = [];
+      for (let n = 0; n < 24; n++) {
+        const { nos } = await desk.accept({
+          to: ['4470', `4471${n % 3}`, '4470', ...numbers(n % 4, 100)],
+          bulkId: `b${n % 2}`,
+        });
+        wanted.unshift(nos[2] as number, nos[0] as number);
+        await desk.one({ account: 2, to: ['4470'] });
+        // What came last has not been looked at by the sweep.
+        if (n % 5 === 2) await desk.sweep();
+      }
+      for (const limit of [1, 7, 100]) {
+        const given: number[] = [];
+        for (let before: number | undefined; ; ) {
+          const filter = { account: 1, limit, destination: '4470', ...(before === undefined ? {} : { before }) };
+          const page = await h.store.logs(filter);
+          given.push(...page.rows.map((row) => row.no));
+          expect(page.rows.length).toBeLessThanOrEqual(limit);
+          if (page.next === null) break;
+          before = page.next;
+        }
+        expect(given).toEqual(wanted);
+      }
+      expect(await desk.logs({ destination: '4470', bulks: { nos: [], ids: ['b1'] } })).toHaveLength(24);
+      expect(await desk.logs({ destination: '44710' })).toHaveLength(8);
+      expect(await desk.logs({ destination: '447' })).toEqual([]);
+      expect(await desk.logs({ destination: '4470', generalStatus: 'DELIVERED' })).toEqual([]);
+      expect(await desk.logs({ account: 2, destination: '4470' })).toHaveLength(24);
+      expect(await desk.logs({ account: 3, destination: '4470' })).toEqual([]);
+    });
+
     it('takes hostile values as values', async () => {
       const no = await desk.one();
       const evil = `x' OR 1=1; DROP TABLE message; --`;
@@ -1725,15 +1791,27 @@ function cases(engine: Engine): void {
     });
 
     timed('a fetch is repeated when asked, and when its lease is lost', async () => {
-      const { spec } = await desk.accept({ links: ['https://a.example/1'] });
+      const { nos, spec } = await desk.accept({ links: ['https://a.example/1'] });
       await h.store.mediaNext(10, LEASE);
       await h.store.mediaSettle({ spec, segment: 0 }, { kind: 'again', afterMs: MINUTE, error: 15024, words: '503' });
       expect((await h.store.mediaNext(10, LEASE)).nextDue).toBe(h.now() + MINUTE);
+      const waiting = (await desk.story(nos[0] as number)).waiting;
+      expect(waiting?.until).toBe(h.now() + MINUTE);
+      expect(waiting?.why).toContain('messageSegments[0] failed once: 503');
       h.advance(MINUTE);
       expect((await h.store.mediaNext(10, LEASE)).jobs).toMatchObject([{ spec, tries: 2 }]);
       // A lost lease is no try: nobody may have been asked.
       h.advance(LEASE);
       expect((await h.store.mediaNext(10, LEASE)).jobs).toMatchObject([{ spec, account: 1, tries: 2 }]);
+      await h.store.mediaSettle(
+        { spec, segment: 0 },
+        { kind: 'again', afterMs: HOUR, error: 15024, words: 'no answer' },
+      );
+      expect((await desk.story(nos[0] as number)).waiting?.why).toContain('failed 2 times, last: no answer');
+      h.advance(HOUR);
+      await h.store.mediaNext(10, LEASE);
+      await h.store.mediaSettle({ spec, segment: 0 }, ready);
+      expect((await desk.story(nos[0] as number)).waiting?.why).toBe('its turn');
     });
 
     timed('messages whose content does not come in time expire, and nobody fetches for them', async () => {
@@ -1741,6 +1819,8 @@ function cases(engine: Engine): void {
       h.advance(HOUR);
       await desk.sweep();
       expect(await desk.status(no)).toEqual([15, 4100]);
+      const words = 'validity ended, never tried: its linked content could not be fetched in time';
+      expect((await desk.story(no)).events.at(-1)?.words).toBe(words);
       expect(await h.store.mediaNext(10, LEASE)).toMatchObject({ jobs: [], nextDue: null });
     });
 

@@ -58,7 +58,7 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     await admin.end();
   }, 60_000);
 
-  it.each(readdirSync(RECORDS).filter((name) => name.endsWith('.json')))(
+  it.each(readdirSync(RECORDS).filter((name) => name.startsWith('statements-')))(
     'every statement of the older version (%s) finds its tables, columns and keys in these',
     async (name) => {
       const texts = JSON.parse(readFileSync(join(RECORDS, name), 'utf8')) as string[];
@@ -88,7 +88,7 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     const { rows } = await client.query(`SELECT table_name || '.' || column_name AS name FROM information_schema.columns
       WHERE table_schema = 'postcard' AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'`);
     const needed = new Set(rows.map((row: { name: string }) => row.name));
-    for (const file of readdirSync(RECORDS).filter((name) => name.endsWith('.json'))) {
+    for (const file of readdirSync(RECORDS).filter((name) => name.startsWith('statements-'))) {
       for (const text of JSON.parse(readFileSync(join(RECORDS, file), 'utf8')) as string[]) {
         for (const [, table = '', columns = ''] of text.matchAll(/INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)/g)) {
           const given = new Set(columns.split(',').map((column) => column.trim().replaceAll('"', '')));

@@ -165,10 +165,14 @@ it('the operator sends what waits for one carrier to another', async () => {
       body: JSON.stringify(body),
       headers: { authorization: `App ${ADMIN}`, 'content-type': 'application/json' },
     });
-  const answer = await ask({ from: 'sandbox-sms', to: 'sandbox' });
-  expect(answer.status).toBe(200);
-  expect(await answer.json()).toEqual({ moved: 0, more: false });
-  expect((await ask({ from: 'sandbox', to: 'nobody' })).status).toBe(404);
+  const answer = await ask({ from: 'sandbox', to: 'sandbox-sms' });
+  expect(answer.status).toBe(409);
+  expect(await answer.json()).toMatchObject({
+    violations: [{ property: 'to', violation: 'must take what waits for sandbox: sandbox-sms carries SMS only' }],
+  });
+  expect((await ask({ from: 'nobody', to: 'sandbox' })).status).toBe(404);
+  expect((await ask({ from: 'sandbox', to: 'nobody' })).status).toBe(409);
+  expect((await ask({ from: 'sandbox', to: 'sandbox' })).status).toBe(404);
   expect((await ask({ from: 'sandbox' })).status).toBe(400);
 });
 

@@ -4,7 +4,7 @@
  * a failure names the seed that shows it again. `FUZZ_RUNS` sets how many executions (default 20 000); `FUZZ_SEED` where they begin.
  */
 import { describe, expect, it } from 'vitest';
-import { type CodeTables, isCanceled, outcomeOf } from '../../src/carriers/mm7/answer.ts';
+import { type CodeTables, isGranted, outcomeOf } from '../../src/carriers/mm7/answer.ts';
 import { type Caller, readDeliver, readReadReply, readReport } from '../../src/carriers/mm7/calls.ts';
 import { createDigest } from '../../src/carriers/mm7/digest.ts';
 import { readSoap } from '../../src/carriers/mm7/soap.ts';
@@ -232,7 +232,7 @@ describe('whatever comes', () => {
       const retryAfter = generator.of([undefined, '5', 'x', '-1', '1e99']);
       const answer = { status, contentType, retryAfter, body };
       const outcome = outcomeOf(answer, submission, 0, own);
-      isCanceled(answer);
+      isGranted(answer);
       seen.add(outcome.kind);
       if ('error' in outcome && outcome.error) {
         if (!Object.hasOwn(ERRORS, outcome.error.id)) throw new Error(`error ${outcome.error.id}`);

@@ -161,7 +161,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'window-ignored-on-retry',
     what: 'a retry does not look at the delivery window',
-    seed: 35,
+    seed: 1,
     op: rows('claim', (db) => {
       db.exec('UPDATE run SET days = NULL WHERE next >= "end" AND no IN (SELECT run FROM retry)');
     }),
@@ -210,7 +210,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'settle-without-token',
     what: 'any settle of a message concludes its present claim',
-    seed: 88,
+    seed: 37,
     op: (op, db) => {
       if (op[0] !== 'settle') return op;
       const token = number(db, 'SELECT token AS n FROM flight WHERE leader = ?', op[1].leader);
@@ -304,7 +304,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'cancel-leaves-lines',
     what: 'a cancel ends what waits, and its lines go on until that is done',
-    seed: 1,
+    seed: 66,
     done: afterSteering('cancel', (db, bulk) => {
       db.prepare('UPDATE line SET paused = 0, due_at = 0 WHERE bulk = ?').run(bulk);
       db.exec('UPDATE turn SET due_at = 0 WHERE (lane, account) IN (SELECT lane, account FROM line WHERE due_at = 0)');
@@ -367,7 +367,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'no-recall',
     what: 'what was in flight when its bulk was cancelled is not looked at again',
-    seed: 117,
+    seed: 55,
     op: trigger('no_recall BEFORE INSERT ON recall BEGIN SELECT raise(IGNORE); END'),
   },
   {
@@ -380,7 +380,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'move-not-given-to-retries',
     what: 'a bulk that is moved to an earlier instant leaves its retries where they were',
-    seed: 75,
+    seed: 84,
     op: trigger(`late_retry AFTER UPDATE OF free_at ON retry WHEN new.free_at IS NULL AND old.free_at IS NOT NULL BEGIN
       UPDATE retry SET due_at = old.due_at, free_at = old.free_at WHERE leader = new.leader; END`),
   },
@@ -450,6 +450,80 @@ export const BUGS: readonly Planted[] = [
         const bulk = await store.bulkGet(account, name);
         const done = bulk?.status === 'PROCESSING' && bulk.progress.waiting === 0;
         return bulk && done ? { ...bulk, status: 'FINISHED' } : bulk;
+      },
+    }),
+  },
+  {
+    name: 'no-failover',
+    what: 'the SMS that a request asks for is forgotten',
+    seed: 1,
+    op: (op) => {
+      if (op[0] !== 'accept') return op;
+      return ['accept', { ...op[1], runs: op[1].runs.map(({ ways: _, ...run }) => run) }];
+    },
+  },
+  {
+    name: 'outcome-told-as-final',
+    what: 'the outcome of the MMS that an SMS follows is told as final',
+    seed: 1,
+    op: trigger(`told AFTER INSERT ON event WHEN new.leg = 2 BEGIN
+      INSERT INTO pull (account, event, message, spec, bulk, until) SELECT new.account, new.no, m.no, m.spec, 0, 9e15
+        FROM message m WHERE m.no = new.message; END`),
+  },
+  {
+    name: 'sms-report-lost',
+    what: 'what the SMSC reports is taken for a report of the MMS',
+    seed: 1,
+    op: trigger(`mixed AFTER INSERT ON carrier_ref WHEN new.leader < 0 BEGIN
+      UPDATE carrier_ref SET leader = -leader WHERE lane = new.lane AND ref = new.ref; END`),
+  },
+  {
+    name: 'click-told-once',
+    what: 'of two clicks on a link in one batch only the first is told',
+    seed: 1,
+    op: (op) => {
+      if (op[0] !== 'click') return op;
+      const seen = new Set<number>();
+      const clicks = op[1].map((click) => {
+        const again = click.body !== null && seen.has(click.no);
+        if (click.body !== null) seen.add(click.no);
+        return again ? { ...click, body: null } : click;
+      });
+      return ['click', clicks];
+    },
+  },
+  {
+    name: 'click-lost-with-process',
+    what: 'the webhook of a click that was in flight is forgotten when its process dies',
+    seed: 1,
+    died: (db) =>
+      void db.exec('DELETE FROM hook WHERE leased = 1 AND endpoint IN (SELECT no FROM endpoint WHERE kind = 2)'),
+  },
+  {
+    name: 'click-lost-with-store',
+    what: 'clicks that the store did not take at once are given up',
+    seed: 1,
+    store: (store) => ({
+      ...store,
+      clicked: (nos) => store.clicked(nos).catch(() => []),
+      click: (clicks) => store.click(clicks).catch(() => undefined),
+    }),
+  },
+  {
+    name: 'preview-counted',
+    what: "a messaging app's preview is counted as a click",
+    seed: 1,
+    op: (op) => (op[0] === 'click' ? ['click', op[1].map((click) => ({ ...click, flag: null }))] : op),
+  },
+  {
+    name: 'link-of-neighbour',
+    what: 'the links of a message are remembered as those of the next ones, too',
+    seed: 1,
+    store: (store) => ({
+      ...store,
+      link: async (no) => {
+        const row = await store.link(no);
+        return row && { ...row, end: row.end + 4 };
       },
     }),
   },

@@ -251,7 +251,7 @@ export class Cistern {
       bulkList: (account, limit, before) => read(() => this.#reader.bulkList(account, limit, before, this.time)),
       callBacks: (lane, limit) => write('callBacks', { lane, limit }),
       calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
-      reroute: (from, to) => write('reroute', { from, to }),
+      reroute: (from, to, channel) => write('reroute', { from, to, channel }),
       bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
       directory: (known) => read(() => this.#reader.directory(known)),
       auditLog: (limit, before) => read(() => this.#reader.auditLog(limit, before)),

@@ -32,6 +32,12 @@ export interface Order {
   /** Epoch ms. */
   sendAt: number | null;
   limit: { amount: number; unitMs: number } | null;
+  /** Its links are shortened; `host` null = nobody is told of clicks, `clicks` false = they are not counted either. */
+  tracking: { host: string | null; clicks: boolean } | null;
+  /** Where the link in a destination's text leads, by the last 7 digits of the destination. */
+  pages: ReadonlyMap<string, string>;
+  /** An SMS follows where the MMS fails, and a second carrier may be asked; nothing steers or paces these. */
+  legs: boolean;
 }
 
 /** The index of the order that numbers of destinations belong to. */
@@ -56,7 +62,9 @@ export function ordersOf(plan: Plan): Order[] {
     const others = orders.filter(
       ({ account, bulkId, at }) => account === order.account && bulkId === null && at < order.at,
     );
-    if (joins && order.bulkId === null) order.joins = others[Math.floor(place * others.length)]?.index ?? null;
+    if (!joins || order.bulkId !== null || order.legs) continue;
+    const joined = others[Math.floor(place * others.length)];
+    if (joined?.legs === false) order.joins = joined.index;
   }
   return orders;
 }
@@ -144,12 +152,86 @@ function orderOf(plan: Plan, index: number): Order {
     const unit = limit.unitMs === HOUR ? { timeUnit: 'HOUR' } : {};
     schedule.sendingSpeedLimit = { amount: limit.amount, ...unit };
   }
-  const request = { messages, ...(Object.keys(schedule).length > 0 ? { options: { schedule } } : {}) };
+  const request: Parameters<typeof track>[3] = {
+    messages,
+    ...(Object.keys(schedule).length > 0 ? { options: { schedule } } : {}),
+  };
+  const legs = follow(plan, index, request);
+  const { tracking, pages } = track(plan, index, account, request);
   const body = JSON.stringify(request);
   const keys = (body.match(/"messageId"/g) ?? []).length;
   const repeatable = idem !== null || keys === count;
   const twiceMs = repeatable && dice.chance(0.15) ? dice.delay(MINUTE, 2 * HOUR) : 0;
-  return { index, account, at, idem, repeatable, twiceMs, body, uploads, bulkId, joins: null, sendAt, limit };
+  return {
+    index,
+    account,
+    at,
+    idem,
+    repeatable,
+    twiceMs,
+    body,
+    uploads,
+    bulkId,
+    joins: null,
+    sendAt,
+    limit,
+    tracking,
+    pages,
+    legs,
+  };
+}
+
+/** Some plain requests ask for an SMS failover. Drawn from a stream of its own. */
+function follow(
+  plan: Plan,
+  index: number,
+  request: { messages: { destinations: object[]; options?: Record<string, unknown> }[]; options?: object },
+): boolean {
+  const dice = new Dice(plan.seed, 'legs', index);
+  if (!dice.chance(0.5) || request.options || JSON.stringify(request).includes('"group"')) return false;
+  for (const message of request.messages) {
+    const validityPeriod = { amount: dice.int(5, 120) };
+    message.options = { ...message.options, smsFailover: { text: `sms ${index}`, validityPeriod } };
+  }
+  return true;
+}
+
+type Tracked = Pick<Order, 'tracking' | 'pages'>;
+
+/** Some requests have links in their texts, and ask for clicks. Drawn from a stream of its own. */
+function track(
+  plan: Plan,
+  index: number,
+  account: number,
+  request: {
+    messages: {
+      destinations: object[];
+      content: { messageSegments: object[] };
+    }[];
+    options?: Record<string, unknown>;
+  },
+): Tracked {
+  const dice = new Dice(plan.seed, 'tracking', index);
+  const pages = new Map<string, string>();
+  if (!dice.chance(0.3)) return { tracking: null, pages };
+  const host = dice.chance(0.85) ? hostOf(account, dice.int(0, 1)) : null;
+  const clicks = dice.chance(0.9);
+  request.messages.forEach(({ destinations, content }, n) => {
+    const page = `https://shop.example/${index}/${n}`;
+    content.messageSegments[0] = {
+      type: 'TEXT',
+      text: `hello ${index}, see ${page}`,
+    };
+    for (const [, digits] of JSON.stringify(destinations).matchAll(/"to":"[^"]*?(\d{7})"/g)) {
+      pages.set(digits as string, page);
+    }
+  });
+  const trackingUrl = host === null ? {} : { trackingUrl: `http://${host}/clicks` };
+  request.options = {
+    ...request.options,
+    tracking: { ...trackingUrl, ...(clicks ? {} : { trackClicks: false }) },
+  };
+  return { tracking: { host, clicks }, pages };
 }
 
 /** A window that is open within a day of `at`. */
@@ -199,7 +281,8 @@ export function steeringsOf(plan: Plan, orders: readonly Order[]): Steering[] {
     if (order.bulkId !== null || !dice.chance(0.2)) continue;
     steer(dice, order.at + soon(dice), order.account, { order: order.index }, all);
   }
-  return all.filter(({ at }) => at < plan.faultyMs);
+  const plain = ({ bulk }: Steering): boolean => !('order' in bulk) || orders[bulk.order]?.legs === false;
+  return all.filter((one) => one.at < plan.faultyMs && plain(one));
 }
 
 /** After a request: while its messages are with a carrier, or when they have come back. */

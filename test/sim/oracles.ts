@@ -16,6 +16,7 @@ import type { Accepted, Bulk, Claims, Page, Steered, Webhooks } from '../../src/
 import type { Op, OpResult } from '../../src/store/sqlite/engine.ts';
 import { type BulkFact, Bulks, type PacedClaim } from './bulks.ts';
 import type { Asker, StoreWatch } from './cistern.ts';
+import { Clicks } from './clicks.ts';
 import { HOUR, MINUTE, type Scheduler, SECOND, type StoreTime } from './clockwork.ts';
 import { type Order, orderIndexOf } from './customers.ts';
 import type { Caller, Handover, PeerWatch } from './peers.ts';
@@ -43,6 +44,10 @@ export interface Fact {
   account: number;
   to: string;
   leader: number;
+  /** An SMS follows its MMS where that fails. */
+  legs: boolean;
+  /** When the MMS had ended and the SMS began; null = it has not. */
+  sms: number | null;
   /** Size of its group, 0 = alone. */
   group: number;
   /** The door's status, 0 = taken. */
@@ -67,13 +72,13 @@ export interface Fact {
   /** Waits for linked content. */
   links: boolean;
   key: string | null;
-  events: { no: number; at: number; status: number; error: number; final: boolean }[];
+  events: { no: number; at: number; status: number; error: number; final: boolean; leg: number }[];
   /** First copies of its reports, as its endpoint processed them. */
   told: { status: number; error: number }[];
   handovers: Handover[];
   /** Copies on the handset. */
   copies: number;
-  reports: { kind: ReportKind; id: string; at: number }[];
+  reports: { kind: ReportKind; id: string; at: number; sms: boolean }[];
 }
 
 /** Longer than a claim may be old when it is submitted. */
@@ -120,6 +125,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   readonly #byTo = new Map<string, Fact>();
   readonly #byKey = new Map<string, Fact>();
   readonly bulks: Bulks;
+  readonly clicks: Clicks;
   /** Commits of ops so far. */
   #seq = 0;
   readonly #idems = new Map<string, number>();
@@ -155,6 +161,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     this.#time = time;
     this.#plan = plan;
     this.bulks = new Bulks(scheduler, time, (oracle, what, nos) => this.fail(oracle, what, nos));
+    this.clicks = new Clicks((oracle, what, nos) => this.fail(oracle, what, nos));
   }
 
   get messages(): number {
@@ -179,6 +186,7 @@ export class Oracles implements StoreWatch, PeerWatch {
 
   down(from: number, until: number): void {
     this.#bad.push([from, until]);
+    this.onTrouble(until - this.#scheduler.now);
   }
 
   /** Whether any process is up. */
@@ -274,6 +282,13 @@ export class Oracles implements StoreWatch, PeerWatch {
       case 'report':
         this.#reported(op[1]);
         break;
+      case 'click':
+        this.clicks.stored(op[1]);
+        this.#trace(
+          'clicks stored',
+          op[1].map(({ no }) => no),
+        );
+        break;
       case 'takeReports':
         for (const row of (result.ok as Page<EventRow>).rows) this.#handedOut(op[1].account, row);
         break;
@@ -329,6 +344,17 @@ export class Oracles implements StoreWatch, PeerWatch {
   /** Told of claims that must leave at a turn long before the next one. */
   onTurn: (asker: Asker) => void = () => undefined;
 
+  /** Told when something goes away, and for how long, virtual ms. */
+  onTrouble: (ms: number) => void = () => undefined;
+
+  /** Told of each link that a handset has got, with its copies of that message so far. */
+  onLink: (token: string, to: string, copies: number) => void = () => undefined;
+
+  clickTold(host: string, body: string): void {
+    this.#trace(`${host} told of a click: ${body}`);
+    this.clicks.told(host, body);
+  }
+
   lingers(handover: Handover): void {
     const bulk = this.#leaders.get(leaderOf(handover))?.[0]?.bulk;
     if (bulk) this.onLeft(bulk, Number.POSITIVE_INFINITY);
@@ -373,6 +399,8 @@ export class Oracles implements StoreWatch, PeerWatch {
           account,
           to: request.to[no - base] as string,
           leader: run?.group ? run.first : no,
+          legs: run?.ways?.sms !== undefined,
+          sms: null,
           group: run?.group ? run.end - run.first : 0,
           refused: refused.get(no) ?? 0,
           endpoint: spec.endpoint ? { host: new URL(spec.endpoint.url).host } : null,
@@ -399,6 +427,7 @@ export class Oracles implements StoreWatch, PeerWatch {
         };
         this.#facts.set(no, fact);
         bulk.facts.push(fact);
+        if (order?.tracking) this.clicks.accepted(no, fact, order);
         if (fact.key !== null) {
           const name = `${account} ${fact.key}`;
           const first = this.#byKey.get(name);
@@ -412,6 +441,7 @@ export class Oracles implements StoreWatch, PeerWatch {
           const members = this.#leaders.get(fact.leader);
           if (members) members.push(fact);
           else this.#leaders.set(fact.leader, [fact]);
+          if (fact.legs) this.#leaders.set(-no, [fact]);
         }
       }
     }
@@ -427,7 +457,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (!taken) return;
     const members = this.#leaders.get(taken.leader) ?? [];
     const named = members.length === 1 ? members : members.filter((fact) => report.addresses.includes(fact.to));
-    for (const fact of named) fact.reports.push({ kind: report.kind, id, at: this.#now() });
+    for (const fact of named) fact.reports.push({ kind: report.kind, id, at: this.#now(), sms: taken.leader < 0 });
     this.#trace(
       `report ${report.kind} under ${id}`,
       named.map((fact) => fact.no),
@@ -438,7 +468,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   /** What the last commit wrote of statuses. */
   looked(): void {
     this.#tail ??= this.db.prepare(
-      `SELECT no, message, account, at, status, error, kind FROM event WHERE no > ? ORDER BY no`,
+      `SELECT no, message, account, at, status, error, kind, leg FROM event WHERE no > ? ORDER BY no`,
     );
     const rows = this.#tail.all(this.#lastEvent) as unknown as {
       no: number;
@@ -448,6 +478,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       status: number;
       error: number;
       kind: number;
+      leg: number;
     }[];
     for (const row of rows) {
       this.#lastEvent = row.no;
@@ -466,8 +497,13 @@ export class Oracles implements StoreWatch, PeerWatch {
         this.fail('the first final status wins (G4)', `${last.status} became ${row.status}`, [fact.no]);
       }
       if (row.account !== fact.account) this.fail('accounts are isolated (G18)', 'event of another account', [fact.no]);
-      const final = !NOT_FINAL.has(row.status);
-      fact.events.push({ no: row.no, at: row.at, status: row.status, error: row.error, final });
+      const final = !NOT_FINAL.has(row.status) && row.leg !== 2;
+      if (row.leg === 2) {
+        if (fact.sms !== null) this.fail('an SMS follows once', 'its MMS ended twice', [fact.no]);
+        if (!fact.legs) this.fail('an SMS follows where it is asked for', 'nobody asked', [fact.no]);
+        fact.sms = this.#scheduler.now;
+      }
+      fact.events.push({ no: row.no, at: row.at, status: row.status, error: row.error, final, leg: row.leg });
     }
   }
 
@@ -476,6 +512,9 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (!fact || fact.account !== account) {
       this.fail('accounts are isolated (G18)', `account ${account} was given a stranger's report`, [row.no]);
       return;
+    }
+    if (fact.events.find(({ no }) => no === row.event)?.final === false) {
+      this.fail('only an end is pulled', `event ${row.event} is none`, [row.no]);
     }
     if (this.#pulled.has(row.event)) this.fail('pulled at most once (G16)', `event ${row.event}`, [row.no]);
     this.#pulled.add(row.event);
@@ -619,7 +658,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     this.submissions++;
     this.onMoment(handover.caller);
     const { transactionId, caller, recipients, carrier } = handover;
-    const leader = Number(/^[0-9a-f]{8}-(\d+)/.exec(transactionId)?.[1] ?? Number.NaN);
+    const leader = leaderOf(handover);
     const all = this.#leaders.get(leader) ?? [];
     const members = all.filter((fact) => recipients.includes(fact.to));
     const nos = members.map((fact) => fact.no);
@@ -632,7 +671,14 @@ export class Oracles implements StoreWatch, PeerWatch {
     // What a process can know: the clock since its claim. Nobody tells it that somebody set the store's.
     const now = claim ? claim.at + this.#scheduler.now - claim.claimedAt : this.#now();
     for (const fact of members) {
-      this.#judgeTime(fact, now);
+      if (!handover.sms) this.#judgeTime(fact, now);
+      if (fact.legs && handover.sms !== (fact.sms !== null)) {
+        this.fail(
+          'one leg after the other',
+          handover.sms ? 'an SMS before its MMS ended' : 'an MMS beside its SMS',
+          nos,
+        );
+      }
       fact.handovers.push(handover);
       const last = fact.events.at(-1);
       if (claim && last?.final && last.at < claim.at) {
@@ -641,11 +687,11 @@ export class Oracles implements StoreWatch, PeerWatch {
         this.fail('no submission after a recorded success (G7)', 'the carrier had taken it', nos);
       }
     }
-    const other = this.#inFlight.get(leader);
+    const other = this.#inFlight.get(Math.abs(leader));
     // A clock that is set forward ends leases of what is out.
     if (other && this.#time.lastJump < other.startedAt)
       this.fail('one submission in flight (G7)', `${other.caller.name} still has one out`, nos);
-    this.#inFlight.set(leader, handover);
+    this.#inFlight.set(Math.abs(leader), handover);
     this.#flight ??= this.db.prepare('SELECT token, lease_until FROM flight WHERE leader = ?');
     const flight = this.#flight.get(leader) as { token: number; lease_until: number } | undefined;
     if (claim && this.#time.lastJump >= claim.claimedAt) {
@@ -658,7 +704,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (claim) this.bulks.left(members, claim.paced, nos, now);
     if (members[0]) this.onLeft(members[0].bulk, members[0].handovers.length);
     this.#judgeRate(handover, nos);
-    const before = members[0]?.handovers.at(-2);
+    const before = members[0]?.handovers.filter(({ sms }) => sms === handover.sms).at(-2);
     const early = before ? this.#now() - this.#time.at(before.startedAt) : Number.POSITIVE_INFINITY;
     if (carrier.onUnknown === 'hold' && before?.outcome === 'unknown' && early < HOLD_MS - SECOND) {
       this.fail('an unknown outcome is held for its report (G6)', `only ${Math.round(early)} ms`, nos);
@@ -719,8 +765,8 @@ export class Oracles implements StoreWatch, PeerWatch {
   }
 
   ended(handover: Handover): void {
-    const leader = leaderOf(handover);
-    if (this.#inFlight.get(leader) === handover) this.#inFlight.delete(leader);
+    const place = Math.abs(leaderOf(handover));
+    if (this.#inFlight.get(place) === handover) this.#inFlight.delete(place);
   }
 
   /** What a dead process had out is in flight no more. */
@@ -740,7 +786,11 @@ export class Oracles implements StoreWatch, PeerWatch {
   copied(handover: Handover, recipient: string): void {
     const fact = this.#leaders.get(leaderOf(handover))?.find((one) => one.to === recipient);
     if (!fact) return;
+    if (handover.sms) return;
     fact.copies++;
+    for (const token of this.clicks.arrived(fact.no, handover.recipients, handover.texts)) {
+      this.onLink(token, fact.to, fact.copies);
+    }
     const { onUnknown, dedups } = handover.carrier;
     const allowed = this.#copiesAllowed(fact, handover.carrier);
     if (fact.copies <= allowed) return;
@@ -754,7 +804,10 @@ export class Oracles implements StoreWatch, PeerWatch {
   #copiesAllowed(fact: Fact, carrier: CarrierPlan): number {
     if (carrier.dedups) return 1;
     // All but the last may have ended without our knowing.
-    const unclear = fact.handovers.slice(0, -1).filter((handover) => !isClear(handover)).length;
+    const unclear = fact.handovers
+      .filter(({ sms }) => !sms)
+      .slice(0, -1)
+      .filter((handover) => !isClear(handover)).length;
     const most = carrier.onUnknown === 'fail' ? 1 : carrier.onUnknown === 'hold' ? 2 : Number.POSITIVE_INFINITY;
     return Math.min(1 + unclear, most);
   }
@@ -773,7 +826,7 @@ export class Oracles implements StoreWatch, PeerWatch {
       if (fact.told.length < this.#wanted(fact).length) return false;
       if (!fact.endpoint && !this.#pulled.has(last.no)) return false;
     }
-    return this.#leftOpen() === null;
+    return this.clicks.idle() && this.#leftOpen() === null;
   }
 
   #leftOpen(): string | null {
@@ -798,6 +851,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   finish(): void {
     this.bulks.watch();
     for (const fact of this.#facts.values()) this.#judgeEnd(fact);
+    this.clicks.finish();
     this.#judgePassed();
     const open = this.#leftOpen();
     if (open !== null) this.fail('nothing is left open', open);
@@ -835,10 +889,37 @@ export class Oracles implements StoreWatch, PeerWatch {
       this.fail('every wanted report is told (G10)', `${fact.told.length} of ${wanted.length}`, nos);
     }
     if (!fact.endpoint && !this.#pulled.has(last.no)) this.fail('every final report can be pulled (G16)', '', nos);
+    if (fact.legs) {
+      this.#judgeLegs(fact, last);
+      return;
+    }
     this.#judgeLateness(fact, last);
     this.#judgeTruth(fact, last);
     this.#judgeReports(fact, last);
     this.#judgeCanceled(fact, last);
+  }
+
+  /** Of a message with two legs: the end is of the leg that it says, true of that one, and what had to follow has. */
+  #judgeLegs(fact: Fact, last: Fact['events'][number]): void {
+    const nos = [fact.no];
+    const { status, error, leg } = last;
+    const lie = (what: string): void =>
+      this.fail('the status is true (G5)', `${status}/${error} of leg ${leg}: ${what}`, nos);
+    const sms = leg === 1;
+    const told = (kind: (one: ReportKind) => boolean): boolean =>
+      fact.reports.some((report) => report.sms === sms && kind(report.kind));
+    const own = fact.handovers.filter((handover) => handover.sms === sms);
+    if (sms && fact.sms === null) lie('no SMS had begun');
+    if (sms) this.#judgeReports({ ...fact, reports: fact.reports.filter((report) => report.sms) }, last);
+    if (status === 5 && !told((kind) => kind === 'retrieved')) lie('no handset retrieved it');
+    if (status === 9 && !told((kind) => FINAL_OF[kind] === 9)) lie('no report said so');
+    if (status === 4 && !own.some(({ refused }) => refused)) lie('no carrier refused it');
+    if (status === 15 && own.some(({ taken }) => taken) && !told((kind) => kind === 'expired'))
+      lie('a carrier had taken it');
+    if (leg === 0 && fact.refused === 0 && [4, 9, 15, 100].includes(status)) {
+      this.fail('an SMS follows an MMS that failed', `${status}/${error} is its end`, nos);
+    }
+    if (leg === 0 && fact.handovers.some((handover) => handover.sms)) lie('its SMS has left');
   }
 
   #judgeLateness(fact: Fact, last: { at: number }): void {
@@ -968,6 +1049,7 @@ export class Oracles implements StoreWatch, PeerWatch {
   }
 
   #judgeUntried(fact: Fact): void {
+    if (fact.legs) return;
     const start = this.#startOf(fact);
     if (start === null || fact.links) return;
     // A claim whose answer was lost may have been used, for all that the store can know: its policy decides.
@@ -1033,6 +1115,7 @@ const EXPECTED_ERRORS = [
   'given up: the store did not take what became of an attempt',
   'carrier did not heed its time-out',
   'webhook: cannot be settled, it will be repeated',
+  'clicks are lost: the store took none',
 ];
 
 function isClear(handover: Handover): boolean {
@@ -1041,8 +1124,10 @@ function isClear(handover: Handover): boolean {
   return handover.outcome !== 'accepted' && !handover.taken;
 }
 
-function leaderOf(handover: Handover): number {
-  return Number(/^[0-9a-f]{8}-(\d+)/.exec(handover.transactionId)?.[1] ?? Number.NaN);
+/** Below 0 = of the SMS leg. */
+function leaderOf({ transactionId, sms }: Handover): number {
+  const no = Number(/^[0-9a-f]{8}-(\d+)/.exec(transactionId)?.[1] ?? Number.NaN);
+  return sms ? -no : no;
 }
 
 /** As the MMSC gave it. */

@@ -5,7 +5,7 @@
  * Promises: an MMSC that says `deferred`, `throttled` or `refused` has not taken the submission (the carrier contract); one that
  * de-duplicates never delivers a transaction id twice. A report is repeated until we answer it, for hours.
  */
-import type { Carrier } from '../../src/carriers/carrier.ts';
+import type { Carrier, SmsCarrier } from '../../src/carriers/carrier.ts';
 import type { CarrierReport, Outcome, ReportKind, Submission } from '../../src/domain/submission.ts';
 import type { Fetched, FetchOptions, Outbound, Posted, PostOptions } from '../../src/net/outbound.ts';
 import { Dice, HOUR, MINUTE, type Scheduler, SECOND } from './clockwork.ts';
@@ -25,6 +25,10 @@ export interface Handover {
   carrier: CarrierPlan;
   transactionId: string;
   recipients: string[];
+  /** Of the SMS leg. */
+  sms: boolean;
+  /** What they will read. */
+  texts: string[];
   validUntil: number;
   startedAt: number;
   /** When it was no longer in flight; null = it still is. */
@@ -50,6 +54,8 @@ export interface PeerWatch {
   posted(caller: Caller): void;
   /** A customer's endpoint took a POST. */
   told(host: string, contentType: string, body: string): void;
+  /** Likewise of a click. */
+  clickTold(host: string, body: string): void;
   down(from: number, until: number): void;
 }
 
@@ -117,7 +123,18 @@ export class Mmsc {
     return { name: this.plan.name, submit: (submission, signal) => this.#submit(caller, submission, signal) };
   }
 
-  #submit(caller: Caller, submission: Submission, signal: AbortSignal): Promise<Outcome> {
+  /** Likewise of the SMSC. */
+  smsClient(caller: Caller): SmsCarrier {
+    return {
+      name: this.plan.name,
+      submit: ({ recipient, text, ...sms }, signal) => {
+        const parts = [{ contentId: 'text', contentType: 'text/plain', bytes: Buffer.from(text) }];
+        return this.#submit(caller, { ...sms, recipients: [recipient], parts }, signal, true);
+      },
+    };
+  }
+
+  #submit(caller: Caller, submission: Submission, signal: AbortSignal, sms = false): Promise<Outcome> {
     const { timeoutMs } = this.plan;
     const scheduler = this.#scheduler;
     const handover: Handover = {
@@ -125,6 +142,10 @@ export class Mmsc {
       carrier: this.plan,
       transactionId: submission.transactionId,
       recipients: [...submission.recipients],
+      sms,
+      texts: submission.parts.flatMap(({ contentType, bytes }) =>
+        contentType.startsWith('text/plain') ? [Buffer.from(bytes).toString()] : [],
+      ),
       validUntil: submission.validUntil,
       startedAt: scheduler.now,
       endedAt: null,
@@ -192,7 +213,9 @@ export class Mmsc {
       if (scheduler.now < this.#downUntil) {
         onAbort(true);
         const refused = this.#downWay === 'refused';
-        answer(refused ? lat() : 4000, () => ({ kind: 'deferred', error: { id: 15000, words: 'no connection' } }));
+        // Another carrier may be up.
+        const down = { kind: 'deferred', error: { id: 15000, words: 'no connection' }, elsewhere: true } as const;
+        answer(refused ? lat() : 4000, () => down);
         return;
       }
       if (this.#has('carrierDefers', 0.3)) {
@@ -398,9 +421,12 @@ export class Web {
 
   #post(caller: Caller, url: string, options: PostOptions): ReturnType<Outbound['post']> {
     this.#watch.posted(caller);
-    const host = new URL(url).host;
+    const { host, pathname } = new URL(url);
     const contentType = options.headers['content-type'] ?? '';
-    const told = (): void => this.#watch.told(host, contentType, options.body);
+    const told = (): void => {
+      if (pathname === '/clicks') this.#watch.clickTold(host, options.body);
+      else this.#watch.told(host, contentType, options.body);
+    };
     return this.#call(caller, options.timeoutMs, (answer) => {
       if (this.#isDown(host)) {
         answer(5, { ok: false, kind: 'connect', words: 'refused' });

@@ -84,6 +84,8 @@ export interface Plan {
   accounts: number;
   requests: number;
   carriers: CarrierPlan[];
+  /** The SMSC. */
+  smsc: CarrierPlan;
   faults: Record<Fault, number>;
   /** When requests are made, virtual ms: most faults strike near one, because an idle system has little to lose. */
   moments: number[];
@@ -136,6 +138,17 @@ export function planOf(seed: number, cuts: Cuts = {}): Plan {
       latencyMs: Math.min(dice.pick([10, 20, 200, 2000]), timeoutMs / 5),
     };
   });
+  const sms = new Dice(seed, 'smsc');
+  const smsc: CarrierPlan = {
+    name: 'smsc',
+    concurrency: sms.pick([1, 4, 16]),
+    ratePerSecond: sms.pick([0, 0, 3]),
+    timeoutMs: sms.pick([2000, 10_000]),
+    onUnknown: sms.pick(['hold', 'retry', 'fail'] as const),
+    reports: true,
+    dedups: false,
+    latencyMs: sms.pick([10, 200]),
+  };
   return {
     seed,
     nodes,
@@ -143,6 +156,7 @@ export function planOf(seed: number, cuts: Cuts = {}): Plan {
     accounts: dice.int(1, 3),
     requests: dice.int(4, 30),
     carriers,
+    smsc,
     faults,
     moments: [],
   };

@@ -10,9 +10,12 @@
  * process and is opened again. Several nodes share one engine that lives on, as they would share a PostgreSQL.
  */
 import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { plainPolicy } from '../../src/api/auth.ts';
 import { type Bulks, createBulks } from '../../src/api/bulks.ts';
+import type { Answer } from '../../src/api/errors.ts';
 import { createLimits } from '../../src/api/limits.ts';
+import { createLinks, type Links } from '../../src/api/links.ts';
 import { createSend, type SendHead } from '../../src/api/messages.ts';
 import { createReads, type Reads } from '../../src/api/reads.ts';
 import { DEFAULT_LIMITS } from '../../src/api/schema.ts';
@@ -20,6 +23,7 @@ import type { Carrier } from '../../src/carriers/carrier.ts';
 import { createDispatch, type Dispatch, type LaneOptions } from '../../src/dispatch/dispatch.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
 import { createPartUrls } from '../../src/domain/inbound.ts';
+import { createShortener, LINK_PATH } from '../../src/domain/links.ts';
 import { formatInstant } from '../../src/domain/schedule.ts';
 import type { CarrierReport } from '../../src/domain/submission.ts';
 import type { Env } from '../../src/env.ts';
@@ -27,8 +31,9 @@ import { createMedia, type MediaLoop } from '../../src/media/media.ts';
 import { type BulkChange, type BulkName, type Hint, type Store, StoreUnavailable } from '../../src/store/contract.ts';
 import { createWebhooks, type WebhookLoop } from '../../src/webhooks/webhooks.ts';
 import { type Asker, Cistern, type StoreBug } from './cistern.ts';
+import { type Look, looksOf } from './clicks.ts';
 import { Dice, HOUR, MINUTE, type Owner, Scheduler, SECOND, StoreTime, simEnv, type TraceLine } from './clockwork.ts';
-import { type Order, ordersOf, type Steering, steeringsOf } from './customers.ts';
+import { type Order, orderIndexOf, ordersOf, type Steering, steeringsOf } from './customers.ts';
 import { Oracles, Violation } from './oracles.ts';
 import { type Caller, Mmsc, Web } from './peers.ts';
 import { type Cuts, momentOf, type Plan, planOf, SKEW_MAX_MS } from './plan.ts';
@@ -87,6 +92,11 @@ export async function simulate(seed: number, options: SimOptions = {}): Promise<
 
 // ------------------------------------------------------------------------------------------------------------ a process
 
+/** What a door's answer is given to. */
+interface Reply {
+  done(answer: Answer): void;
+}
+
 class SimNode implements Asker, Caller {
   readonly name: string;
   readonly owner: Owner;
@@ -103,6 +113,7 @@ class SimNode implements Asker, Caller {
   dispatch!: Dispatch;
   webhooks!: WebhookLoop;
   media!: MediaLoop;
+  links!: Links;
   readonly #world: World;
   readonly #listeners: ((hint: Hint) => void)[] = [];
   /** Time spent standing still. */
@@ -129,7 +140,7 @@ class SimNode implements Asker, Caller {
 
   /** Rejects when the store is away. */
   async start(): Promise<void> {
-    const { scheduler, cistern, plan, bug, oracles, web, mmscs } = this.#world;
+    const { scheduler, cistern, plan, bug, oracles, web, mmscs, smsc } = this.#world;
     const skewMs = plan.faults.skew > 0 ? this.dice.between(-SKEW_MAX_MS, SKEW_MAX_MS) * plan.faults.skew : 0;
     const env: Env = simEnv(scheduler, this.owner, this.dice, {
       skewMs: Math.round(skewMs),
@@ -149,9 +160,26 @@ class SimNode implements Asker, Caller {
       const lane = { no, carrier: bug?.carrier?.(carrier) ?? carrier, concurrency, ratePerSecond, timeoutMs };
       lanes.push(bug?.lane?.(lane) ?? lane);
     }
+    const { name: smscName, onUnknown, reports, concurrency, ratePerSecond, timeoutMs } = smsc.plan;
+    const smsNo = await this.store.lane(smscName, { onUnknown, reports });
+    const pace = { concurrency, ratePerSecond, timeoutMs };
+    const smsLane: LaneOptions = {
+      no: smsNo,
+      sms: smsc.smsClient(this),
+      ...pace,
+    };
     const outbound = web.client(this);
     const node = this.name.split('.')[0] as string;
-    this.dispatch = createDispatch({ store: this.store, env, install, ids: this.ids, node, lanes });
+    const shortener = createShortener('https://s.example', idKey);
+    this.dispatch = createDispatch({
+      store: this.store,
+      env,
+      install,
+      shortener,
+      ids: this.ids,
+      node,
+      lanes: [...lanes, smsLane],
+    });
     this.webhooks = createWebhooks({
       store: this.store,
       outbound,
@@ -166,7 +194,12 @@ class SimNode implements Asker, Caller {
       const taken = new Set(members.map(laneFor));
       return taken.size === 1 ? ([...taken][0] ?? null) : null;
     };
-    const routing = { laneFor, laneForAll };
+    // Of a message that an SMS may follow the other carrier is asked, too.
+    const alternatives = (to: string, lane: number): number[] =>
+      oracles.orders.get(orderIndexOf([to]))?.legs && lane !== smsNo
+        ? lanes.map(({ no }) => no).filter((no) => no !== lane)
+        : [];
+    const routing = { laneFor, laneForAll, smsLaneFor: () => smsNo, alternatives };
     this.bulks = createBulks({ store: this.store, env, ids: this.ids });
     this.send = createSend({
       limits: DEFAULT_LIMITS,
@@ -180,7 +213,24 @@ class SimNode implements Asker, Caller {
       judge: createLimits({ store: this.store, clock: env.clock }).judge,
       onAccept: () => undefined,
     });
-    this.reads = createReads({ store: this.store, env, ids: this.ids, logsHours: 48 });
+    const give = (response: ServerResponse, answer: Answer): void => (response as unknown as Reply).done(answer);
+    this.links = createLinks({
+      store: this.store,
+      env,
+      ids: this.ids,
+      idKey,
+      exchange: {
+        give: (response, answer) => give(response, answer as Answer),
+        refuse: (_, response, answer) => give(response, answer),
+      },
+      addressOf: () => '198.51.100.7',
+    });
+    this.reads = createReads({
+      store: this.store,
+      env,
+      ids: this.ids,
+      logsHours: 48,
+    });
     this.dispatch.start();
     this.webhooks.start();
     this.media.start();
@@ -190,6 +240,20 @@ class SimNode implements Asker, Caller {
   async stop(): Promise<void> {
     this.stopping = true;
     await Promise.all([this.dispatch.stop(30_000), this.webhooks.stop(), this.media.stop()]);
+    await this.links.close();
+  }
+
+  /** Somebody opens a short link. */
+  opens(token: string, { method, userAgent }: Look): Promise<Answer> {
+    return new Promise((done) => {
+      const request = {
+        method,
+        headers: { 'user-agent': userAgent },
+      } as unknown as IncomingMessage;
+      this.links.serve(LINK_PATH + token, request, {
+        done,
+      } as unknown as ServerResponse);
+    });
   }
 }
 
@@ -203,6 +267,7 @@ class World {
   readonly oracles: Oracles;
   readonly #time: StoreTime;
   readonly mmscs: Mmsc[];
+  readonly smsc: Mmsc;
   readonly web: Web;
   readonly #orders: Order[];
   /** With those that were cut. */
@@ -217,6 +282,8 @@ class World {
   #stoppedReading = false;
   /** As they were sent first, by order. */
   readonly #bodies = new Map<number, string>();
+  /** Looks at short links that are still to come. */
+  #looks = 0;
   /** Orders that were sent again after their answer. */
   readonly #doubled = new Set<number>();
 
@@ -238,9 +305,29 @@ class World {
     this.cistern = new Cistern(scheduler, this.#time, plan, options.bug ?? {}, watch);
     watch.db = this.cistern.db;
     watch.bulks.open(this.cistern.db);
+    watch.clicks.open(this.cistern.db);
+    // Links that were opened before are opened while something is away: a click must outlast that.
+    const opened: string[] = [];
+    const curious = new Dice(plan.seed, 'curious');
+    watch.onTrouble = (ms) => {
+      if (this.#healed || ms <= 0 || opened.length === 0) return;
+      const token = curious.pick(opened);
+      for (const look of looksOf(plan.seed, token, this.#looks)) {
+        this.#looks++;
+        scheduler.after(curious.between(0, Math.min(ms, MINUTE)), () => void this.#look(token, look, 0));
+      }
+    };
+    watch.clicks.onLed = (token) => void opened.push(token);
+    watch.onLink = (token, to, copies) => {
+      for (const look of looksOf(plan.seed, to, copies)) {
+        this.#looks++;
+        scheduler.after(look.afterMs, () => void this.#look(token, look, 0));
+      }
+    };
     this.mmscs = plan.carriers.map(
       (carrier) => new Mmsc(carrier, scheduler, plan, watch, (report) => this.#deliver(report)),
     );
+    this.smsc = new Mmsc(plan.smsc, scheduler, plan, watch, (report) => this.#deliver(report));
     this.web = new Web(scheduler, plan, watch);
   }
 
@@ -283,7 +370,13 @@ class World {
     for (let hour = 0; hour < HEALED_MS / HOUR && !stop(); hour++) {
       await scheduler.run(scheduler.now + HOUR, stop);
       this.oracles.watch();
-      if (this.mmscs.every((mmsc) => mmsc.pending === 0) && this.oracles.idle()) break;
+      if (
+        this.mmscs.every((mmsc) => mmsc.pending === 0) &&
+        this.smsc.pending === 0 &&
+        this.#looks === 0 &&
+        this.oracles.idle()
+      )
+        break;
     }
     if (stop()) return;
     this.oracles.finish();
@@ -484,7 +577,7 @@ class World {
     this.scheduler.trace('all is well again');
     this.cistern.heal();
     this.web.heal();
-    for (const mmsc of this.mmscs) mmsc.heal();
+    for (const mmsc of [...this.mmscs, this.smsc]) mmsc.heal();
     this.oracles.heal();
     // Behind what is still on its way.
     this.scheduler.after(MINUTE, () => {
@@ -629,6 +722,26 @@ class World {
     if (!this.#dice.chance(0.3)) return;
     const page = await this.#within(CLIENT_PATIENCE_MS, node.reads.logs(account, { limit: '200' }));
     if (page !== null) this.oracles.logsRead(account, page, node.ids);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ handsets
+
+  /** Somebody opens a link: tries again when nobody answers, and gives it up after a few times. */
+  async #look(token: string, look: Look, tries: number): Promise<void> {
+    const { scheduler, oracles } = this;
+    const node = this.#alive();
+    if (node && node.owner.pausedUntil <= scheduler.now) {
+      oracles.clicks.asked(token);
+      scheduler.trace(`link ${token} opened at ${node.name}`);
+      const answer = await this.#within(PEER_PATIENCE_MS, node.opens(token, look));
+      if (answer !== null && answer.status !== 503) {
+        oracles.clicks.led(token, answer.status, answer.headers.location ?? null, node.owner);
+        this.#looks--;
+        return;
+      }
+    }
+    if (tries >= 5) this.#looks--;
+    else scheduler.after(10 * SECOND * (tries + 1), () => void this.#look(token, look, tries + 1));
   }
 
   // ------------------------------------------------------------------------------------------------------------ carriers

@@ -42,7 +42,14 @@ function open(file: string, fault: Fault | null = null): Engine {
       if (fault && --fault.left === 0) throw fault.error;
     },
   };
-  return openEngine({ file, retentionMs: 7 * DAY, now: NOW, synchronous: 'OFF', ...(fault ? { watch } : {}) });
+  return openEngine({
+    file,
+    retentionMs: 7 * DAY,
+    now: NOW,
+    synchronous: 'OFF',
+    soughtBlock: 3,
+    ...(fault ? { watch } : {}),
+  });
 }
 
 function one<Result>(engine: Engine, op: Op, at = NOW): Result {

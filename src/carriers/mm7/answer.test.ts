@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ERRORS } from '../../domain/codes.ts';
 import type { Outcome, Submission } from '../../domain/submission.ts';
-import { addressDigits, bounded, errorOf, type HttpAnswer, isCanceled, outcomeOf, parseRetryAfter } from './answer.ts';
+import { addressDigits, bounded, errorOf, type HttpAnswer, isGranted, outcomeOf, parseRetryAfter } from './answer.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const SCHEMA = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/';
@@ -415,7 +415,7 @@ describe('the answer to a CancelReq', () => {
     ['', false],
     ['garbage', false],
   ])('is a yes only where it is one: %j', (body, expected) => {
-    expect(isCanceled({ status: 200, contentType: 'text/xml', retryAfter: undefined, body: Buffer.from(body) })).toBe(
+    expect(isGranted({ status: 200, contentType: 'text/xml', retryAfter: undefined, body: Buffer.from(body) })).toBe(
       expected,
     );
   });

@@ -253,8 +253,8 @@ const ELSEWHERE = { elsewhere: true } as const;
 /** 4007: the service code or VASP is not allowed. */
 const NOT_ALLOWED = 4007;
 
-/** Whether the answer to a CancelReq says that the message will not be delivered. What cannot be read says nothing. */
-export function isCanceled(answer: HttpAnswer): boolean {
+/** Whether the answer to a CancelReq or ReplaceReq says that it was done. What cannot be read says nothing. */
+export function isGranted(answer: HttpAnswer): boolean {
   const soap = answer.body.byteLength > 0 ? readSoap(answer.contentType, answer.body) : null;
   if (!soap?.ok || soap.message.operation === 'Fault') return false;
   const { code } = statusOf(soap.message);

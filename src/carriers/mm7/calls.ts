@@ -9,7 +9,7 @@
  */
 import { createHash } from 'node:crypto';
 import { wireNames } from '../../domain/content.ts';
-import type { CarrierInbound, CarrierReport, Part, ReportKind } from '../../domain/submission.ts';
+import type { CarrierInbound, CarrierReport, Part, Priority, ReportKind } from '../../domain/submission.ts';
 import { childOf, textOf, type XmlElement } from '../../xml.ts';
 import { decodedWords, headerValue, type MimePartIn, mediaType, readMultipart } from '../mime.ts';
 import { addressDigits, bounded, type CodeTables, errorOf } from './answer.ts';
@@ -130,6 +130,19 @@ const SUBJECT = 1000;
 const DEPTH = 3;
 const RECIPIENTS = 200;
 
+const PRIORITIES: ReadonlyMap<string, Priority> = new Map([
+  ['normal', 'Normal'],
+  ['high', 'High'],
+  ['low', 'Low'],
+]);
+
+/** The model by its profile's URL: the file's name without its ending. What is no URL stands as it is. */
+function handsetOf(profile: string): string {
+  const path = URL.parse(profile.trim())?.pathname;
+  const name = path?.match(/([^/]+?)(?:\.(?:xml|rdf))?\/?$/i)?.[1] ?? profile;
+  return bounded(name);
+}
+
 /** A DeliverReq: what a handset sent. */
 export function readDeliver(caller: Caller, message: SoapMessage): CarrierInbound | string {
   const { body } = message;
@@ -150,6 +163,10 @@ export function readDeliver(caller: Caller, message: SoapMessage): CarrierInboun
     inbound.subject = decodedWords(subject.slice(0, 4 * SUBJECT))
       .slice(0, SUBJECT)
       .toWellFormed();
+  const priority = PRIORITIES.get((textOf(body, 'Priority') ?? '').toLowerCase());
+  if (priority) inbound.priority = priority;
+  const userAgent = handsetOf(childOf(body, 'UACapabilities')?.attributes.UAProf ?? '');
+  if (userAgent !== '') inbound.userAgent = userAgent;
   const answers = textOf(body, 'LinkedID');
   if (answers) inbound.answers = messageId(answers, caller);
   const at = Date.parse(textOf(body, 'TimeStamp') ?? '');

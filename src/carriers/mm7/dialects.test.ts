@@ -246,6 +246,14 @@ describe('a message from a handset', () => {
       { to: ['+1', '2'].map((n) => n.replace('+', '')), cc: [] },
     ],
     ['with its own MessageID', '<DeliverReq><MessageID>own-1</MessageID></DeliverReq>', { id: 'own-1' }],
+    ['with a priority', '<DeliverReq><Priority>High</Priority></DeliverReq>', { priority: 'High' }],
+    ['with a priority in small letters', '<DeliverReq><Priority> low </Priority></DeliverReq>', { priority: 'Low' }],
+    [
+      'with a profile of its handset',
+      '<DeliverReq><UACapabilities UAProf="http://uaprof.example/Maker/model-5g.xml" TimeStamp="2026-01-01T00:00:00Z"/></DeliverReq>',
+      { userAgent: 'model-5g' },
+    ],
+    ['with a handset by name', '<DeliverReq><UACapabilities UAProf="model 5"/></DeliverReq>', { userAgent: 'model 5' }],
   ])('%s', (_, body, expected) => {
     const [contentType, bytes] = related([
       xml(body),
@@ -262,6 +270,7 @@ describe('a message from a handset', () => {
     ['base64 in capitals', 'BASE64', 'aG\r\nk=\r\n'],
     ['quoted-printable', 'quoted-printable', 'h=69'],
     ['8bit', '8bit', 'hi'],
+    ['7bit', '7BIT', 'hi'],
     ['binary', 'Binary', 'hi'],
   ])('in %s', (_, encoding, body) => {
     const [contentType, bytes] = related([
@@ -270,6 +279,40 @@ describe('a message from a handset', () => {
     ]);
     expect(delivered(contentType, bytes).parts[0]?.bytes).toEqual(Buffer.from('hi'));
   });
+
+  it.each<[string, string, string]>([
+    ['with a slash and an @', 'cid:a/b@mms.example', 'Content-ID: <a/b@mms.example>'],
+    ['percent-encoded against brackets', 'cid:a%2Fb%40mms.example', 'Content-ID: <a/b@mms.example>'],
+    ['encoded on both sides', 'cid:a%2Fb', 'Content-ID: <a%2Fb>'],
+    ['without brackets', 'cid:image_0.jpg', 'Content-ID: image_0.jpg'],
+    ['to a Content-Location', 'image_0.jpg', 'Content-Location: image_0.jpg'],
+    ['with a broken encoding', 'cid:100%', 'Content-ID: <100%>'],
+  ])('finds its content by a reference %s', (_, href, head) => {
+    const [contentType, bytes] = related([
+      xml(`<DeliverReq><Content href="${href}"/></DeliverReq>`),
+      { head: 'Content-Type: text/plain\r\nContent-ID: <other>', body: 'other' },
+      { head: `Content-Type: text/plain\r\n${head}`, body: 'hi' },
+    ]);
+    expect(delivered(contentType, bytes).parts.map((part) => String(part.bytes))).toEqual(['hi']);
+  });
+
+  it.each(['mixed', 'alternative', 'related; type="application/smil"', 'related; start=""', 'x-unknown'])(
+    'has the parts of a multipart/%s',
+    (subtype) => {
+      const inner = related(
+        [
+          { head: 'Content-Type: application/smil\r\nContent-ID: <s>', body: smil },
+          { head: 'Content-Type: text/plain; charset=utf-8\r\nContent-Location: a.txt', body: 'hi' },
+        ],
+        '_=Part 2',
+      );
+      const [contentType, bytes] = related([
+        xml('<DeliverReq><Content href="cid:c"/></DeliverReq>'),
+        { head: `Content-Type: multipart/${subtype}; boundary="_=Part 2"\r\nContent-ID: <c>`, body: inner[1] },
+      ]);
+      expect(delivered(contentType, bytes).parts).toMatchObject([{ contentId: 'a.txt', bytes: Buffer.from('hi') }]);
+    },
+  );
 
   it('without any content is filed all the same', () => {
     expect(delivered('text/xml', soap('<DeliverReq/>'))).toMatchObject({ from: '', to: [], parts: [] });

@@ -85,6 +85,36 @@ describe('Digest', () => {
     expect(fields(digest.authorize('POST', '/')!.value)).toMatchObject({ nonce: 'b', algorithm: 'SHA-256' });
   });
 
+  it.each([
+    ['MD5', md5],
+    ['SHA-256', sha256],
+  ] as const)('puts the body into its answer where the peer offers auth-int alone, in %s', (algorithm, hash) => {
+    const digest = createDigest('u', 'p', fixed);
+    expect(digest.challenged([`Digest realm="r", nonce="n", qop="auth-int", algorithm=${algorithm}`], null)).toBe(true);
+    const shown = fields(digest.authorize('POST', '/x', [Buffer.from('one'), Buffer.from('two')])!.value);
+    const request = hash(`POST:/x:${hash('onetwo')}`);
+    expect(shown).toMatchObject({
+      qop: 'auth-int',
+      response: hash(`${hash('u:r:p')}:n:00000001:${CNONCE}:auth-int:${request}`),
+    });
+  });
+
+  it('makes the session key of -sess from the nonce and its own', () => {
+    for (const [algorithm, hash] of [
+      ['MD5-sess', md5],
+      ['SHA-256-sess', sha256],
+    ] as const) {
+      const digest = createDigest('u', 'p', fixed);
+      digest.challenged([`Digest realm="r", nonce="n", qop="auth", algorithm=${algorithm}`], null);
+      const secret = hash(`${hash('u:r:p')}:n:${CNONCE}`);
+      expect(fields(digest.authorize('POST', '/')!.value)).toMatchObject({
+        algorithm,
+        cnonce: CNONCE,
+        response: hash(`${secret}:n:00000001:${CNONCE}:auth:${hash('POST:/')}`),
+      });
+    }
+  });
+
   it('does not answer the same challenge twice for one request, but does for two', () => {
     const digest = createDigest('u', 'p', fixed);
     const offer = ['Digest realm="r", nonce="n", qop="auth"'];
@@ -98,7 +128,8 @@ describe('Digest', () => {
   it.each([
     'Basic realm="x"',
     'Digest realm="r"',
-    'Digest realm="r", nonce="n", qop="auth-int"',
+    'Digest realm="r", nonce="n", qop="auth-conf"',
+    'Digest realm="r", nonce="n", qop=""',
     'Digest realm="r", nonce="n", algorithm=SHA-512-256',
     'Negotiate',
     '',

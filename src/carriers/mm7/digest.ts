@@ -1,15 +1,16 @@
 /**
  * HTTP Digest (RFC 7616, and RFC 2069's form without qop) for one peer: answers its challenges with MD5 or SHA-256, each also as
- * `-sess`, qop `auth`. A nonce is used again, counted up, until the peer gives another.
+ * `-sess`, qop `auth`, and `auth-int` where the peer offers nothing else (it costs a hash of the whole body). A nonce is used
+ * again, counted up, until the peer gives another.
  *
  * Promises: the strongest algorithm that the peer offers and we know; nothing of the password leaves but in hashes. Fails: a
- * challenge that cannot be answered (qop `auth-int` alone, another scheme, another algorithm) is a value.
+ * challenge that cannot be answered (another scheme, another algorithm, another qop) is a value.
  */
 import { createHash } from 'node:crypto';
 
 export interface Digest {
-  /** `value` of Authorization for this request, and the nonce in it; null = there is no challenge to answer yet. */
-  authorize(method: string, uri: string): { value: string; nonce: string } | null;
+  /** `value` of Authorization for this request, and the nonce in it; null = there is no challenge to answer yet. `body`: its pieces. */
+  authorize(method: string, uri: string, body?: readonly Uint8Array[]): { value: string; nonce: string } | null;
   /**
    * Reads WWW-Authenticate of a 401. True = it holds a challenge that can be answered, and another one than the request showed
    * (`shown`, null = none): the same again says that the answer was wrong.
@@ -24,7 +25,8 @@ interface Challenge {
   nonce: string;
   opaque: string | null;
   algorithm: (typeof ALGORITHMS)[number];
-  qop: boolean;
+  /** Null = the peer knows none. */
+  qop: 'auth' | 'auth-int' | null;
   /** Requests that showed it. */
   count: number;
 }
@@ -32,14 +34,18 @@ interface Challenge {
 /** Best first. */
 const ALGORITHMS = ['SHA-256-sess', 'SHA-256', 'MD5-sess', 'MD5'] as const;
 
+/** Cheapest first. */
+const QOPS = ['auth', 'auth-int'] as const;
+
 /** `bytes` gives unpredictable bytes. */
 export function createDigest(username: string, password: string, bytes: (n: number) => Uint8Array): Digest {
   let current: Challenge | null = null;
   return {
-    authorize(method, uri) {
+    authorize(method, uri, body = []) {
       if (current === null) return null;
       current.count++;
-      const value = answer(current, method, uri, username, password, Buffer.from(bytes(16)).toString('hex'));
+      const cnonce = Buffer.from(bytes(16)).toString('hex');
+      const value = answer(current, { method, uri, body }, { username, password, cnonce });
       return { value, nonce: current.nonce };
     },
     challenged(values, shown) {
@@ -61,23 +67,21 @@ export function createDigest(username: string, password: string, bytes: (n: numb
 
 function answer(
   challenge: Challenge,
-  method: string,
-  uri: string,
-  username: string,
-  password: string,
-  cnonce: string,
+  { method, uri, body }: { method: string; uri: string; body: readonly Uint8Array[] },
+  { username, password, cnonce }: { username: string; password: string; cnonce: string },
 ): string {
   const { realm, nonce, opaque, algorithm, qop, count } = challenge;
-  const hash = (text: string): string =>
-    createHash(algorithm.startsWith('MD5') ? 'md5' : 'sha256')
-      .update(text, 'utf8')
-      .digest('hex');
+  const hash = (...pieces: (string | Uint8Array)[]): string => {
+    const made = createHash(algorithm.startsWith('MD5') ? 'md5' : 'sha256');
+    for (const piece of pieces) made.update(piece);
+    return made.digest('hex');
+  };
   let secret = hash(`${username}:${realm}:${password}`);
   if (algorithm.endsWith('-sess')) secret = hash(`${secret}:${nonce}:${cnonce}`);
-  const request = hash(`${method}:${uri}`);
+  const request = qop === 'auth-int' ? hash(`${method}:${uri}:${hash(...body)}`) : hash(`${method}:${uri}`);
   const nc = count.toString(16).padStart(8, '0');
   const response = qop
-    ? hash(`${secret}:${nonce}:${nc}:${cnonce}:auth:${request}`)
+    ? hash(`${secret}:${nonce}:${nc}:${cnonce}:${qop}:${request}`)
     : hash(`${secret}:${nonce}:${request}`);
   const fields = [
     `username=${quoted(username)}`,
@@ -88,7 +92,7 @@ function answer(
     `response="${response}"`,
   ];
   if (opaque !== null) fields.push(`opaque=${quoted(opaque)}`);
-  if (qop) fields.push('qop=auth', `nc=${nc}`);
+  if (qop) fields.push(`qop=${qop}`, `nc=${nc}`);
   if (qop || algorithm.endsWith('-sess')) fields.push(`cnonce="${cnonce}"`);
   return `Digest ${fields.join(', ')}`;
 }
@@ -109,13 +113,14 @@ function readChallenges(value: string): (Challenge | null)[] {
       const { realm, nonce, opaque, qop, algorithm: name = 'MD5' } = parameters(text.slice(7));
       const algorithm = ALGORITHMS.find((one) => one.toLowerCase() === name.toLowerCase());
       const offered = qop?.toLowerCase().split(/[\s,]+/);
-      if (!nonce || algorithm === undefined || (offered && !offered.includes('auth'))) return null;
+      const chosen = offered === undefined ? null : QOPS.find((one) => offered.includes(one));
+      if (!nonce || algorithm === undefined || chosen === undefined) return null;
       return {
         realm: realm ?? '',
         nonce,
         opaque: opaque ?? null,
         algorithm,
-        qop: offered !== undefined,
+        qop: chosen,
         count: 0,
       };
     });

@@ -165,6 +165,11 @@ describe('a delivery report', () => {
     ],
     ['in ISO-8859-1', soap(report(usual('Retrieved'))).replace('version="1.0"', 'version="1.0" encoding="ISO-8859-1"')],
     [
+      'with another SOAPAction, and attributes on its address',
+      soap(report(usual('Retrieved').replace('<Number>', '<Number displayOnly="True" addressCoding="encrypted">'))),
+      { soapaction: '"urn:anything"' },
+    ],
+    [
       'with a Content-Type that means nothing',
       soap(report(usual('Retrieved'))),
       { 'content-type': 'application/octet-stream' },

@@ -6,6 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { CA, CLIENT_CERT, CLIENT_KEY, OTHER_CA, SERVER_CERT, SERVER_KEY } from '../../../test/certificates.ts';
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import { testEnv } from '../../env.ts';
+import { NameFault, type Resolve } from '../../net/names.ts';
 import { readMultipart } from '../mime.ts';
 import { createMm7Carrier, type Mm7Config } from './mm7.ts';
 import { readSoap } from './soap.ts';
@@ -177,6 +178,41 @@ describe('a peer', () => {
     expect(await submit('http://mmsc.invalid/mm7')).toMatchObject({ kind: 'deferred', error: { id: 15000 } });
   });
 
+  it('is found by its name without a thread of the pool, and left when the name servers do not answer', async () => {
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const named = mmsc.url.replace('127.0.0.1', 'mmsc.example');
+    const asked: string[] = [];
+    const made = (resolve: Resolve) => {
+      const carrier = createMm7Carrier(
+        {
+          name: 'c',
+          url: named,
+          namespace: 'n',
+          version: '6.8.0',
+          transferEncoding: 'binary',
+          concurrency: 2,
+          timeoutMs: 5_000,
+        },
+        testEnv(),
+        resolve,
+      );
+      undo.push(() => carrier.close?.());
+      return carrier;
+    };
+    const known = made(async (name) => {
+      asked.push(name);
+      return { addresses: ['127.0.0.1'], ttlMs: 60_000 };
+    });
+    expect((await known.submit(submission, never)).kind).toBe('accepted');
+    expect(asked).toEqual(['mmsc.example']);
+    const silent = made(() => Promise.reject(new NameFault('the name servers do not answer (ETIMEOUT)', true)));
+    expect(await silent.submit(submission, never)).toMatchObject({
+      kind: 'deferred',
+      elsewhere: true,
+      error: { words: 'the name servers do not answer (ETIMEOUT)' },
+    });
+  });
+
   it('that speaks no TLS on a https address leaves it deferred', async () => {
     const mmsc = await peer(
       () => {},
@@ -184,6 +220,62 @@ describe('a peer', () => {
     );
     expect(await submit(mmsc.url.replace('http:', 'https:'))).toMatchObject({ kind: 'deferred' });
     expect(mmsc.requests).toHaveLength(0);
+  });
+
+  const INTERIM = 'HTTP/1.1 100 Continue\r\n\r\n';
+  it.each([
+    ['100', INTERIM, 0],
+    ['100 with headers, of HTTP/1.0', 'HTTP/1.0 100 Go on\r\nServer: x\r\nX-Empty:\r\n\r\n', 0],
+    ['100 without words', 'HTTP/1.1 100\r\n\r\n', 0],
+    ['several of them', INTERIM.repeat(3), 0],
+    ['100 in pieces', INTERIM, 1],
+    ['102', 'HTTP/1.1 102 Processing\r\n\r\n', 0],
+    ['103 with a link', 'HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n', 0],
+    ['100, 102 and 103', `${INTERIM}HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n`, 0],
+  ])('that says %s before its answer is understood, and its connection kept', async (_, interim, piece) => {
+    const mmsc = await peer((socket, request) => {
+      const bytes = Buffer.from(interim + success(request));
+      if (piece === 0) socket.write(bytes);
+      else for (const byte of bytes) socket.write(Buffer.of(byte));
+    });
+    const carrier = carrierTo(mmsc.url, { concurrency: 1 });
+    for (let n = 0; n < 3; n++) expect(await carrier.submit(submission, never)).toMatchObject({ kind: 'accepted' });
+    expect([mmsc.requests.length, mmsc.connections]).toEqual([3, 1]);
+  });
+
+  it('that says 100 when it has read the head, and then its answer, is understood with a long body, too', async () => {
+    const parts = [{ contentId: 'p.jpg', contentType: 'image/jpeg', bytes: Buffer.alloc(3_000_000, 7) }];
+    const mmsc = await peer(
+      (socket, request) => socket.write(success(request)),
+      (socket) => socket.once('data', () => socket.write(INTERIM)),
+    );
+    expect(await carrierTo(mmsc.url).submit({ ...submission, parts }, never)).toMatchObject({ kind: 'accepted' });
+  });
+
+  it('that says 100 and hangs up, or nothing more, leaves it unknown', async () => {
+    const gone = await peer((socket) => socket.end(INTERIM));
+    expect(await submit(gone.url)).toMatchObject({ kind: 'unknown' });
+    const half = await peer((socket) => socket.end(INTERIM.slice(0, 15)));
+    expect(await submit(half.url)).toMatchObject({ kind: 'unknown' });
+    // Again and again, too: that is no answer, and the time for one does not begin anew.
+    const endless = await peer((socket) => {
+      const again = setInterval(() => socket.write(INTERIM), 20);
+      socket.on('close', () => clearInterval(again));
+    });
+    expect(await submit(endless.url, { timeoutMs: 400 })).toMatchObject({
+      kind: 'unknown',
+      error: { words: 'no answer within 360 ms' },
+    });
+  });
+
+  it('whose answer has a 100 in its text keeps it', async () => {
+    const mmsc = await peer((socket, request) => {
+      const whole = success(request, 'HTTP/1.1 100 Continue');
+      const cut = whole.indexOf('HTTP/1.1 100');
+      socket.write(whole.slice(0, cut));
+      setTimeout(() => socket.write(whole.slice(cut)), 30);
+    });
+    expect(await submit(mmsc.url)).toMatchObject({ kind: 'accepted', carrierMessageId: 'HTTP/1.1 100 Continue' });
   });
 
   it('that hangs up after it has read the request leaves it unknown, and nothing is sent twice', async () => {
@@ -339,10 +431,10 @@ describe('what is configured for the request', () => {
 });
 
 describe('CancelReq', () => {
-  const cancelRsp = (code: number): string =>
+  const cancelRsp = (code: number, name = 'CancelRsp'): string =>
     http(
       '200 OK',
-      `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Body><CancelRsp><Status><StatusCode>${code}</StatusCode></Status></CancelRsp></E:Body></E:Envelope>`,
+      `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Body><${name}><Status><StatusCode>${code}</StatusCode></Status></${name}></E:Body></E:Envelope>`,
     );
   const named = { transactionId: 'tx-1', sender: 'Postcard' };
 
@@ -363,6 +455,20 @@ describe('CancelReq', () => {
     expect(await carrier.cancel?.('mid-1', named, AbortSignal.abort())).toBe(false);
   });
 
+  it('has a brother, ReplaceReq, that moves what the carrier has early', async () => {
+    const mmsc = await peer((socket) => socket.write(cancelRsp(1000, 'ReplaceRsp')));
+    const carrier = carrierTo(mmsc.url, { vaspId: 'v' });
+    const earlier = { transactionId: 'tx-1', sender: '12345', earliestAt: Date.UTC(2026, 0, 2) };
+    expect(await carrier.replace?.('<m-1@x>', earlier, never)).toBe(true);
+    const sent = mmsc.requests[0]?.body.toString() ?? '';
+    expect(sent).toContain('<mm7:MessageID>&lt;m-1@x&gt;</mm7:MessageID>');
+    expect(sent).toContain('<mm7:EarliestDeliveryTime>2026-01-02T00:00:00Z</mm7:EarliestDeliveryTime>');
+    expect(sent).toContain(`>tx-1-${earlier.earliestAt}</mm7:TransactionID>`);
+    const refuses = await peer((socket) => socket.write(cancelRsp(3001, 'ReplaceRsp')));
+    expect(await carrierTo(refuses.url).replace?.('m', earlier, never)).toBe(false);
+    expect(await carrierTo(refuses.url).replace?.('m', earlier, AbortSignal.abort())).toBe(false);
+  });
+
   it('is not offered where the carrier does not know it', async () => {
     expect(carrierTo('http://127.0.0.1:1', { cancel: false }).cancel).toBeUndefined();
   });
@@ -370,32 +476,70 @@ describe('CancelReq', () => {
 
 describe('Digest', () => {
   const config = { username: 'user', password: 'pass', auth: 'digest' } as const;
-  const md5 = (text: string): string => createHash('md5').update(text).digest('hex');
-
-  /** A peer that gives each nonce `uses` requests, then calls it stale. */
-  const digestPeer = (uses: number, password = 'pass'): Promise<Peer> => {
+  /** A peer that gives each nonce `uses` requests, then calls it stale. It judges with eyes of its own. */
+  const digestPeer = (uses: number, password = 'pass', offer = 'qop="auth", algorithm=MD5', overTls = false) => {
+    const algorithm = /algorithm=([\w-]+)/.exec(offer)?.[1] ?? 'MD5';
+    const hash = (text: string | Buffer): string =>
+      createHash(algorithm.startsWith('MD5') ? 'md5' : 'sha256')
+        .update(text)
+        .digest('hex');
     let nonce = 0;
     let used = 0;
-    return peer((socket, request) => {
-      const shown = /^authorization: Digest (.*)$/im.exec(request.head)?.[1] ?? '';
-      const field = (name: string): string => new RegExp(`(?:^|, )${name}="?([^",]*)`).exec(shown)?.[1] ?? '';
-      const right = md5(
-        `${md5(`user:r:${password}`)}:${field('nonce')}:${field('nc')}:${field('cnonce')}:auth:${md5('POST:/mm7?link=1')}`,
-      );
-      const stale = field('nonce') !== `n${nonce}` || used >= uses;
-      if (shown !== '' && field('response') === right && !stale && Number.parseInt(field('nc'), 16) === used + 1) {
-        used++;
-        socket.write(success(request));
-        return;
-      }
-      if (stale) {
-        nonce++;
-        used = 0;
-      }
-      const challenge = `WWW-Authenticate: Digest realm="r", nonce="n${nonce}", qop="auth", algorithm=MD5${stale ? ', stale=true' : ''}`;
-      socket.write(http('401 Unauthorized', 'no', `Content-Type: text/plain\r\n${challenge}\r\n`));
-    });
+    return peer(
+      (socket, request) => {
+        const shown = /^authorization: Digest (.*)$/im.exec(request.head)?.[1] ?? '';
+        const field = (name: string): string => new RegExp(`(?:^|, )${name}="?([^",]*)`).exec(shown)?.[1] ?? '';
+        const plain = hash(`user:r:${password}`);
+        const secret = algorithm.endsWith('-sess') ? hash(`${plain}:${field('nonce')}:${field('cnonce')}`) : plain;
+        const what = `POST:/mm7?link=1${field('qop') === 'auth-int' ? `:${hash(request.body)}` : ''}`;
+        const between = offer.includes('qop') ? `${field('nc')}:${field('cnonce')}:${field('qop')}:` : '';
+        const right = hash(`${secret}:${field('nonce')}:${between}${hash(what)}`);
+        const stale = field('nonce') !== `n${nonce}` || used >= uses;
+        const counted = !offer.includes('qop') || Number.parseInt(field('nc'), 16) === used + 1;
+        if (shown !== '' && field('response') === right && !stale && counted && field('algorithm') === algorithm) {
+          used++;
+          socket.write(success(request));
+          return;
+        }
+        if (stale) {
+          nonce++;
+          used = 0;
+        }
+        const challenge = `WWW-Authenticate: Digest realm="r", nonce="n${nonce}", ${offer}${stale ? ', stale=true' : ''}`;
+        socket.write(http('401 Unauthorized', 'no', `Content-Type: text/plain\r\n${challenge}\r\n`));
+      },
+      undefined,
+      overTls ? (onSocket) => createTlsServer({ cert: SERVER_CERT, key: SERVER_KEY }, onSocket) : createServer,
+    );
   };
+
+  it.each([
+    'qop="auth", algorithm=MD5',
+    'qop="auth"',
+    'qop=auth, algorithm=MD5-sess',
+    'qop="auth", algorithm=SHA-256',
+    'qop="auth,auth-int", algorithm=SHA-256-sess',
+    'qop="auth-int", algorithm=MD5',
+    'qop="auth-int", algorithm=SHA-256',
+    'algorithm=MD5',
+    'algorithm=SHA-256',
+  ])('is understood by a peer that offers %s', async (offer) => {
+    const mmsc = await digestPeer(2, 'pass', offer);
+    const carrier = carrierTo(mmsc.url, config);
+    for (let n = 0; n < 3; n++) expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+    // One challenge at the start, one where the nonce had become stale.
+    expect(mmsc.requests).toHaveLength(5);
+  });
+
+  it('goes over TLS, too, and CancelReq shows it', async () => {
+    const mmsc = await digestPeer(10, 'pass', 'qop="auth", algorithm=SHA-256', true);
+    const carrier = carrierTo(mmsc.url.replace('http:', 'https:'), { ...config, tls: { ca: CA } });
+    expect((await carrier.submit(submission, never)).kind).toBe('accepted');
+    await carrier.cancel?.('mid-1', submission, never);
+    expect(mmsc.requests).toHaveLength(3);
+    expect(mmsc.requests[2]?.body.toString()).toContain('CancelReq');
+    expect(mmsc.requests[2]?.head).toMatch(/^authorization: Digest .*nc=00000002/im);
+  });
 
   it('answers a challenge, then uses its nonce again', async () => {
     const mmsc = await digestPeer(10);

@@ -1,5 +1,5 @@
 /**
- * The MM7 carrier, outbound: one SubmitReq over HTTP per submission, what the MMSC's answer means, and CancelReq.
+ * The MM7 carrier, outbound: one SubmitReq over HTTP per submission, what the MMSC's answer means, CancelReq and ReplaceReq.
  *
  * Promises: the contract of `carrier.ts`. A pool of at most `concurrency` kept connections of its own; no redirects; an
  * answer is read up to `ANSWER_BYTES`; nothing is sent twice here, but for Digest: a 401 that brings a challenge has not taken
@@ -9,13 +9,15 @@
  * Fails: as outcomes only. `createMm7Carrier` throws for a URL that is none (settings have checked it).
  */
 import type { Dispatcher } from 'undici';
-import { Pool } from 'undici';
+import { buildConnector, Pool } from 'undici';
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import type { Env } from '../../env.ts';
+import { passingContinue } from '../../net/interim.ts';
+import { cachedNames, lookupBy, type Resolve, systemNames } from '../../net/names.ts';
 import type { Carrier } from '../carrier.ts';
-import { bounded, type CodeTables, type HttpAnswer, isCanceled, outcomeOf } from './answer.ts';
+import { bounded, type CodeTables, type HttpAnswer, isGranted, outcomeOf } from './answer.ts';
 import { createDigest, type Digest } from './digest.ts';
-import { createSubmitEncoder, printCancel, type SubmitBody, type SubmitOptions } from './submit.ts';
+import { createSubmitEncoder, printCancel, printReplace, type SubmitBody, type SubmitOptions } from './submit.ts';
 
 /** What the carrier needs of its settings (`Mm7CarrierConfig` in carrier-settings.ts has them all). */
 export interface Mm7Config extends SubmitOptions, CodeTables {
@@ -48,8 +50,8 @@ const IDLE_MS = 4_000;
 /** 15000 EC_MMS_GENERAL_ERROR: may heal. */
 const GENERAL = 15000;
 
-/** A carrier for one configured MMSC. */
-export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
+/** A carrier for one configured MMSC. `resolve`: names to addresses. */
+export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve = systemNames(env)): Carrier {
   const url = new URL(config.url);
   const path = `${url.pathname}${url.search}`;
   // Below dispatch's own limit, so that the words can say which phase took too long.
@@ -62,9 +64,15 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
     keepAliveMaxTimeout: 60_000,
     headersTimeout: phaseMs,
     bodyTimeout: phaseMs,
-    connectTimeout: Math.min(CONNECT_MS, phaseMs),
     maxHeaderSize: 16 * 1024,
-    ...(config.tls ? { connect: { ...config.tls, timeout: Math.min(CONNECT_MS, phaseMs) } } : {}),
+    connect: passingContinue(
+      buildConnector({
+        ...config.tls,
+        timeout: Math.min(CONNECT_MS, phaseMs),
+        allowH2: false,
+        lookup: lookupBy(cachedNames(resolve, env)),
+      }),
+    ),
   });
   const encode = createSubmitEncoder(config, createBoundaries(env), () => env.clock.now());
   const fixed = ['soapaction', `"${config.soapAction ?? ''}"`, 'user-agent', 'Postcard'];
@@ -81,7 +89,7 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
   /** One exchange; with Digest a second one where the first was answered with a challenge. */
   async function ask(body: SubmitBody, more: string[], signal: AbortSignal): Promise<HttpAnswer | Failed> {
     for (let again = false; ; again = true) {
-      const proof = digest?.authorize('POST', path) ?? null;
+      const proof = digest?.authorize('POST', path, [body.opening, body.closing]) ?? null;
       const headers = [...fixed, ...more, ...(proof === null ? [] : ['authorization', proof.value])];
       const result = await post(pool, path, headers, body, signal, phaseMs);
       if (digest === null || !('status' in result)) return result;
@@ -89,6 +97,13 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
       if (result.status !== 401 || again || !digest.challenged(result.challenges, proof?.nonce ?? null)) return result;
       if (signal.aborted) return { sent: false, words: 'no time left to answer the challenge' };
     }
+  }
+
+  /** A request about an earlier one, without attachments: whether it was granted. */
+  async function follow(opening: Buffer, signal: AbortSignal): Promise<boolean> {
+    const body = { contentType: 'text/xml; charset=utf-8', opening, closing: new Uint8Array(0) };
+    const result = await ask(body, [], signal);
+    return 'status' in result && isGranted(result);
   }
 
   return {
@@ -116,11 +131,14 @@ export function createMm7Carrier(config: Mm7Config, env: Env): Carrier {
             if (signal.aborted) return false;
             const earlier = { transactionId: `${transactionId}-cancel`, carrierMessageId, sender };
             const opening = Buffer.from(printCancel(config, earlier), 'utf8');
-            const body = { contentType: 'text/xml; charset=utf-8', opening, closing: new Uint8Array(0) };
-            const result = await ask(body, [], signal);
-            return 'status' in result && isCanceled(result);
+            return follow(opening, signal);
           },
         }),
+    async replace(carrierMessageId, { transactionId, sender, earliestAt }, signal): Promise<boolean> {
+      if (signal.aborted) return false;
+      const earlier = { transactionId: `${transactionId}-${earliestAt}`, carrierMessageId, sender, earliestAt };
+      return follow(Buffer.from(printReplace(config, earlier), 'utf8'), signal);
+    },
     close: () => pool.destroy(),
   };
 }

@@ -384,6 +384,16 @@ describe('a carrier’s own dialect', () => {
     expect([address?.name, address?.text]).toEqual([name, value]);
   });
 
+  it('says when the carrier may deliver at the earliest, where it has the message before that', () => {
+    const encode = createSubmitEncoder(options, () => 'b');
+    const early = encode({ ...submission, earliestAt: Date.UTC(2026, 0, 2, 3, 4, 5) }).opening.toString();
+    expect(early).toContain(
+      '<mm7:EarliestDeliveryTime>2026-01-02T03:04:05Z</mm7:EarliestDeliveryTime><mm7:ExpiryDate>',
+    );
+    // The same content, and another message of it.
+    expect(encode(submission).opening.toString()).not.toContain('EarliestDeliveryTime');
+  });
+
   it('may name no sender at all', () => {
     expect(childOf(body({ senderForm: 'omit' }), 'SenderIdentification', 'SenderAddress')).toBeUndefined();
   });

@@ -117,6 +117,9 @@ export function createSubmitEncoder(
     );
     slots.set('ServiceCode', mm7Text('ServiceCode', options.serviceCode));
     slots.set('MessageClass', mm7Text('MessageClass', options.messageClass));
+    slots.set('EarliestDeliveryTime', (one) =>
+      one.earliestAt === undefined ? null : mm7Text('EarliestDeliveryTime', instant(one.earliestAt)),
+    );
     if (options.expiry !== 'none') {
       const relative = options.expiry === 'relative';
       slots.set('ExpiryDate', (one) =>
@@ -236,8 +239,7 @@ export function printCancel(options: SubmitOptions, earlier: Earlier): string {
 }
 
 /**
- * ReplaceReq without content: what the carrier took is to be delivered from `earliestAt` (epoch ms) on. The house hands nothing
- * over early, so the carrier does not use it; it stands here for peers that keep the time themselves.
+ * ReplaceReq without content: what the carrier took early is to be delivered from `earliestAt` (epoch ms) on.
  */
 export function printReplace(options: SubmitOptions, earlier: Earlier & { earliestAt: number }): string {
   const body = operation(

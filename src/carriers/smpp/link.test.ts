@@ -136,6 +136,28 @@ describe('a link', () => {
     link.close('done');
   });
 
+  it('leaves a peer that does not end a PDU that it began, not one that always begins the next', async () => {
+    const env = testEnv();
+    const wire = new Wire();
+    const { closed } = linkOn(wire, { env });
+    const one = encode(deliver(1));
+    const half = Math.floor(one.length / 2);
+    wire.push(one.subarray(0, half));
+    for (let n = 0; n < 60; n++) {
+      await env.clock.advance(1_000);
+      wire.push(Buffer.concat([one.subarray(half), one.subarray(0, half)]));
+      await env.clock.settle();
+    }
+    expect(closed).toEqual([]);
+    // A byte now and then is a sign of life, and yet nothing will ever come of it.
+    for (let n = 0; n < 12 && closed.length === 0; n++) {
+      await env.clock.advance(1_000);
+      if (n < 8) wire.push(one.subarray(half + n, half + n + 1));
+      await env.clock.settle();
+    }
+    expect(closed).toEqual(['the peer does not end a PDU that it began']);
+  });
+
   it('passes over numbers that still wait when they begin anew', async () => {
     const wire = new Wire();
     const { link } = linkOn(wire, { firstSequence: 0x7fffffff });

@@ -2,16 +2,18 @@
  * One SMPP connection, whichever end: requests out with their answers, requests in with theirs, and the watch over a peer that
  * fell silent. Knows nothing of binding or of messages.
  *
- * Promises: each request is settled exactly once: by its answer, by silence (`answerMs`), or by the end of the connection. A request
- * in is answered once, after its handler resolved; one that rejects or takes longer than `HANDLER_MS` is answered as temporarily
+ * Promises: each request is settled exactly once: by its answer, by silence (`answerMs`), or by the end of the connection. An answer
+ * after the silence is told to who asked for it, once, as long as the connection stands. A request in is answered once, after its handler resolved; one that rejects or takes longer than `HANDLER_MS` is answered as temporarily
  * impossible, so that the peer tells it again. A request that cannot be read is answered with the status that says so, and reading
  * goes on; where a length cannot be, the connection ends. Handlers running at a time are bounded: beyond, nothing is read until
- * some are done. A peer that says nothing is asked (enquire_link) and left when it does not answer.
+ * some are done. A peer that says nothing is asked (enquire_link) and left when it does not answer, and so is one that does not end
+ * a PDU that it began (what it says behind it would be taken for its rest).
  *
  * Fails: nothing throws; `onClose` tells once why it ended.
  */
 import type { Duplex } from 'node:stream';
 import type { Env, Timer } from '../../env.ts';
+import { reasonOf } from './dial.ts';
 import { ANSWER, type Body, COMMAND, decode, encode, Framer, GENERIC_NACK, isAnswer, type Pdu, STATUS } from './pdu.ts';
 
 /** Handlers at a time; reading goes on at half of it. */
@@ -24,6 +26,8 @@ const STALL_MS = 1_000;
 const READ_MS = 100;
 /** For a peer to close its side. */
 const LINGER_MS = 1_000;
+/** Requests given up whose answers are still listened for. */
+const OVERDUE = 10_000;
 /** Sequence numbers begin anew after this one (SMPP 3.4, 3.2). */
 const LAST_SEQUENCE = 0x7fffffff;
 
@@ -61,6 +65,7 @@ interface Pending {
   /** Monotonic. */
   sentAt: number;
   done(settled: Settled): void;
+  late?: ((answer: Pdu) => void) | undefined;
 }
 
 const BARE: Body = Object.freeze({ kind: 'bare' });
@@ -87,8 +92,12 @@ export class Link {
   private readonly framer = new Framer();
   /** In the order of sending, so the first one is the first to fall due. */
   private readonly pending = new Map<number, Pending>();
+  /** Given up for silence, oldest first; who wants to hear of an answer that comes all the same. */
+  private readonly overdue = new Map<number, Pending>();
   private sequence: number;
   private heardAt: number;
+  /** Since when the beginning of a PDU waits for its rest; null = none does. */
+  private partialAt: number | null = null;
   /** When the peer was asked whether it is there; null = no question is open. */
   private askedAt: number | null = null;
   private watch: Timer | null = null;
@@ -106,7 +115,7 @@ export class Link {
     this.heardAt = options.env.clock.monotonic();
     const { socket } = options;
     socket.on('data', (chunk: Buffer) => this.heard(chunk));
-    socket.on('error', (error: NodeJS.ErrnoException) => this.end(error.code ?? error.message));
+    socket.on('error', (error: NodeJS.ErrnoException) => this.end(reasonOf(error)));
     socket.on('end', () => this.end('closed by the peer'));
     socket.on('close', () => this.end('connection closed'));
     this.arm();
@@ -121,12 +130,15 @@ export class Link {
     return this.pending.size;
   }
 
-  /** Sends a request. False = the connection has ended; then nothing was sent and `done` is never called. */
-  request(command: number, body: Body, done: (settled: Settled) => void): boolean {
+  /**
+   * Sends a request. False = the connection has ended; then nothing was sent and `done` is never called. `late`: an answer that
+   * comes after `done` was told of silence.
+   */
+  request(command: number, body: Body, done: (settled: Settled) => void, late?: (answer: Pdu) => void): boolean {
     if (this.ended) return false;
     const sequence = this.nextSequence();
     const bytes = encode({ command, status: 0, sequence, ...body });
-    this.pending.set(sequence, { command, sentAt: this.now(), done });
+    this.pending.set(sequence, { command, sentAt: this.now(), done, late });
     this.write(bytes);
     this.arm();
     return true;
@@ -155,6 +167,7 @@ export class Link {
     // A number that still waits for its answer is passed over: far fewer wait than there are.
     while (this.pending.has(this.sequence)) this.sequence = this.sequence >= LAST_SEQUENCE ? 1 : this.sequence + 1;
     const own = this.sequence;
+    this.overdue.delete(own);
     this.sequence = own >= LAST_SEQUENCE ? 1 : own + 1;
     return own;
   }
@@ -180,8 +193,13 @@ export class Link {
     this.heardAt = this.now();
     this.askedAt = null;
     const sound = this.framer.push(chunk, (bytes) => {
+      this.partialAt = null;
       if (!this.ended) this.take(bytes);
     });
+    if (sound && this.framer.partial && this.partialAt === null) {
+      this.partialAt = this.heardAt;
+      this.arm();
+    }
     if (sound || this.ended) return;
     this.write(encode({ command: GENERIC_NACK, status: STATUS.badCommandLength, sequence: 0, kind: 'bare' }));
     this.end('a PDU of impossible length: the stream is lost', true);
@@ -192,8 +210,13 @@ export class Link {
     const head = decoded.ok ? decoded.pdu : decoded.head;
     if (isAnswer(head.command)) {
       const pending = this.pending.get(head.sequence);
-      // Late, or never asked for.
-      if (!pending) return;
+      if (!pending) {
+        // Late, or never asked for.
+        const given = this.overdue.get(head.sequence);
+        this.overdue.delete(head.sequence);
+        if (given && decoded.ok && head.command === ANSWER + given.command) given.late?.(decoded.pdu);
+        return;
+      }
       this.pending.delete(head.sequence);
       if (!decoded.ok) pending.done({ kind: 'garbled', why: decoded.why });
       else if (head.command !== GENERIC_NACK && head.command !== ANSWER + pending.command) {
@@ -261,6 +284,7 @@ export class Link {
   private arm(): void {
     const { answerMs, enquireMs } = this.options;
     let at = this.askedAt === null ? this.heardAt + enquireMs : this.askedAt + answerMs;
+    if (this.partialAt !== null) at = Math.min(at, this.partialAt + answerMs);
     for (const { sentAt } of this.pending.values()) {
       at = Math.min(at, sentAt + answerMs);
       break;
@@ -290,12 +314,20 @@ export class Link {
     for (const [sequence, one] of this.pending) {
       if (now < one.sentAt + answerMs) break;
       this.pending.delete(sequence);
+      if (one.late) {
+        this.overdue.set(sequence, one);
+        if (this.overdue.size > OVERDUE) this.overdue.delete(this.overdue.keys().next().value as number);
+      }
       one.done({ kind: 'silence' });
       // Whether only this one was forgotten, or the peer is gone.
       this.enquire(now);
     }
     if (this.askedAt !== null && now >= this.askedAt + answerMs) {
       this.end('the peer does not answer enquire_link');
+      return;
+    }
+    if (this.partialAt !== null && now >= this.partialAt + answerMs) {
+      this.end('the peer does not end a PDU that it began');
       return;
     }
     if (now >= this.heardAt + enquireMs) this.enquire(now);
@@ -325,6 +357,7 @@ export class Link {
     for (const resolve of this.idle.splice(0)) resolve();
     const pending = [...this.pending.values()];
     this.pending.clear();
+    this.overdue.clear();
     for (const one of pending) one.done({ kind: 'lost', why });
     this.options.onClose(why);
   }

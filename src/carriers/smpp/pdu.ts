@@ -522,6 +522,11 @@ export class Framer {
   /** Bytes without which nothing can be said. */
   private need = 4;
 
+  /** Whether the beginning of a PDU waits for its rest. */
+  get partial(): boolean {
+    return this.size > 0;
+  }
+
   /**
    * Gives each whole PDU to `each`, as a view into what was pushed. False = a length that cannot be: where the next PDU begins is
    * lost for good, nothing more is to be pushed.

@@ -171,6 +171,29 @@ describe('learning how receipts write ids', () => {
     expect(forms).toEqual(['hex-to-dec']);
   });
 
+  it('a receipt that came before its answer is told again when that comes, under the id of the answer', () => {
+    const { ids, forms } = learner();
+    expect(ids.match(report('6699'))).toEqual({ id: '6699', again: [] });
+    expect(ids.sent('1a2c', '447700900123')).toEqual([]);
+    expect(ids.sent('1a2b', '447700900999')).toEqual([]);
+    expect(ids.sent('1a2b', '447700900123')).toEqual([{ ...report('6699'), carrierMessageId: '1a2b' }]);
+    expect(forms).toEqual([]);
+    // The second one settles it, and all that wait are told.
+    ids.match(report('4096', '447700900555'));
+    ids.match(report('6703'));
+    const [own, other] = ids.sent('1a2f', '447700900123');
+    expect([own?.carrierMessageId, other?.carrierMessageId]).toEqual(['1a2f', '1000']);
+    expect(forms).toEqual(['dec-to-hex']);
+  });
+
+  it('a receipt that came before its answer and fits as it is was told already', () => {
+    const { ids, forms } = learner();
+    expect(ids.match(report('16')).id).toBe('16');
+    expect(ids.sent('16', '447700900123')).toEqual([]);
+    expect(forms).toEqual(['as-is']);
+    expect(ids.sent('10', '447700900123')).toEqual([]);
+  });
+
   it('an id as it is settles it at once, whatever else it might be', () => {
     const { ids, forms } = learner();
     ids.sent('10', '447700900123');

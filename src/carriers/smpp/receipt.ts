@@ -205,7 +205,8 @@ const RECENT = 20_000;
 const UNMATCHED = 1_000;
 /** Receipts that must agree before numbers are converted: with one recipient and small numbers one may match by chance. */
 const AGREEING = 2;
-const CONVERTED: readonly ReceiptIdForm[] = ['hex-to-dec', 'dec-to-hex'];
+/** As it is comes first: whatever else an id might be. */
+const FORMS = ['as-is', 'hex-to-dec', 'dec-to-hex'] as const satisfies ReceiptIdForm[];
 
 /**
  * Learns how receipts write ids where the configuration does not say: by those whose id, read in one of the forms, is that of a
@@ -227,11 +228,23 @@ export class ReceiptIds {
     this.fixed = form !== 'auto';
   }
 
-  /** A submission was taken under `id` (as `plainId` gives it). */
-  sent(id: string, recipient: string): void {
-    if (this.fixed) return;
+  /**
+   * A submission was taken under `id` (as `plainId` gives it). Returns receipts that are to be told (again): one that came before its
+   * answer, under the id that this answer shows to be right, and all that wait where it settles how ids are written.
+   */
+  sent(id: string, recipient: string): CarrierReport[] {
+    if (this.fixed) return [];
     this.recent.set(id, recipient);
     if (this.recent.size > RECENT) this.recent.delete(this.recent.keys().next().value as string);
+    if (this.unmatched.length === 0) return [];
+    const early = this.unmatched.find(({ carrierMessageId, addresses }) => {
+      return addresses.includes(recipient) && FORMS.some((form) => receiptRef(carrierMessageId, form) === id);
+    });
+    if (!early) return [];
+    this.unmatched = this.unmatched.filter((one) => one !== early);
+    const told = this.match(early);
+    const asTold = told.id === receiptRef(early.carrierMessageId, 'as-is');
+    return [...(asTold ? [] : [{ ...early, carrierMessageId: told.id }]), ...told.again];
   }
 
   /**
@@ -241,7 +254,7 @@ export class ReceiptIds {
   match(report: CarrierReport): { id: string; again: CarrierReport[] } {
     const id = report.carrierMessageId;
     if (this.fixed) return { id: receiptRef(id, this.form!), again: [] };
-    const fitting = (['as-is', ...CONVERTED] as const).filter((form) => {
+    const fitting = FORMS.filter((form) => {
       const recipient = this.recent.get(receiptRef(id, form));
       return recipient !== undefined && report.addresses.includes(recipient);
     });

@@ -7,9 +7,9 @@
  *
  * Fails: nothing throws. What went wrong last is in `trouble`.
  */
-import { connect as connectTcp, isIP, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import type { Socket } from 'node:net';
 import type { Env, Timer } from '../../env.ts';
+import { dial, reasonOf, type Target } from './dial.ts';
 import { Link, type Reply, type Settled } from './link.ts';
 import { COMMAND, type Pdu, type ShortMessage, STATUS } from './pdu.ts';
 import { statusWords } from './verdict.ts';
@@ -28,20 +28,7 @@ const PAUSE_MIN_MS = 1_000;
 const PAUSE_MAX_MS = 30_000;
 const VERSION_34 = 0x34;
 
-/** TLS beyond "yes": what `node:tls` takes, in PEM form. */
-export interface TlsOptions {
-  ca?: string | undefined;
-  cert?: string | undefined;
-  key?: string | undefined;
-  passphrase?: string | undefined;
-  servername?: string | undefined;
-}
-
-export interface SessionOptions {
-  host: string;
-  port: number;
-  tls: boolean | TlsOptions;
-  connectTimeoutMs: number;
+export interface SessionOptions extends Target {
   bind: 'transceiver' | 'transmitter' | 'receiver';
   systemId: string;
   password: string;
@@ -51,8 +38,6 @@ export interface SessionOptions {
   enquireLinkMs: number;
   firstSequence?: number;
   env: Env;
-  /** Addresses of a name, best first. */
-  resolve(host: string): Promise<string[]>;
   /** A deliver_sm or data_sm of the SMSC's: the status to answer. A rejection is answered as temporary. */
   onDeliver(pdu: Pdu & ShortMessage): Promise<number>;
   /** There may be room for a submission, or none any more. */
@@ -70,7 +55,7 @@ export class Session {
   private readonly options: SessionOptions;
   private state: State = 'waiting';
   private link: Link | null = null;
-  private socket: Socket | null = null;
+  private readonly ended = new AbortController();
   private timer: Timer | null = null;
   private failures = 0;
   private boundAt = 0;
@@ -130,16 +115,15 @@ export class Session {
     this.options.onChange();
   }
 
-  /** Sends submit_sm on a place taken by `enter`. False = not bound (any more): nothing was sent, the place is given back. */
-  submit(message: ShortMessage, done: (settled: Settled) => void): boolean {
+  /** Sends submit_sm on a place taken by `enter`; `late` as in `Link.request`. False = not bound (any more): nothing was sent, the place is given back. */
+  submit(message: ShortMessage, done: (settled: Settled) => void, late?: (answer: Pdu) => void): boolean {
+    const settle = (settled: Settled): void => {
+      this.outstanding--;
+      done(settled);
+      this.options.onChange();
+    };
     const sent =
-      this.state === 'bound' &&
-      this.link !== null &&
-      this.link.request(COMMAND.submit, message, (settled) => {
-        this.outstanding--;
-        done(settled);
-        this.options.onChange();
-      });
+      this.state === 'bound' && this.link !== null && this.link.request(COMMAND.submit, message, settle, late);
     if (!sent) this.leave();
     return sent;
   }
@@ -180,7 +164,7 @@ export class Session {
       });
     }
     link?.close('closed by us');
-    this.socket?.destroy();
+    this.ended.abort();
   }
 
   /** Resolves when `begin` says so, or after `ms`. */
@@ -210,9 +194,9 @@ export class Session {
     this.options.onChange();
     let socket: Socket;
     try {
-      socket = await this.connect();
+      socket = await dial(this.options, this.options.env, this.ended.signal);
     } catch (error) {
-      if (!this.is('closed')) this.again(`cannot connect: ${(error as Error).message}`);
+      if (!this.is('closed')) this.again(`cannot connect: ${reasonOf(error as Error)}`);
       return;
     }
     if (this.is('closed')) {
@@ -232,67 +216,6 @@ export class Session {
     });
     this.link = link;
     this.bind(link);
-  }
-
-  private async connect(): Promise<Socket> {
-    const { host, port, tls, connectTimeoutMs, env } = this.options;
-    let over = false;
-    let limit: Timer | null = null;
-    const tooLong = new Promise<never>((_, reject) => {
-      limit = env.clock.setTimeout(() => reject(new Error(`not within ${connectTimeoutMs} ms`)), connectTimeoutMs);
-    });
-    const attempt = async (): Promise<Socket> => {
-      const addresses = isIP(host) ? [host] : await this.options.resolve(host);
-      let failed: unknown = new Error('the name has no addresses');
-      for (const address of addresses) {
-        if (over || this.is('closed')) break;
-        try {
-          return await this.connectTo(address, port, tls);
-        } catch (error) {
-          failed = error;
-        }
-      }
-      throw failed;
-    };
-    const trying = attempt();
-    try {
-      return await Promise.race([trying, tooLong]);
-    } catch (error) {
-      over = true;
-      // Whatever it still comes to is let go.
-      trying.then(
-        (socket) => socket.destroy(),
-        () => undefined,
-      );
-      this.socket?.destroy();
-      throw error;
-    } finally {
-      (limit as Timer | null)?.cancel();
-    }
-  }
-
-  private connectTo(host: string, port: number, tls: boolean | TlsOptions): Promise<Socket> {
-    const { host: name } = this.options;
-    return new Promise((resolve, reject) => {
-      const named = isIP(name) ? {} : { servername: name };
-      const socket = tls
-        ? connectTls({ host, port, ...named, ...(tls === true ? {} : withoutUndefined(tls)) })
-        : connectTcp({ host, port });
-      this.socket = socket;
-      socket.setNoDelay(true);
-      socket.setKeepAlive(true, 60_000);
-      const failed = (error: Error): void => {
-        socket.destroy();
-        reject(error);
-      };
-      socket.once('error', failed);
-      socket.once('close', () => failed(new Error('connection closed')));
-      socket.once(tls ? 'secureConnect' : 'connect', () => {
-        socket.off('error', failed);
-        socket.removeAllListeners('close');
-        resolve(socket);
-      });
-    });
   }
 
   private bind(link: Link): void {
@@ -375,11 +298,4 @@ export class Session {
     this.timer = clock.setTimeout(() => void this.open(), wait);
     this.options.onChange();
   }
-}
-
-function withoutUndefined(options: TlsOptions): Record<string, string> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Record<
-    string,
-    string
-  >;
 }

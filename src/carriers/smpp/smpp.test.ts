@@ -4,8 +4,10 @@ import { createServer as createTlsServer } from 'node:tls';
 import smpp, { type PeerPdu, type PeerSession } from 'smpp';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CA, OTHER_CA, SERVER_CERT, SERVER_KEY } from '../../../test/certificates.ts';
+import { FREE_TURN, Pace } from '../../dispatch/pace.ts';
 import type { CarrierInbound, CarrierReport, Outcome, SmsSubmission } from '../../domain/submission.ts';
 import { type TestEnv, testEnv } from '../../env.ts';
+import type { Hand } from '../carrier.ts';
 import {
   ANSWER,
   type Body,
@@ -189,6 +191,8 @@ function sms(text = 'hello', more: Partial<SmsSubmission> = {}): SmsSubmission {
 }
 
 const never = new AbortController().signal;
+/** A rate without limit, that nobody listens behind. */
+const hand: Hand = { leaves: () => true, turn: () => FREE_TURN, late: () => undefined };
 
 /** Moves the clock until a promise settles. */
 async function settled<T>({ env }: World, promise: Promise<T>, stepMs = 1_000): Promise<T> {
@@ -512,6 +516,55 @@ describe('no answer', () => {
   });
 });
 
+describe('a late answer', () => {
+  const late = () => {
+    const told: Outcome[] = [];
+    return { told, hand: { ...hand, late: (outcome: Outcome) => void told.push(outcome) } };
+  };
+
+  it('after the time for it is told, under its id, once', async () => {
+    const w = await world({ timeoutMs: 5_000 });
+    const peer = await w.smsc.bound();
+    w.smsc.behaviour = () => {};
+    const { told, hand: mine } = late();
+    expect(await settled(w, w.carrier.submit(sms(), never, mine))).toMatchObject({ kind: 'unknown' });
+    for (let n = 0; n < 2; n++) peer.take(peer.submits[0]!, '00AB');
+    await until(() => told.length > 0);
+    await peer.ask(COMMAND.enquireLink, { kind: 'bare' });
+    expect(told).toEqual([{ kind: 'accepted', carrierMessageId: 'ab', words: 'message_id 00AB' }]);
+  });
+
+  it('after the signal aborted is told too; a refusal is not', async () => {
+    const w = await world({ timeoutMs: 60_000 });
+    const peer = await w.smsc.bound();
+    w.smsc.behaviour = () => {};
+    const { told, hand: mine } = late();
+    const control = new AbortController();
+    const outcomes = [1, 2].map(() => w.carrier.submit(sms(), control.signal, mine));
+    await until(() => peer.submits.length === 2);
+    control.abort();
+    for (const outcome of outcomes) expect((await outcome).kind).toBe('unknown');
+    peer.answer(peer.submits[0]!, STATUS.badDestination);
+    peer.take(peer.submits[1]!, 'x');
+    await until(() => told.length > 0);
+    expect(told).toMatchObject([{ carrierMessageId: 'x' }]);
+  });
+
+  it('for a segment is told once all segments were taken, under the id of the last', async () => {
+    const w = await world({ timeoutMs: 5_000 });
+    const peer = await w.smsc.bound();
+    w.smsc.behaviour = (pdu, one) => {
+      if (pdu.shortMessage[5] !== 2) one.take(pdu, `id-${pdu.shortMessage[5]}`);
+    };
+    const { told, hand: mine } = late();
+    const outcome = await settled(w, w.carrier.submit(sms('a'.repeat(400)), never, mine));
+    expect(outcome).toMatchObject({ kind: 'unknown', error: { words: 'segment 2 of 3: no answer in time' } });
+    peer.take(peer.submits.find((pdu) => pdu.shortMessage[5] === 2)!, 'id-2');
+    await until(() => told.length > 0);
+    expect(told).toMatchObject([{ carrierMessageId: 'id-3', words: '3 segments' }]);
+  });
+});
+
 describe('the window and the rate', () => {
   it('at most so many are unanswered on a bind, and the freest bind is next', async () => {
     const { smsc, carrier } = await world({ binds: 2, window: 2 });
@@ -528,7 +581,7 @@ describe('the window and the rate', () => {
     expect((await outcomes).every((one) => one.kind === 'accepted')).toBe(true);
   });
 
-  it('who finds no room or turn within a second is handed back, so that what dispatch spaced stays so', async () => {
+  it('who finds no room within a second is handed back', async () => {
     const w = await world({ window: 1, timeoutMs: 60_000 });
     const peer = await w.smsc.bound();
     await until(() => w.carrier.health().bound === 1);
@@ -540,13 +593,32 @@ describe('the window and the rate', () => {
     expect(await second).toMatchObject({ kind: 'throttled', error: { words: 'the window is full' } });
     peer.take(peer.submits[0]!, 'x');
     expect(await first).toMatchObject({ kind: 'accepted' });
+  });
 
-    const slow = await world({ ratePerSecond: 0.5 });
-    await until(() => slow.carrier.health().bound === 1);
-    expect(await slow.carrier.submit(sms(), never)).toMatchObject({ kind: 'accepted' });
-    expect(await slow.carrier.submit(sms(), never)).toMatchObject({ kind: 'throttled', retryAfterMs: 2_000 });
-    await slow.env.clock.advance(2_000);
-    expect(await slow.carrier.submit(sms(), never)).toMatchObject({ kind: 'accepted' });
+  it('who had to wait for room asks whether it may leave yet, and sends nothing where it may not', async () => {
+    const w = await world({ window: 1 });
+    const peer = await w.smsc.bound();
+    await until(() => w.carrier.health().bound === 1);
+    w.smsc.behaviour = () => {};
+    const first = w.carrier.submit(sms(), never);
+    await until(() => peer.submits.length === 1);
+    let asked = 0;
+    const passed = w.carrier.submit(sms(), never, {
+      ...hand,
+      leaves: () => {
+        asked++;
+        return false;
+      },
+    });
+    await w.env.clock.advance(500);
+    expect(asked).toBe(0);
+    peer.take(peer.submits[0]!, 'x');
+    await Promise.all([first, passed]);
+    expect(asked).toBe(1);
+    expect(peer.submits.length).toBe(1);
+    // Its place is free again.
+    w.smsc.behaviour = (pdu, one) => one.take(pdu, 'y');
+    expect(await w.carrier.submit(sms(), never)).toMatchObject({ kind: 'accepted', carrierMessageId: 'y' });
   });
 
   it('places go to those who wait, in their order', async () => {
@@ -563,20 +635,53 @@ describe('the window and the rate', () => {
     expect(peer.submits.map((pdu) => Buffer.from(pdu.shortMessage).toString())).toEqual(['1', '2', '3', '4']);
   });
 
-  it('segments of all binds together keep the rate, evenly spaced', async () => {
-    const w = await world({ binds: 2, window: 100, ratePerSecond: 10 });
+  it('each segment behind the first leaves in a place of the rate, taken before others can begin', async () => {
+    const w = await world({ binds: 2, window: 100 });
     await until(() => w.carrier.health().bound === 2);
+    const pace = new Pace(10);
     const at: number[] = [];
     w.smsc.behaviour = (pdu, peer) => {
       at.push(w.env.clock.monotonic());
       peer.take(pdu, 'x');
     };
     const long = 'a'.repeat(400);
-    const outcomes = Promise.all([sms(long), sms(), sms(), sms(long)].map((one) => w.carrier.submit(one, never)));
-    expect((await settled(w, outcomes, 50)).every((one) => one.kind === 'accepted')).toBe(true);
-    expect(at.length).toBe(8);
-    for (let i = 1; i < at.length; i++) expect(at[i]! - at[i - 1]!).toBeGreaterThanOrEqual(50);
-    expect(at.at(-1)! - at[0]!).toBeGreaterThanOrEqual(650);
+    const paced = { ...hand, turn: () => pace.turn(w.env.clock) };
+    const outcomes = [sms(long), sms(long)].map(async (one) => {
+      const turn = pace.turn(w.env.clock);
+      await turn.come(never);
+      return w.carrier.submit(one, never, paced);
+    });
+    expect((await settled(w, Promise.all(outcomes), 10)).every((one) => one.kind === 'accepted')).toBe(true);
+    expect(at.length).toBe(6);
+    for (let i = 1; i < at.length; i++) expect(at[i]! - at[i - 1]!).toBeGreaterThanOrEqual(90);
+  });
+
+  it('a text in one PDU takes as many places as it has segments', async () => {
+    const { carrier } = await world({ concatenation: 'payload' });
+    expect(carrier.turns?.(sms('a'.repeat(400)))).toBe(3);
+    expect(carrier.turns?.(sms('a'))).toBe(1);
+    const { carrier: other } = await world();
+    expect(other.turns?.(sms('a'.repeat(400)))).toBe(1);
+  });
+
+  it('places in the rate that a text does not need are given up', async () => {
+    const { smsc, carrier } = await world();
+    await smsc.bound();
+    let open = 0;
+    const turn = () => {
+      open++;
+      const end = (): void => void open--;
+      return {
+        come: async () => {
+          end();
+          return true;
+        },
+        drop: end,
+      };
+    };
+    smsc.behaviour = (pdu, one) => (pdu.shortMessage[5] === 2 ? one.answer(pdu, 0x45) : one.take(pdu, 'x'));
+    expect((await carrier.submit(sms('a'.repeat(3_000)), never, { ...hand, turn })).kind).toBe('refused');
+    expect(open).toBe(0);
   });
 
   it('throttled: this bind pauses, longer each time, the others go on, and a success ends it', async () => {
@@ -586,6 +691,8 @@ describe('the window and the rate', () => {
     w.smsc.behaviour = (pdu, peer) => (peer === a ? peer.answer(pdu, STATUS.throttled) : peer.take(pdu, 'x'));
     const both = await Promise.all([w.carrier.submit(sms(), never), w.carrier.submit(sms(), never)]);
     expect(both.map((one) => one.kind).sort()).toEqual(['accepted', 'throttled']);
+    // Dispatch need not stop for it.
+    expect(both.find((one) => one.kind === 'throttled')).toMatchObject({ retryAfterMs: 1_000, others: true });
     for (let i = 0; i < 5; i++) expect((await w.carrier.submit(sms(), never)).kind).toBe('accepted');
     expect(a.submits.length).toBe(1);
 
@@ -593,6 +700,8 @@ describe('the window and the rate', () => {
     await w.env.clock.advance(1_000);
     const again = await Promise.all([w.carrier.submit(sms(), never), w.carrier.submit(sms(), never)]);
     expect(again.map((one) => (one as { retryAfterMs?: number }).retryAfterMs).sort()).toEqual([1_000, 2_000]);
+    // The last one that could go on is the one that stops all.
+    expect(again.filter((one) => 'others' in one)).toHaveLength(1);
     // Nobody is asked while all binds pause.
     const sent = w.smsc.peers.reduce((sum, peer) => sum + peer.submits.length, 0);
     expect(await w.carrier.submit(sms(), never)).toMatchObject({ kind: 'throttled', retryAfterMs: 1_000 });

@@ -2,10 +2,11 @@
  * The SMPP 3.4 carrier: one SMS in one or more submit_sm over one or more binds, receipts and handsets' messages back.
  *
  * Promises: the contract of `carrier.ts`. Connects when it is made and stays bound. At most `window` submissions are unanswered on a
- * bind, and at most `ratePerSecond` segments leave a second over all binds, evenly spaced. A long text's first segment is answered
- * before the others leave, so that a refusal costs one; the message is accepted when all of them are, under the last one's id. What was
- * sent on a bind that ended is unknown, each by itself. A submission leaves within `PATIENCE_MS` or is handed back. A receipt or a message from a handset is answered after its hook resolved; a
- * hook that rejects makes the SMSC tell it again.
+ * bind; each segment leaves in a place of dispatch's rate (`Hand`), whichever bind it takes. A long text's first segment is answered
+ * before the others leave, so that a refusal costs one; the message is accepted when all of them are, under the last one's id. What
+ * was sent on a bind that ended is unknown, each by itself; an answer that comes after its time is told all the same (`Hand.late`).
+ * A submission leaves within `PATIENCE_MS` or is handed back. A receipt or a message from a handset is answered after its hook
+ * resolved; a hook that rejects makes the SMSC tell it again.
  *
  * Fails: as outcomes only. A bind that does not come up defers, with the time of the next try as the wish.
  */
@@ -14,16 +15,17 @@ import type { SmsSubmission } from '../../domain/submission.ts';
 import { type CarrierInbound, type CarrierReport, type Failure, type Outcome, refOf } from '../../domain/submission.ts';
 import type { Env, Timer } from '../../env.ts';
 import { cachedNames, systemNames } from '../../net/names.ts';
-import type { SmsCarrier } from '../carrier.ts';
+import type { Hand, SmsCarrier, Turn } from '../carrier.ts';
+import { probe, type TlsOptions } from './dial.ts';
 import { Inbound, plain } from './inbound.ts';
 import type { Settled } from './link.ts';
 import { type Pdu, type ShortMessage, STATUS, TAG, tlvText } from './pdu.ts';
 import { plainId, type ReceiptIdForm, ReceiptIds, readReceipt } from './receipt.ts';
-import { Session, type TlsOptions } from './session.ts';
+import { Session } from './session.ts';
 import { encodeSms, type TextOptions } from './text.ts';
 import { outcomeOf, readStatusTable, statusWords, type Verdict } from './verdict.ts';
 
-export type { TlsOptions } from './session.ts';
+export type { TlsOptions } from './dial.ts';
 
 /** One SMSC, as the settings give it; docs/SMPP.md says what to ask the carrier for. Times in ms. */
 export interface SmppConfig extends Partial<TextOptions> {
@@ -41,8 +43,6 @@ export interface SmppConfig extends Partial<TextOptions> {
   binds?: number;
   /** Unanswered submissions of one session; default 10. */
   window?: number;
-  /** Segments a second, all sessions together; absent = no limit. */
-  ratePerSecond?: number | undefined;
   /** Silence after which the peer is asked whether it is there; default 30 000. */
   enquireLinkMs?: number;
   /** For one answer; default 20 000, below dispatch's own limit, so that the words can say which. */
@@ -83,10 +83,7 @@ const TIMEOUT_MS = 20_000;
 const CONNECT_MS = 10_000;
 const ENQUIRE_MS = 30_000;
 const WINDOW = 10;
-/**
- * What a submission waits in here for a bind, a place in the window and its turn before its first byte leaves. Dispatch spaces what
- * it hands over; a longer wait would undo that, so beyond it the submission is handed back.
- */
+/** What a submission waits in here for a bind and a place in its window before its first byte leaves. */
 const PATIENCE_MS = 1_000;
 /** Submissions that wait for room; dispatch keeps far below. */
 const WAITING_MAX = 10_000;
@@ -104,12 +101,47 @@ const NO_RESPONSE = 502;
 /** 504 EC_UNEXPECTED_RESPONSE_FROM_PEER */
 const UNEXPECTED = 504;
 
+/** A submit_sm that the SMSC has. */
+interface Taken {
+  kind: 'taken';
+  id: string;
+  words?: string;
+}
+/** One that it has not, or of which that is not known. */
+type Failed = Exclude<Outcome, { kind: 'accepted' | 'contentFailed' }>;
 /** What became of one submit_sm. */
-type Sent = { kind: 'taken'; id: string; words?: string } | Exclude<Outcome, { kind: 'accepted' | 'contentFailed' }>;
+type Sent = Taken | Failed;
+
+/** What a submit_sm needs on its way beside a place in a window. */
+interface Way {
+  signal: AbortSignal;
+  /** Monotonic: its first byte leaves before, or it is handed back. */
+  until: number;
+  /** Right before it leaves; false = it must not. */
+  leaves(): boolean | Promise<boolean>;
+  /** The SMSC took it, and said so after it was given up. */
+  late(taken: Taken): void;
+}
+
+/** For callers that keep no rate and want no late answers. */
+const ALONE: Hand = {
+  leaves: () => true,
+  turn: () => ({ come: async (signal) => !signal.aborted, drop: () => undefined }),
+  late: () => undefined,
+};
 
 /** Makes a carrier for one SMSC and begins to bind. */
 export function createSmppCarrier(config: SmppConfig, hooks: SmppHooks, env: Env): SmppCarrier {
   return new Carrier(config, hooks, env);
+}
+
+/** Whether an SMSC can be reached as configured, without a bind: '' = yes, else why not. Never rejects; takes a second or two. */
+export function probeSmsc(
+  config: Pick<SmppConfig, 'host' | 'port' | 'tls' | 'connectTimeoutMs'>,
+  env: Env,
+): Promise<string> {
+  const { host, port, tls = false, connectTimeoutMs = CONNECT_MS } = config;
+  return probe({ host, port, tls, connectTimeoutMs, resolve: cachedNames(systemNames(env), env) }, env);
 }
 
 class Carrier implements SmppCarrier {
@@ -120,7 +152,6 @@ class Carrier implements SmppCarrier {
   private readonly statusTable: ReadonlyMap<number, Verdict>;
   private readonly senders: Session[] = [];
   private readonly receivers: Session[] = [];
-  private readonly pacer: Pacer | null;
   private readonly inbound: Inbound;
   private readonly ids: ReceiptIds;
   private readonly siblings = new Map<string, string>();
@@ -143,7 +174,6 @@ class Carrier implements SmppCarrier {
       ...(config.transactionTlv === undefined ? {} : { transactionTlv: config.transactionTlv }),
     };
     this.statusTable = readStatusTable(config.statusTable);
-    this.pacer = config.ratePerSecond === undefined ? null : new Pacer(config.ratePerSecond, env);
     this.inbound = new Inbound({
       name: config.name,
       encoding: this.text.encoding,
@@ -200,36 +230,92 @@ class Carrier implements SmppCarrier {
 
   // ----------------------------------------------------------------------------------------------------------------- out
 
-  async submit(submission: SmsSubmission, signal: AbortSignal): Promise<Outcome> {
+  /** A text in one PDU counts as all its segments; otherwise each of them takes a place of its own. */
+  turns(submission: SmsSubmission): number {
+    if (this.text.concatenation !== 'payload') return 1;
+    const encoded = encodeSms(submission, this.text, this.env.clock.now());
+    return encoded.ok ? encoded.segments[0]! : 1;
+  }
+
+  async submit(submission: SmsSubmission, signal: AbortSignal, hand: Hand = ALONE): Promise<Outcome> {
     if (signal.aborted) return deferred('aborted before it was sent');
     const encoded = encodeSms(submission, this.text, this.env.clock.now());
     if (!encoded.ok) return { kind: 'refused', error: { id: encoded.error, words: encoded.words } };
-    const { messages, segments } = encoded;
-    const until = this.env.clock.monotonic() + PATIENCE_MS;
-    const first = await this.send(messages[0]!, segments[0]!, until, signal);
-    // Nothing of it is there, and the trouble is the link's: another carrier may take it.
-    if (first.kind === 'deferred' && first.error.id === NOT_SUBMITTED && !signal.aborted)
-      return { ...first, elsewhere: true };
-    if (first.kind !== 'taken') return first;
-    const rest = await Promise.all(messages.slice(1).map((_, i) => this.sendLater(messages, i + 1, signal)));
-    // What is certain decides: one segment refused, and the text will never be whole.
-    const failed =
-      rest.find((one) => one.kind === 'refused') ??
-      rest.find((one) => one.kind === 'unknown') ??
-      rest.find((one) => one.kind !== 'taken');
-    if (failed) return failed;
-    const taken = [first, ...rest.filter((one) => one.kind === 'taken')];
-    return this.accepted(submission, taken);
+    const { messages } = encoded;
+    const taken: (Taken | undefined)[] = messages.map(() => undefined);
+    /** The outcome was told, and it was unknown: now each that is missing may come. */
+    let told = messages.length === 1;
+    const take = (i: number, one: Taken): void => {
+      taken[i] = one;
+      if (told && allOf(taken)) hand.late(this.accepted(submission, taken));
+    };
+    const first = await this.send(messages[0]!, {
+      signal,
+      until: this.env.clock.monotonic() + PATIENCE_MS,
+      leaves: hand.leaves,
+      late: (one) => take(0, one),
+    });
+    if (first.kind !== 'taken') {
+      // Nothing of it is there, and the trouble is the link's: another carrier may take it.
+      const down = first.kind === 'deferred' && first.error.id === NOT_SUBMITTED && !signal.aborted;
+      return down ? { ...first, elsewhere: true } : first;
+    }
+    if (messages.length === 1) return this.accepted(submission, [first]);
+    take(0, first);
+    const failed = await this.sendRest(messages, take, signal, hand);
+    // What is missing may have come while others were waited for.
+    if (allOf(taken)) return this.accepted(submission, taken);
+    told = failed?.kind === 'unknown';
+    return failed ?? deferred('not all of it was sent');
   }
 
-  private accepted(submission: SmsSubmission, taken: Extract<Sent, { kind: 'taken' }>[]): Outcome {
+  /**
+   * What is behind an accepted first segment. Its places in the rate are taken at once, so that texts that begin later do not come
+   * between; of the windows it uses no more than half of what is free, so that others find room.
+   */
+  private async sendRest(
+    messages: ShortMessage[],
+    take: (i: number, taken: Taken) => void,
+    signal: AbortSignal,
+    hand: Hand,
+  ): Promise<Failed | null> {
+    const turns: (Turn | undefined)[] = messages.map((_, i) => (i === 0 ? undefined : hand.turn()));
+    let next = 1;
+    let failed: Failed | null = null;
+    const work = async (): Promise<void> => {
+      // One refused, and the text will never be whole; one unknown, and it may be.
+      while (next < messages.length && (failed === null || failed.kind === 'unknown')) {
+        const i = next++;
+        const leaves = (): Promise<boolean> => {
+          const turn = turns[i] ?? hand.turn();
+          turns[i] = undefined;
+          return turn.come(signal);
+        };
+        const sent = await this.sendLater(messages, i, {
+          signal,
+          until: Infinity,
+          leaves,
+          late: (one) => take(i, one),
+        });
+        if (sent.kind === 'taken') take(i, sent);
+        else failed = graver(failed, sent);
+      }
+    };
+    const free = this.senders.reduce((sum, one) => sum + (one.free ? one.room : 0), 0);
+    const workers = Math.min(messages.length - 1, Math.max(1, Math.floor(free / 2)));
+    await Promise.all(Array.from({ length: workers }, work));
+    for (const turn of turns) turn?.drop();
+    return failed;
+  }
+
+  private accepted(submission: SmsSubmission, taken: Taken[]): Extract<Outcome, { kind: 'accepted' }> {
     const last = taken.at(-1)!;
     const plainly = plainId(last.id);
     // As they wrote it, unless receipts may have other zeros before it.
     const id = plainly === last.id.toLowerCase() ? last.id : plainly;
     // Without an id no receipt can be matched, but it was taken; ours is unique.
     if (id === '') return { kind: 'accepted', carrierMessageId: submission.transactionId, words: 'no message_id' };
-    this.ids.sent(plainly, submission.recipient);
+    void this.tellAgain(this.ids.sent(plainly, submission.recipient));
     if (this.text.registeredDelivery === 'all') {
       for (const one of taken.slice(0, -1)) this.remember(refOf(plainId(one.id)), id);
     }
@@ -243,47 +329,39 @@ class Carrier implements SmppCarrier {
   }
 
   /** A segment behind an accepted one: tried again while the SMSC only asks to wait, since the message has begun. */
-  private async sendLater(messages: ShortMessage[], i: number, signal: AbortSignal): Promise<Sent> {
+  private async sendLater(messages: ShortMessage[], i: number, way: Way): Promise<Sent> {
     const of = `segment ${i + 1} of ${messages.length}`;
     for (let tries = 1; ; tries++) {
-      // What has begun is not handed back: it waits as long as it may.
-      const sent = await this.send(messages[i]!, 1, Number.POSITIVE_INFINITY, signal);
+      const sent = await this.send(messages[i]!, way);
       if (sent.kind === 'taken') return sent;
       const words = `${of}: ${sent.error?.words ?? ''}`.slice(0, 200);
       const error: Failure = { id: sent.error?.id ?? NOT_SUBMITTED, words };
       if (sent.kind === 'refused' || sent.kind === 'unknown') return { ...sent, error };
-      if (signal.aborted || tries === SEGMENT_TRIES || !this.senders.some((one) => one.coming)) {
+      if (way.signal.aborted || tries === SEGMENT_TRIES || !this.senders.some((one) => one.coming)) {
         // Part of it is there, and whether the rest ever comes is not known.
         return error.id === NOT_SUBMITTED ? { kind: 'unknown', error } : { ...sent, error };
       }
-      await this.env.clock.sleep(sent.retryAfterMs ?? SEGMENT_AGAIN_MS, signal);
+      await this.env.clock.sleep(sent.retryAfterMs ?? SEGMENT_AGAIN_MS, way.signal);
     }
   }
 
-  /** One submit_sm, once; handed back where its first byte cannot leave before `until` (monotonic). */
-  private async send(message: ShortMessage, segments: number, until: number, signal: AbortSignal): Promise<Sent> {
-    const { clock } = this.env;
+  /** One submit_sm, once; handed back where its first byte cannot leave in time. */
+  private async send(message: ShortMessage, way: Way): Promise<Sent> {
     for (;;) {
       // Who waits already comes first.
-      const session = (this.waiting.size === 0 ? this.place() : null) ?? (await this.room(until, signal));
+      const session = (this.waiting.size === 0 ? this.place() : null) ?? (await this.room(way.until, way.signal));
       if (!(session instanceof Session)) return session;
-      if (this.pacer) {
-        const wait = this.pacer.waitMs();
-        if (clock.monotonic() + wait > until) {
-          session.leave();
-          return throttled(wait, 'the rate is used up');
-        }
-        if (!(await this.pacer.turn(segments, signal))) {
-          session.leave();
-          return deferred('no turn under the rate in time');
-        }
+      const leaves = way.leaves();
+      if (!(typeof leaves === 'boolean' ? leaves : await leaves)) {
+        session.leave();
+        return deferred('no turn under the rate in time');
       }
       // The wait for a turn may have cost the bind, or brought a pause.
       if (!session.bound || session.pauseLeft > 0) {
         session.leave();
         continue;
       }
-      const settled = await exchange(session, message, signal);
+      const settled = await exchange(session, message, way);
       if (settled.kind !== 'notSent') return this.judge(settled, session);
     }
   }
@@ -297,7 +375,7 @@ class Carrier implements SmppCarrier {
   }
 
   /** Waits for a place, or tells why there is none. */
-  private async room(until: number, signal: AbortSignal): Promise<Session | Exclude<Sent, { kind: 'taken' }>> {
+  private async room(until: number, signal: AbortSignal): Promise<Session | Failed> {
     if (this.waiting.size >= WAITING_MAX) return deferred('too many submissions wait for the window');
     for (let waited = this.waiting.size === 0; ; waited = true) {
       const session = waited ? this.place() : null;
@@ -314,7 +392,7 @@ class Carrier implements SmppCarrier {
   }
 
   /** Why it is no use to wait for a bind; null = it is. */
-  private noRoom(left: number, signal: AbortSignal): Exclude<Sent, { kind: 'taken' }> | null {
+  private noRoom(left: number, signal: AbortSignal): Failed | null {
     const bound = this.senders.filter((one) => one.bound);
     if (bound.length === 0) {
       if (signal.aborted) return deferred('not bound in time');
@@ -371,16 +449,19 @@ class Carrier implements SmppCarrier {
   }
 
   private judgeAnswer(pdu: Pdu, session: Session): Sent {
-    const more = pdu.kind === 'named' ? tlvText(pdu, TAG.additionalStatus) : undefined;
     if (pdu.status === STATUS.ok) {
-      if (pdu.kind !== 'named')
-        return { kind: 'unknown', error: { id: UNEXPECTED, words: 'generic_nack with status 0' } };
+      const taken = takenBy(pdu);
+      if (!taken) return { kind: 'unknown', error: { id: UNEXPECTED, words: 'generic_nack with status 0' } };
       session.wentWell();
-      return { kind: 'taken', id: pdu.id, ...(more ? { words: more } : {}) };
+      return taken;
     }
+    const more = pdu.kind === 'named' ? tlvText(pdu, TAG.additionalStatus) : undefined;
     if (pdu.status === STATUS.badBindState) session.rebind(statusWords(pdu.status));
     const outcome = outcomeOf(pdu.status, this.statusTable, 0, more);
-    return outcome.kind === 'throttled' ? { ...outcome, retryAfterMs: session.throttled() } : outcome;
+    if (outcome.kind !== 'throttled') return outcome;
+    const retryAfterMs = session.throttled();
+    const others = this.senders.some((one) => one.bound && one.pauseLeft === 0);
+    return { ...outcome, retryAfterMs, ...(others ? { others } : {}) };
   }
 
   // ------------------------------------------------------------------------------------------------------------------ in
@@ -401,14 +482,19 @@ class Carrier implements SmppCarrier {
     const { id, again } = this.ids.match({ carrier: this.name, carrierMessageId, addresses, ...rest });
     const report = this.ofWhole({ carrier: this.name, carrierMessageId: id, addresses, ...rest });
     if (report) await this.hooks.onReport(report);
-    for (const one of again) {
+    await this.tellAgain(again);
+    return STATUS.ok;
+  }
+
+  /** Receipts that were answered, under ids that are known to be right by now. Never rejects. */
+  private async tellAgain(reports: CarrierReport[]): Promise<void> {
+    for (const one of reports) {
       try {
         await this.hooks.onReport(one);
       } catch (error) {
         this.env.log.warn({ err: error }, 'smpp: an earlier receipt could not be told again');
       }
     }
-    return STATUS.ok;
   }
 
   /**
@@ -428,7 +514,7 @@ class Carrier implements SmppCarrier {
 }
 
 /** 541 EC_LIMIT_REACHED */
-function throttled(retryAfterMs: number, words: string): Exclude<Sent, { kind: 'taken' }> {
+function throttled(retryAfterMs: number, words: string): Failed {
   return { kind: 'throttled', retryAfterMs: Math.ceil(retryAfterMs), error: { id: 541, words } };
 }
 
@@ -436,49 +522,46 @@ function deferred(words: string): { kind: 'deferred'; error: Failure } {
   return { kind: 'deferred', error: { id: NOT_SUBMITTED, words: words.slice(0, 200) } };
 }
 
+/** What is certain decides: refused, then what may have arrived, then what has not. */
+function graver(one: Failed | null, other: Failed): Failed {
+  if (one === null || other.kind === 'refused') return other;
+  return one.kind === 'refused' || one.kind === 'unknown' ? one : other.kind === 'unknown' ? other : one;
+}
+
+/** Whether every segment was taken. */
+function allOf(taken: (Taken | undefined)[]): taken is Taken[] {
+  return taken.every((one) => one !== undefined);
+}
+
+/** What an answer says where it says that the message was taken. */
+function takenBy(pdu: Pdu): Taken | null {
+  if (pdu.status !== STATUS.ok || pdu.kind !== 'named') return null;
+  const more = tlvText(pdu, TAG.additionalStatus);
+  return { kind: 'taken', id: pdu.id, ...(more ? { words: more } : {}) };
+}
+
 /** Sends on a place that was taken; settles at the answer or when the signal aborts. */
 function exchange(
   session: Session,
   message: ShortMessage,
-  signal: AbortSignal,
+  { signal, late }: Way,
 ): Promise<Settled | { kind: 'aborted' } | { kind: 'notSent' }> {
   return new Promise((resolve) => {
-    const onAbort = (): void => resolve({ kind: 'aborted' });
-    const sent = session.submit(message, (settled) => {
+    let given = false;
+    const onAbort = (): void => {
+      given = true;
+      resolve({ kind: 'aborted' });
+    };
+    const onLate = (pdu: Pdu): void => {
+      const taken = takenBy(pdu);
+      if (taken) late(taken);
+    };
+    const onSettled = (settled: Settled): void => {
       signal.removeEventListener('abort', onAbort);
-      resolve(settled);
-    });
-    if (sent) signal.addEventListener('abort', onAbort, { once: true });
+      if (!given) resolve(settled);
+      else if (settled.kind === 'answer') onLate(settled.pdu);
+    };
+    if (session.submit(message, onSettled, onLate)) signal.addEventListener('abort', onAbort, { once: true });
     else resolve({ kind: 'notSent' });
   });
-}
-
-/** Even spacing: any interval of a second holds at most the rate, whatever came before. */
-class Pacer {
-  private readonly intervalMs: number;
-  private readonly env: Env;
-  private nextAt = 0;
-
-  constructor(perSecond: number, env: Env) {
-    this.intervalMs = 1000 / perSecond;
-    this.env = env;
-  }
-
-  /** How long the next turn is away. */
-  waitMs(): number {
-    return Math.max(0, this.nextAt - this.env.clock.monotonic());
-  }
-
-  /** Waits for the turn of `n` segments; false = the signal aborted first (the turn is spent all the same). */
-  async turn(n: number, signal: AbortSignal): Promise<boolean> {
-    const { clock } = this.env;
-    const at = Math.max(clock.monotonic(), this.nextAt);
-    this.nextAt = at + n * this.intervalMs;
-    for (;;) {
-      if (signal.aborted) return false;
-      const left = at - clock.monotonic();
-      if (left <= 0) return true;
-      await clock.sleep(left, signal);
-    }
-  }
 }

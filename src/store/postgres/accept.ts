@@ -10,9 +10,10 @@
 import { lanesOfWays, printWays } from '../../domain/failover.ts';
 import { refusalError, refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
+import { reportForm } from '../../domain/report.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
-import { repaced } from '../clock.ts';
+import { firstDue, repaced } from '../clock.ts';
 import type { Accept, Accepted } from '../contract.ts';
 import { OPT_OUT_WORDS } from '../inbound.ts';
 import { PLAIN_BULK, printSpeed } from '../steering.ts';
@@ -58,10 +59,11 @@ const SQL = {
   keys: sql(`INSERT INTO message_key (account, key, no) SELECT account, key, no
     FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS x(account, key, no) ORDER BY account, key COLLATE "C", no
     ON CONFLICT DO NOTHING RETURNING no`),
+  // By its URL alone: see the index's step in schema.ts.
   endpoints: sql(`SELECT e.no, e.account, e.url, e.content_type FROM (SELECT f.no
       FROM unnest($1::bigint[], $2::text[], $3::text[]) AS x(account, url, content_type)
-      CROSS JOIN LATERAL (SELECT no FROM endpoint r WHERE r.account = x.account AND md5(r.url) = md5(x.url)
-        AND r.url = x.url AND r.content_type = x.content_type AND r.kind = 0 OFFSET 0) f ORDER BY f.no OFFSET 0) f
+      CROSS JOIN LATERAL (SELECT no FROM endpoint r WHERE r.url = x.url AND r.account + 0 = x.account
+        AND r.content_type || '' = x.content_type AND r.kind + 0 = 0 OFFSET 0) f ORDER BY f.no OFFSET 0) f
     CROSS JOIN LATERAL (SELECT no, account, url, content_type FROM endpoint r WHERE r.no = f.no FOR KEY SHARE) e
     ORDER BY e.no`),
   endpointAdd: sql(`INSERT INTO endpoint (account, url, content_type, secret, open, fails, fresh, due_at, seq)
@@ -84,14 +86,14 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::smallint[],
       $8::integer[], $9::bigint[]) AS x(no, account, spec, "to", key, state, status, error, done_at)`),
   runs: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-      limited, moves, media, due_at, seq, ways, needs)
+      limited, moves, media, due_at, seq, ways, needs, early_ms)
     SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, moves,
-      media, due_at, seq, ways, CASE WHEN tracked OR ways IS NOT NULL THEN ${LEVEL} ELSE 0 END
+      media, due_at, seq, ways, CASE WHEN tracked OR ways IS NOT NULL THEN ${LEVEL} ELSE 0 END, early_ms
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::integer[],
       $8::integer[], $9::integer[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
-      $15::bigint[], $16::integer[], $17::text[], $18::boolean[])
+      $15::bigint[], $16::integer[], $17::text[], $18::boolean[], $19::bigint[])
       AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq,
-        moves, ways, tracked)`),
+        moves, ways, tracked, early_ms)`),
 };
 
 /** A bulk that this group makes. */
@@ -123,6 +125,12 @@ function columnsOf<Row>(rows: readonly Row[]) {
   };
 }
 
+/** When a run may leave first. */
+function dueOf(tx: Tx, request: Accept, run: Accept['runs'][number], bulk: BulkRow | null): number {
+  const opensAt = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
+  return firstDue(run, { opensAt, paced: bulk !== null && bulk.intervalUs > 0, now: tx.now });
+}
+
 const pair = (account: number, name: string): string => `${account} ${name}`;
 
 /** Where reports of a spec go: its own URL, else the account's default endpoint. */
@@ -131,9 +139,11 @@ function targetOf(
   spec: Accept['specs'][number],
   facts: AccountFacts,
 ): { url: string; contentType: string } | null {
-  if (spec.endpoint) return spec.endpoint;
   const standard = spec.notify ? facts.standard.get(account) : undefined;
-  return standard ? { url: standard.url, contentType: spec.contentType ?? standard.contentType } : null;
+  const target = spec.endpoint ?? standard;
+  if (!target) return null;
+  const mediaType = spec.endpoint ? target.contentType : (spec.contentType ?? target.contentType);
+  return { url: target.url, contentType: reportForm(mediaType, spec.older) };
 }
 
 export type AcceptGroup = (tx: Tx, requests: Accept[]) => Promise<Accepted[]>;
@@ -367,7 +377,7 @@ export function createAccept(
         bulk: bulk?.no ?? 0,
         paused: bulk !== null && bulk.pausedAt !== null,
         ...(request.specs[run.spec - request.first - 1]?.links.length === 0
-          ? { due: nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0)) }
+          ? { due: dueOf(tx, request, run, bulk) }
           : {}),
       })),
     );
@@ -484,6 +494,7 @@ export function createAccept(
         const media = linked.has(run.spec);
         const limited = bulk !== null && bulk.intervalUs > 0;
         const moves = bulk?.moves ?? 0;
+        const due = dueOf(tx, request, run, bulk);
         runRows.push({
           run,
           line,
@@ -492,10 +503,10 @@ export function createAccept(
           limited,
           moves,
           media,
-          due: media ? null : opensAt,
+          due: media ? null : due,
           tracked: request.specs[run.spec - request.first - 1]?.tracked !== undefined,
         });
-        if (!media) wakes.push({ lane: run.lane, line, due: opensAt });
+        if (!media) wakes.push({ lane: run.lane, line, due });
       }
       const duplicates = request.keys.filter(([no]) => repeated.has(no)).map(([no]) => no);
       const unwanted = optedOut.length > 0 ? { optedOut } : {};
@@ -568,6 +579,7 @@ export function createAccept(
         of.numbers((row) => row.moves),
         of.texts(({ run }) => printWays(run.ways)),
         of.numbers((row) => row.tracked),
+        of.numbers(({ run }) => run.earlyMs ?? 0),
       ]);
     }
     await lines.wake(tx, wakes);

@@ -35,6 +35,12 @@ const SQL = {
   put: sql(`INSERT INTO held (what, name, account, body) VALUES ($1, $2, $3, $4)
     ON CONFLICT (what, name) DO UPDATE SET account = excluded.account, body = excluded.body`),
   drop: sql('DELETE FROM held WHERE what = $1 AND name = $2 AND account = $3 RETURNING name'),
+  number: sql('SELECT account FROM own_number WHERE number = $1'),
+  numberPut:
+    sql(`INSERT INTO own_number (number, account, url, entity, application, callback) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (number) DO UPDATE SET account = excluded.account, url = excluded.url, entity = excluded.entity,
+      application = excluded.application, callback = excluded.callback`),
+  numberDrop: sql('DELETE FROM own_number WHERE number = $1 AND account = $2 RETURNING number'),
   deed: sql('INSERT INTO audit (at, by, action, account, detail) VALUES ($1, $2, $3, $4, $5) RETURNING no'),
   forget: sql('DELETE FROM audit WHERE no <= $1'),
   audit: sql('SELECT no, at, by, action, account, detail FROM audit WHERE no < $1 ORDER BY no DESC LIMIT $2'),
@@ -82,6 +88,11 @@ async function judge(tx: Tx, changes: AdminChange[]): Promise<Administered | nul
       if (change.account !== 0 && !(await there(change.account))) return notFound;
       const [holder] = await tx.query<{ account: number }>(SQL.holder, [change.what, plain(change.name)]);
       if (holder && holder.account !== change.account) return conflict;
+    } else if (change.kind === 'number') {
+      const { number, account } = change.number;
+      if (!(await there(account))) return notFound;
+      const [holder] = await tx.query<{ account: number }>(SQL.number, [plain(number)]);
+      if (holder && holder.account !== account) return conflict;
     }
   }
   return null;
@@ -106,6 +117,11 @@ export async function administer(tx: Tx, changes: AdminChange[], deed: Deed): Pr
     } else if (change.kind === 'put') {
       await tx.query(SQL.put, [change.what, plain(change.name), change.account, JSON.stringify(change.body)]);
       if (change.what === 'login') await tx.query(SQL.sessionsOf, [plain(change.name)]);
+    } else if (change.kind === 'number') {
+      const { number, account, url, entity, application, callbackData } = change.number;
+      await tx.query(SQL.numberPut, [number, account, url, entity, application, callbackData]);
+    } else if (change.kind === 'numberDrop') {
+      dropped += (await tx.query(SQL.numberDrop, [plain(change.number), change.account])).length;
     } else {
       const gone = (await tx.query(SQL.drop, [change.what, plain(change.name), change.account])).length;
       // Another account may get a user of that name before the sessions would have ended.
@@ -114,7 +130,7 @@ export async function administer(tx: Tx, changes: AdminChange[], deed: Deed): Pr
     }
   }
   // Nothing was there to take away: nothing was done.
-  if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop')) {
+  if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')) {
     return { kind: 'done', accounts, dropped };
   }
   const account = deed.account ?? accounts[0] ?? null;

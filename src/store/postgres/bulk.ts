@@ -9,7 +9,7 @@
  */
 import { type Leg, lanesOfWays, readWays, smsLeader } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
-import { startOf } from '../clock.ts';
+import { earlyOf, startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
 import {
   CANCELED_WORDS,
@@ -345,7 +345,8 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
       const run = toRun(row);
       book.adopt(run, bulk);
       if (run.next >= run.end) continue;
-      const due = Math.min(startOf(run, bulk) ?? run.opensAt, at);
+      const start = startOf(run, bulk);
+      const due = Math.min((start ?? run.opensAt) - earlyOf(run, start, bulk), at);
       book.move(run, run.next, due);
       if (!run.closed) wakes.push({ lane: row.lane, line: run.line, due });
     }

@@ -1,6 +1,7 @@
 /**
- * What carriers have of cancelled bulks, and may be asked to call back: once each, best effort. It decides no status: what was
- * submitted runs on, and only a report or the end of validity tells what became of it.
+ * What carriers have of cancelled bulks and may be asked to call back, and what they have early of bulks that were moved and may be
+ * asked to keep for longer: once each, best effort. It decides no status: what was submitted runs on, and only a report or the end
+ * of validity tells what became of it.
  */
 import { legOf, spanOf } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
@@ -16,10 +17,17 @@ const SQL = {
   add: sql(`INSERT INTO callback (leader, lane, at, generation, ref)
     SELECT x.leader, a.lane, $2, a.generation, a.ref FROM unnest($1::bigint[]) AS x(leader)
     CROSS JOIN LATERAL (SELECT lane, generation, ref FROM attempt q WHERE q.leader = x.leader AND q.outcome = 'accepted'
-      AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a ON CONFLICT DO NOTHING`),
+      AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a
+    ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
+      ref = excluded.ref, earliest_at = NULL`),
   any: sql('SELECT leader FROM callback WHERE lane = $1 LIMIT 1'),
-  take: sql(`DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback WHERE lane = $1 ORDER BY leader LIMIT $2
-      FOR UPDATE SKIP LOCKED)) RETURNING leader, generation, ref`),
+  // What is in flight yet stays for later.
+  take: sql(`WITH gone AS (DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback c WHERE lane = $1
+      AND (ref <> '' OR (SELECT f.leader FROM flight f WHERE f.leader = c.leader) IS NULL) ORDER BY leader LIMIT $2
+      FOR UPDATE SKIP LOCKED)) RETURNING leader, generation, ref, earliest_at)
+    SELECT g.leader, coalesce(a.generation, g.generation) AS generation, coalesce(a.ref, g.ref) AS ref, g.earliest_at
+    FROM gone g LEFT JOIN LATERAL (SELECT q.generation, q.ref FROM attempt q WHERE g.ref = '' AND q.leader = g.leader
+      AND q.outcome = 'accepted' AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a ON true`),
   // A group's leader is the number of its run.
   about:
     sql(`SELECT x.leader, s.sender, greatest(1, coalesce((SELECT r.members FROM run r WHERE r.no = x.leader), 1)) AS members
@@ -42,14 +50,18 @@ export function addCallBacks(tx: Tx, leaders: number[]): void {
 
 /** The verb `callBacks` in a transaction. */
 export async function takeCallBacks(tx: Tx, lane: number, limit: number): Promise<CallBack[]> {
-  const rows = await tx.query<{ leader: number; generation: number; ref: string }>(SQL.take, [lane, limit]);
+  type Row = { leader: number; generation: number; ref: string; earliest_at: number | null };
+  const rows = (await tx.query<Row>(SQL.take, [lane, limit])).filter(({ ref }) => ref !== '');
   if (rows.length === 0) return [];
+  rows.sort((a, b) => a.leader - b.leader);
   type About = { leader: number; sender: string; members: number };
   const about = await tx.query<About>(SQL.about, [list(rows.map(({ leader }) => leader))]);
   const of = new Map(about.map((one) => [one.leader, one]));
-  return rows.flatMap(({ leader, generation, ref }) => {
+  return rows.flatMap(({ leader, generation, ref, earliest_at: earliestAt }) => {
     const one = of.get(leader);
-    return one ? [{ leader, members: one.members, generation, carrierMessageId: ref, sender: one.sender }] : [];
+    if (!one) return [];
+    const held = earliestAt === null ? {} : { earliestAt };
+    return [{ leader, members: one.members, generation, carrierMessageId: ref, sender: one.sender, ...held }];
   });
 }
 

@@ -8,13 +8,14 @@
  * all the same, for those who steer and sweep.
  */
 
-import { legOf } from '../../domain/failover.ts';
+import { type Leg, legOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
-import { admit } from '../../domain/schedule.ts';
+import { type Admission, admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, startOf, type Turns, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim } from '../contract.ts';
 import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import type { Screen } from './inbound.ts';
 import { RING } from './inside.ts';
 import type { Lines } from './lines.ts';
 import { readSpecs } from './rows.ts';
@@ -23,6 +24,8 @@ import { byKey, list, sql, type Tx } from './tx.ts';
 
 /** Looks for more in one claim. */
 const ROUNDS = 6;
+/** Submissions that a look after one that gave nothing is made for, at least: it looks at as many lines as they may need. */
+const WIDE = 16;
 
 /** Lines remembered as to whose turn it is, fresh or retry. */
 const FLIPS = 10_000;
@@ -45,6 +48,9 @@ interface Serving {
   account: number;
   /** Its account has more lines than take turns by themselves. */
   full: boolean;
+  seq: number;
+  /** All that is due of it was loaded. */
+  whole: boolean;
   bulk: BulkRow | null;
   runs: RunRow[];
   retries: RetryRow[];
@@ -67,6 +73,11 @@ interface Flight {
   line: number | null;
 }
 
+/** With what leaves before `start` goes the time that its carrier keeps. */
+function earliest(earlyMs: number, start: number | null, now: number): { earliestAt?: number } {
+  return earlyMs > 0 && start !== null && start > now ? { earliestAt: start } : {};
+}
+
 /** One round's decisions, written together. */
 class Plan {
   readonly claims: Claim[] = [];
@@ -78,6 +89,9 @@ class Plan {
   private readonly pending: Map<number, Pending>;
   /** Up to which number of a run messages were looked for. */
   private readonly loadedTo: Map<number, number>;
+  /** Of these who wants none, by number; and those that this plan ends for it. */
+  private readonly unwanted: ReadonlyMap<number, 10 | 14>;
+  readonly ended = new Map<number, 10 | 14>();
   /** Lines whose last served submission was a retry; lost at a restart, which costs one turn. */
   private readonly lastWasRetry: Set<number>;
   private readonly flights: Flight[] = [];
@@ -86,7 +100,12 @@ class Plan {
 
   constructor(
     tx: Tx,
-    loaded: { retryRuns: Map<number, RunRow>; pending: Map<number, Pending>; loadedTo: Map<number, number> },
+    loaded: {
+      retryRuns: Map<number, RunRow>;
+      pending: Map<number, Pending>;
+      loadedTo: Map<number, number>;
+      unwanted: ReadonlyMap<number, 10 | 14>;
+    },
     lastWasRetry: Set<number>,
   ) {
     this.tx = tx;
@@ -94,6 +113,7 @@ class Plan {
     this.retryRuns = loaded.retryRuns;
     this.pending = loaded.pending;
     this.loadedTo = loaded.loadedTo;
+    this.unwanted = loaded.unwanted;
     this.lastWasRetry = lastWasRetry;
   }
 
@@ -106,6 +126,16 @@ class Plan {
     return found;
   }
 
+  /** Of those that may leave now the ones that are wanted; the others end as rejected and take no turn. */
+  private wanted(members: Pending[]): Pending[] {
+    if (this.unwanted.size === 0) return members;
+    return members.filter(({ no, state }) => {
+      const status = state === STATE.pending ? this.unwanted.get(no) : undefined;
+      if (status !== undefined) this.ended.set(no, status);
+      return status === undefined;
+    });
+  }
+
   private fly(
     line: number,
     run: RunRow,
@@ -113,7 +143,7 @@ class Plan {
     span: { leader: number; members: number },
     state: { generation: number; attempts: number; held: number },
     /** `turns` null = it needs none. */
-    { turns, ...time }: { notBeforeUs: number; turns: Turns | null; validUntil: number },
+    { turns, ...time }: { notBeforeUs: number; turns: Turns | null; validUntil: number; earliestAt?: number },
   ): void {
     const claim: Claim = {
       token: this.tx.seq(),
@@ -141,8 +171,8 @@ class Plan {
     const { tx, book } = this;
     const { bulk } = line;
     const run = this.retryRuns.get(retry.run);
-    const members = this.waiting(retry.leader, retry.leader + retry.members);
-    if (!run || members.length === 0) {
+    const waiting = this.waiting(retry.leader, retry.leader + retry.members);
+    if (!run || waiting.length === 0) {
       this.retriesGone.push(retry.leader);
       return 0;
     }
@@ -153,7 +183,9 @@ class Plan {
       this.retriesWait.set(retry.leader, tx.now + DRAIN_MS);
       return 0;
     }
-    const view = viewOf(run, bulk, start ?? tx.now, 1);
+    // Handed on to another carrier: that one does not keep the time.
+    const earlyMs = line.no === run.line ? earlyOf(run, start, bulk) : 0;
+    const view = viewOf(run, bulk, start ?? tx.now, 1, earlyMs);
     const bucket = bucketOf(bulk);
     const admission = admit(untried ? view : { ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
     if (admission.kind !== 'go') {
@@ -162,13 +194,16 @@ class Plan {
       return 0;
     }
     this.retriesGone.push(retry.leader);
+    const members = this.wanted(waiting);
+    if (members.length === 0) return 0;
     const end = admission.bucketNext + (members.length - 1) * admission.stepUs;
     book.charge(bulk, end);
     // Fewer members than last time are another submission; but what may have reached the carrier keeps its id.
     const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
     const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
     const { firstAt, validUntil } = admission;
-    const time = { notBeforeUs: firstAt, turns: bucket && { from: bucket.next, end }, validUntil };
+    const turns = bucket && { from: bucket.next, end };
+    const time = { notBeforeUs: firstAt, turns, validUntil, ...earliest(earlyMs, start, tx.now) };
     this.fly(line.no, run, members, { leader: retry.leader, members: retry.members }, state, time);
     if (untried && byTurns(run, start, bulk)) {
       book.deadline(validUntil, retry.leader, retry.leader + retry.members, run.no);
@@ -191,11 +226,15 @@ class Plan {
     }
     // What was not loaded is for the next round.
     const known = (this.loadedTo.get(run.no) ?? run.next) - run.next;
-    if (known <= 0) return 0;
-    const view = viewOf(run, bulk, start, group ? 1 : left);
+    if (known <= 0) {
+      line.whole = false;
+      return 0;
+    }
+    const earlyMs = earlyOf(run, start, bulk);
+    const view = viewOf(run, bulk, start, group ? 1 : left, earlyMs);
     const admission = admit(view, bucket, tx.now, group ? 1 : Math.min(quota, left, known), AHEAD_MS);
     if (admission.kind === 'expired') {
-      if (byTurns(run, start, bulk)) book.passed(run, bulk, admission);
+      if (byTurns(run, start, bulk)) this.pass(run, bulk, admission, run.next + known);
       // All of them: the sweep's look at the run is due.
       else book.move(run, run.next, null);
       return 0;
@@ -205,16 +244,17 @@ class Plan {
       return 0;
     }
     const end = run.next + (group ? left : admission.count);
-    const messages = this.waiting(run.next, end);
+    const messages = this.wanted(this.waiting(run.next, end));
     const fresh = { generation: 0, attempts: 0, held: 0 };
     const { firstAt, stepUs, validUntil } = admission;
+    const ends = { validUntil, ...earliest(earlyMs, start, tx.now) };
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
         const span = { leader: run.next, members: left };
         const turnEnd = firstAt + messages.length * stepUs;
         const turns = bucket && { from: bucket.next, end: turnEnd };
-        this.fly(line.no, run, messages, span, fresh, { notBeforeUs: firstAt, turns, validUntil });
+        this.fly(line.no, run, messages, span, fresh, { notBeforeUs: firstAt, turns, ...ends });
         taken = 1;
         book.charge(bulk, turnEnd);
       }
@@ -223,7 +263,7 @@ class Plan {
         const span = { leader: legOf(run.no) === 1 ? run.no : message.no, members: 1 };
         const turn = firstAt + taken * stepUs;
         const turns = bucket && { from: taken === 0 ? bucket.next : turn, end: turn + stepUs };
-        this.fly(line.no, run, [message], span, fresh, { notBeforeUs: turn, turns, validUntil });
+        this.fly(line.no, run, [message], span, fresh, { notBeforeUs: turn, turns, ...ends });
         taken++;
       }
       // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
@@ -233,6 +273,19 @@ class Plan {
     book.move(run, end, tx.now);
     if (end < run.end) line.runs.push(run);
     return taken;
+  }
+
+  /** Turns of the run that passed unused, of those messages that were loaded; what is left of them is for the next round. */
+  private pass(
+    run: RunRow,
+    bulk: BulkRow | null,
+    admission: Extract<Admission, { kind: 'expired' }>,
+    loadedTo: number,
+  ): void {
+    const most = run.members > 0 ? run.end - run.next : admission.count;
+    const lost = this.waiting(run.next, loadedTo).slice(0, most);
+    const last = lost.length < most || run.no < 0 ? loadedTo : (lost.at(-1) as Pending).no + 1;
+    this.book.passed(run, bulk, last, { admission, turns: lost.length });
   }
 
   private flip(line: number, retry: boolean): void {
@@ -299,7 +352,10 @@ class Plan {
 /** What one round took; `served` = whether wakes wait, and when the lane may have more. */
 interface Round {
   claims: Claim[];
-  served: Promise<{ woken: boolean; due: number | null }>;
+  /** Something was there to be served or put right, so another round finds something else. */
+  moved: boolean;
+  /** Null = not looked: it got all it asked for. */
+  served: Promise<{ woken: boolean; due: number | null }> | null;
 }
 
 /** A claim before its last answers: they may be on their way behind the COMMIT. */
@@ -307,23 +363,54 @@ export interface Claimed {
   now: number;
   claims: Claim[];
   specs: Promise<SpecRow[]>;
+  /** Null = not known: something may be due now. */
   served: Round['served'];
 }
 
+/** Messages that may be claimed, with their specs. */
+function specsOf(
+  pending: ReadonlyMap<number, Pending>,
+  runs: readonly RunRow[],
+  retries: readonly RetryRow[],
+  retryRuns: ReadonlyMap<number, RunRow>,
+): { no: number; to: string; spec: number; leg: Leg }[] {
+  const spans = [
+    ...runs.map(({ next, end, spec }) => ({ first: next, end, spec })),
+    ...retries.flatMap(({ leader, members, run }) => {
+      const spec = retryRuns.get(run)?.spec;
+      return spec === undefined ? [] : [{ first: leader, end: leader + members, spec }];
+    }),
+  ].sort((a, b) => a.first - b.first);
+  const found: { no: number; to: string; spec: number; leg: Leg }[] = [];
+  for (const [place, { no, to }] of pending) {
+    const of = spans.findLast(({ first, end }) => first <= place && place < end);
+    if (of) found.push({ no, to, spec: of.spec, leg: legOf(place) });
+  }
+  return found;
+}
+
 /** The work of one claim: up to `limit` submissions of a lane, leased for `leaseMs`, and when the lane is due next. Never waits for another claim. */
-export function createClaim(lines: Lines) {
+export function createClaim(lines: Lines, screen: Screen) {
   const lastWasRetry = new Set<number>();
 
   /** Loads due lines of the next accounts (`first`: after the wakes), serves them in turns, writes. */
-  async function round(tx: Tx, lane: number, limit: number, leaseMs: number, first: boolean): Promise<Round | null> {
-    const loaded = await lines.load(tx, lane, first, limit);
+  async function round(
+    tx: Tx,
+    lane: number,
+    limit: number,
+    leaseMs: number,
+    look: { first: boolean; wide: boolean },
+  ): Promise<Round | null> {
+    const loaded = await lines.load(tx, lane, look.first, look.wide ? Math.max(limit, WIDE) : limit);
     if (loaded === null) return null;
     const bulks = byKey((loaded.bulks ?? []).map(toBulk), (bulk) => bulk.no);
     const serving = new Map<number, Serving>();
-    for (const { no, account, bulk, full } of loaded.lines ?? []) {
+    for (const { no, account, bulk, full, seq } of loaded.lines ?? []) {
       const row = bulk === 0 ? null : bulks.get(bulk);
       // Its bulk is being steered: left as it is for the next claim.
-      if (row !== undefined) serving.set(no, { no, account, full, bulk: row, runs: [], retries: [] });
+      if (row !== undefined) {
+        serving.set(no, { no, account, full, seq, whole: true, bulk: row, runs: [], retries: [] });
+      }
     }
     const runs: RunRow[] = [];
     const loadedTo = new Map<number, number>();
@@ -334,6 +421,8 @@ export function createClaim(lines: Lines) {
       serving.get(run.line)?.runs.push(run);
     }
     for (const retry of loaded.retries ?? []) serving.get(retry.line)?.retries.push(retry);
+    const depth = loaded.depth ?? 0;
+    for (const line of serving.values()) line.whole = line.runs.length < depth && line.retries.length < depth;
     const retryRuns = byKey((loaded.retryRuns ?? []).map(toRun), (run) => run.no);
     // A run that is loaded twice (fresh, and for its retry) must be one: its cursor moves.
     for (const run of runs) if (retryRuns.has(run.no)) retryRuns.set(run.no, run);
@@ -341,7 +430,8 @@ export function createClaim(lines: Lines) {
     for (const [place, to, key, state] of loaded.pending ?? []) {
       pending.set(place, { no: Math.abs(place), to, key, state: state as State });
     }
-    const plan = new Plan(tx, { retryRuns, pending, loadedTo }, lastWasRetry);
+    const unwanted = await screen.find(tx, pending.size, () => specsOf(pending, runs, loaded.retries ?? [], retryRuns));
+    const plan = new Plan(tx, { retryRuns, pending, loadedTo, unwanted }, lastWasRetry);
     const byAccount = new Map<number, Serving[]>();
     for (const line of serving.values()) byAccount.set(line.account, [...(byAccount.get(line.account) ?? []), line]);
     const ring = [...byAccount.values()];
@@ -361,38 +451,48 @@ export function createClaim(lines: Lines) {
       if (own.length > 0) ring.push(own);
     }
     await plan.write(lane, tx.now + leaseMs);
+    await screen.end(tx, plan.ended);
     // What promised a turn and has no line to serve is put right, too (or another node is at work there now).
     const found = new Set((loaded.lines ?? []).map((line) => line.account));
     const empty = (loaded.accounts ?? []).filter((account) => !found.has(account));
-    const served = lines.served(tx, lane, {
-      lines: [...visited.values()],
+    const rest = {
+      lines: [...visited.values()].map(({ whole, ...line }) => ({
+        ...line,
+        spent: whole && line.runs.length === 0 && line.retries.length === 0,
+      })),
       accounts: [...[...visited.values()].map((line) => line.account), ...empty],
       crowded: loaded.turns >= RING,
-    });
+    };
+    const moved = visited.size > 0 || empty.length > 0;
+    // All that was asked for: there may be more, and what there is now is told after the answer.
+    if (left === 0 && lines.owe(tx, lane, rest)) return { claims: plan.claims, moved, served: null };
+    const served = lines.served(tx, lane, rest);
     // Awaited where it is needed; a transaction that fails tells by itself.
     served.catch(() => undefined);
-    return { claims: plan.claims, served };
+    return { claims: plan.claims, moved, served };
   }
 
-  return async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claimed> {
-    const { now } = tx;
+  async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claimed> {
     const claims: Claim[] = [];
-    let served: Round['served'] = Promise.resolve({ woken: true, due: now });
+    let served: Round['served'] = null;
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
-      const more = await round(tx, lane, limit - claims.length, leaseMs, rounds === 0);
+      const look = { first: rounds === 0, wide: rounds > 0 && claims.length === 0 };
+      const more = await round(tx, lane, limit - claims.length, leaseMs, look);
       // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
       if (more === null) break;
       claims.push(...more.claims);
       served = more.served;
       if (claims.length >= limit) break;
-      const { due } = await served;
-      if (more.claims.length === 0 || due === null || due > now) break;
+      const { due } = (await served) ?? { due: null };
+      if (!more.moved || due === null || due > tx.now) break;
     }
     const specs = readSpecs(
       tx,
       claims.map((one) => one.spec),
     );
     specs.catch(() => undefined);
-    return { now, claims, specs, served };
-  };
+    return { now: tx.now, claims, specs, served };
+  }
+
+  return claim;
 }

@@ -244,7 +244,7 @@ export async function endpointPut(tx: Tx, put: EndpointPut): Promise<EndpointSet
   await tx.query(SQL.settingsLock, [`endpoint settings ${account}`]);
   const [row] = await tx.query<SettingRow>(SQL.setting, [account, kind, url]);
   const [count] = row ? [] : await tx.query<{ n: number }>(SQL.count, [account]);
-  if ((count?.n ?? 0) >= ENDPOINTS_MAX) return null;
+  if ((!row && put.reworded) || (count?.n ?? 0) >= ENDPOINTS_MAX) return null;
   const setting = changed(row ? toSetting(row) : null, put, tx.now);
   if (setting.isDefault) await tx.query(SQL.unstandard, [account, kind, url]);
   const { contentType, isDefault, secrets, headers } = setting;

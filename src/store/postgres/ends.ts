@@ -31,5 +31,6 @@ export async function loadEnds(tx: Tx, leaders: number[], runs: RunRow[]): Promi
       attempts: attempts.get(leader) ?? [],
       paused: run !== null && paused.has(run.line),
       closed: closedAt(run, tx.now),
+      unfetched: run?.closed ?? false,
     });
 }

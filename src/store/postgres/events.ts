@@ -8,6 +8,7 @@
  */
 import { FAILED_OVER, type Leg, spanOf, WITHDRAWN_WORDS } from '../../domain/failover.ts';
 import { senderKey } from '../../domain/optout.ts';
+import { isFree, legCost, PAID_MARK, type Paid, paidOf } from '../../domain/prices.ts';
 import {
   ACCEPTED,
   isFinal,
@@ -20,6 +21,8 @@ import {
 import type { ReportKind } from '../../domain/submission.ts';
 import { SecondLegs } from './failover.ts';
 import type { Lines } from './lines.ts';
+import { smsSender } from './rows.ts';
+import { Spend } from './spend.ts';
 import { Tallies } from './tally.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
@@ -52,8 +55,10 @@ const SQL = {
     WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE`),
   // A sender that is a number of the account's can be answered.
   specs: sql(`SELECT s.no, s.endpoint, s.intermediate, s.bulk, s.counted, (SELECT n.number FROM own_number n
-      WHERE n.number = ltrim(s.sender, '+') AND n.account = s.account) AS answered,
-      EXISTS (SELECT 1 FROM run r WHERE r.no >= s.first AND r.no < s."end" AND r.ways IS NOT NULL) AS failover
+      WHERE n.number = ltrim(s.sender, '+') AND n.account = s.account) AS answered, (SELECT n.number FROM own_number n
+      WHERE n.number = ltrim(coalesce(${smsSender('s')}, s.sender), '+') AND n.account = s.account) AS "answeredSms",
+      EXISTS (SELECT 1 FROM run r WHERE r.no >= s.first AND r.no < s."end" AND r.ways IS NOT NULL) AS failover,
+      CASE WHEN strpos(s.body, '${PAID_MARK}') > 0 THEN s.body END AS body
     FROM spec s WHERE s.no = ANY($1::bigint[])`),
   // A handset that answers means the last message that it got.
   conversations: sql(`INSERT INTO conversation (account, sender, destination, no)
@@ -93,10 +98,13 @@ interface SpecWay {
   bulk: number;
   /** Its messages are in the bulk's tally. */
   counted: boolean;
-  /** The account's number that it is sent from, where it is one. */
+  /** The account's number that it is sent from, where it is one; and its SMS. */
   answered: string | null;
+  answeredSms: string | null;
   /** Its messages may have a second leg. */
   failover: boolean;
+  /** Null = its messages are held against no spend limit. */
+  paid: Paid | null;
 }
 
 /** An entry of the pull list. */
@@ -167,6 +175,7 @@ export function createEvents(lines: Lines) {
     const conversations: { account: number; sender: string; to: string; no: number }[] = [];
     const tallies = new Tallies();
     const second = new SecondLegs(tx);
+    const spend = new Spend(tx);
 
     /** `leg` FAILED_OVER = it is not the last. */
     function emit(
@@ -206,7 +215,8 @@ export function createEvents(lines: Lines) {
       emit,
       tallies,
       /** Where reports of a spec go, for one that is being accepted. */
-      setWay: (spec: number, way: Omit<SpecWay, 'answered'>): void => void ways.set(spec, { ...way, answered: null }),
+      setWay: (spec: number, way: Omit<SpecWay, 'answered' | 'answeredSms' | 'paid'>): void =>
+        void ways.set(spec, { ...way, answered: null, answeredSms: null, paid: null }),
 
       /** Locks messages, in order of their numbers. Those that do not exist (refused duplicates) are left out. */
       async load(nos: Iterable<number>): Promise<void> {
@@ -221,12 +231,9 @@ export function createEvents(lines: Lines) {
           else missing.add(spec);
         }
         if (missing.size > 0) {
-          type Row = SpecWay & { no: number };
-          for (const { no, endpoint, intermediate, bulk, counted, answered, failover } of await tx.query<Row>(
-            SQL.specs,
-            [list([...missing])],
-          )) {
-            const way = { endpoint, intermediate, bulk, counted, answered, failover };
+          type Row = Omit<SpecWay, 'paid'> & { no: number; body: string | null };
+          for (const { no, body, ...rest } of await tx.query<Row>(SQL.specs, [list([...missing])])) {
+            const way = { ...rest, paid: paidOf(body) };
             ways.set(no, way);
             if (known.size >= SPECS) known.clear();
             // Read, so committed: nothing that a rollback takes back.
@@ -237,6 +244,13 @@ export function createEvents(lines: Lines) {
           rows.flatMap(({ no, spec, state, leg }) =>
             leg === 0 && !isFinal(state) && ways.get(spec)?.failover ? [no] : [],
           ),
+        );
+        await spend.load(
+          rows.flatMap(({ account, spec, state, leg, to }) => {
+            const way = ways.get(spec);
+            const pays = way?.paid && way.failover && leg === 0 && !isFinal(state);
+            return pays && legCost(way.paid as Paid, 1, to) > 0 ? [account] : [];
+          }),
         );
         const several = rows.filter((row) => ways.get(row.spec)?.intermediate).map((row) => row.no);
         if (several.length === 0) return;
@@ -266,7 +280,11 @@ export function createEvents(lines: Lines) {
         if (!moved) return false;
         message.sent_at ??= SENT.has(event.kind) ? tx.now : null;
         const { leg } = message;
-        const follows = final && leg === 0 ? second.open(message, event, next) : null;
+        const paid = ways.get(message.spec)?.paid ?? null;
+        if (paid && final && isFree({ leg, status: next.status, sentAt: message.sent_at }))
+          spend.back(paid, leg, message);
+        const pays = (): boolean => paid === null || spend.take(paid, message);
+        const follows = final && leg === 0 ? second.open(message, event, next, pays) : null;
         const then = follows?.opened ? ACCEPTED : next;
         message.state = then.state;
         message.status = then.status;
@@ -274,9 +292,10 @@ export function createEvents(lines: Lines) {
         if (follows?.opened) message.leg = 1;
         changed.set(message.no, { live: message, doneAt: isFinal(then.state) ? tx.now : null });
         const way = ways.get(message.spec);
-        if (way?.answered && event.kind === 'accepted') {
+        const speaks = leg === 1 ? way?.answeredSms : way?.answered;
+        if (speaks && event.kind === 'accepted') {
           const { account, to, no } = message;
-          conversations.push({ account, sender: senderKey(way.answered), to, no });
+          conversations.push({ account, sender: senderKey(speaks), to, no });
         }
         if (way?.counted) tallies.moved(way.bulk, from.state, then.state);
         if (next.status !== from.status || next.error !== from.error) {
@@ -289,6 +308,8 @@ export function createEvents(lines: Lines) {
       reportLate(message: Live, report: ReportKind, words: string): boolean {
         if (report !== 'retrieved' || !second.withdraw(message)) return false;
         message.leg = 0;
+        const paid = ways.get(message.spec)?.paid;
+        if (paid) spend.back(paid, 1, message);
         return this.change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
       },
       /** A report that changed nothing (late, doubled) is still part of the story. */
@@ -302,6 +323,7 @@ export function createEvents(lines: Lines) {
       async flush(landed: ReadonlySet<number> = new Set()): Promise<void> {
         await tallies.flush(tx);
         await second.flush(lines, landed);
+        await spend.flush();
         if (changed.size > 0) {
           const rows = [...changed.values()];
           tx.later(SQL.update, [

@@ -16,6 +16,7 @@ import {
   smsLeader,
   smsWayOf,
 } from '../../domain/failover.ts';
+import { NO_CREDIT_WORDS } from '../../domain/prices.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { type MessageStatus, STATE, type StatusEvent } from '../../domain/status.ts';
 import type { Live } from './events.ts';
@@ -104,14 +105,23 @@ export class SecondLegs {
     for (const { no } of rows) this.waiting.add(smsLeader(no));
   }
 
-  /** Opens the SMS leg of a message that would end as `next`; null = none is due. `opened` false = due, and not possible. */
-  open(message: Live, event: StatusEvent, next: MessageStatus): { opened: boolean; words: string } | null {
+  /**
+   * Opens the SMS leg of a message that would end as `next`; null = none is due. `opened` false = due, and not possible. `pays` is
+   * asked last of all.
+   */
+  open(
+    message: Live,
+    event: StatusEvent,
+    next: MessageStatus,
+    pays: () => boolean,
+  ): { opened: boolean; words: string } | null {
     const origin = this.origins.get(message.no);
     if (!origin || origin.ways === null || origin.canceled_at !== null) return null;
     const sms = smsWayOf(readWays(origin.ways), message.no - origin.run);
     if (!sms || !opensFailover(sms, event, next)) return null;
     const { lane } = sms;
     if (lane === null) return { opened: false, words: NO_FAILOVER_WORDS };
+    if (!pays()) return { opened: false, words: NO_CREDIT_WORDS };
     this.opened.push({ message, origin, sms: { ...sms, lane } });
     return { opened: true, words: FAILOVER_WORDS };
   }

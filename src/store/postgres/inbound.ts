@@ -2,12 +2,12 @@
  * Messages from handsets, the numbers that they come to, and opt-outs: what `inbound` stores, who it goes to, what is pulled
  * from the inbox, and what an accept asks before it takes a message for someone who wants none.
  */
+import type { Leg } from '../../domain/failover.ts';
 import { optOutStatus, senderKey } from '../../domain/optout.ts';
 import { refOf } from '../../domain/submission.ts';
 import {
   type Accept,
   ANSWERS_SHOWN,
-  type Claim,
   type Inbound,
   type InboundIn,
   type InboundRow,
@@ -19,9 +19,13 @@ import {
 import { EVENT_INBOUND, INBOX_MS, kindCode } from '../hooks.ts';
 import { answerOf, inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
 import { addEvent, type createEvents, handOn } from './events.ts';
+import { smsSender } from './rows.ts';
 import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
 
 const NUMBER = 'n.number, n.account, n.url, n.entity, n.application, n.callback';
+
+/** `senderKey` of an expression. */
+const asKey = (sender: string): string => `regexp_replace(lower(btrim(${sender})), '^\\+(\\d+)$', '\\1')`;
 
 const SQL = {
   add: sql(`INSERT INTO inbound (no, account, carrier, ref, at, entity, application, body) VALUES ($1, 0, $2, $3, $4, NULL, NULL, '')
@@ -78,14 +82,13 @@ const SQL = {
     CROSS JOIN LATERAL (SELECT r.sender FROM optout r WHERE r.account = x.account AND r.destination = x.destination
       AND r.sender IN ('', x.sender) OFFSET 0) o GROUP BY x.no`),
   anyOptOut: sql('SELECT EXISTS (SELECT 1 FROM optout) AS there'),
-  // The same for what is being claimed; senders as senderKey has them.
-  claimedOut:
-    sql(`SELECT x.no, min(o.sender) AS sender FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS x(no, destination, spec)
-    CROSS JOIN LATERAL (SELECT r.account, regexp_replace(lower(btrim(r.sender)), '^\\+(\\d+)$', '\\1') AS sender FROM spec r
-      WHERE r.no = x.spec OFFSET 0) s
+  // The same for what is being claimed; senders as senderKey has them. Of an SMS both its own sender and the message's count.
+  claimedOut: sql(`SELECT x.no, min(o.sender) AS sender
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::smallint[]) AS x(no, destination, spec, leg)
+    CROSS JOIN LATERAL (SELECT r.account, ${asKey('r.sender')} AS sender,
+      CASE WHEN x.leg = 1 THEN ${asKey(smsSender('r'))} END AS own FROM spec r WHERE r.no = x.spec OFFSET 0) s
     CROSS JOIN LATERAL (SELECT r.sender FROM optout r WHERE r.account = s.account AND r.destination = x.destination
-      AND r.sender IN ('', s.sender) OFFSET 0) o GROUP BY x.no`),
-  flightDrop: sql('DELETE FROM flight WHERE leader = ANY($1::bigint[])'),
+      AND (r.sender IN ('', s.sender) OR r.sender = s.own) OFFSET 0) o GROUP BY x.no`),
   // What an accept must know of its accounts.
   accounts:
     sql(`SELECT a.account, coalesce((SELECT true FROM optout o WHERE o.account = a.account LIMIT 1), false) AS unwanted, s.url, s.content_type
@@ -233,40 +236,48 @@ export function optOutList(ask: Ask, filter: OptOutFilter): Promise<OptOut[]> {
 /** For how long it is believed that nobody has opted out at all. */
 const NOBODY_MS = 1_000;
 
+export type Screen = ReturnType<typeof createScreen>;
+
 /**
- * Claims without those who have opted out since their messages were accepted: these end as rejected. What an earlier attempt may
- * have brought already goes on: to say that it was rejected might be untrue. Costs nothing while nobody has opted out, else one
- * statement a claim.
+ * Who has opted out since a message was accepted: a claim asks before it gives turns, and ends those messages as rejected. What an
+ * earlier attempt may have brought already goes on: to say that it was rejected might be untrue. Costs nothing while nobody has
+ * opted out, else one statement a claim.
  */
 export function createScreen(events: ReturnType<typeof createEvents>) {
   let nobodyUntil = Number.NEGATIVE_INFINITY;
-  return async function screen(tx: Tx, claims: Claim[]): Promise<Claim[]> {
-    if (claims.length === 0 || tx.now < nobodyUntil) return claims;
-    const [any] = await tx.query<{ there: boolean }>(SQL.anyOptOut);
-    if (!any?.there) {
-      nobodyUntil = tx.now + NOBODY_MS;
-      return claims;
-    }
-    const members = claims.flatMap((claim) => claim.members.map(({ no, to }) => ({ no, to, spec: claim.spec })));
-    const rows = await tx.query<{ no: number; sender: string }>(SQL.claimedOut, [
-      list(members.map(({ no }) => no)),
-      texts(members.map(({ to }) => to)),
-      list(members.map(({ spec }) => spec)),
-    ]);
-    if (rows.length === 0) return claims;
-    const changes = events.begin(tx);
-    await changes.load(rows.map(({ no }) => no));
-    const ended = new Set<number>();
-    for (const { no, sender } of rows) {
-      const live = changes.get(no);
-      const event = { kind: 'unwanted', status: optOutStatus(sender) } as const;
-      if (live && changes.change(live, event, OPT_OUT_WORDS)) ended.add(no);
-    }
-    const left = claims.map((claim) => ({ ...claim, members: claim.members.filter(({ no }) => !ended.has(no)) }));
-    const empty = left.filter((claim) => claim.members.length === 0);
-    if (empty.length > 0) await tx.query(SQL.flightDrop, [list(empty.map(({ leader }) => leader))]);
-    await changes.flush();
-    return left.filter((claim) => claim.members.length > 0);
+  return {
+    /** Of messages that may be claimed those that are not wanted, with the status that says so. */
+    async find(
+      tx: Tx,
+      count: number,
+      all: () => readonly { no: number; to: string; spec: number; leg: Leg }[],
+    ): Promise<ReadonlyMap<number, 10 | 14>> {
+      if (count === 0 || tx.now < nobodyUntil) return new Map();
+      const [any] = await tx.query<{ there: boolean }>(SQL.anyOptOut);
+      if (!any?.there) {
+        nobodyUntil = tx.now + NOBODY_MS;
+        return new Map();
+      }
+      const members = all();
+      const rows = await tx.query<{ no: number; sender: string }>(SQL.claimedOut, [
+        list(members.map(({ no }) => no)),
+        texts(members.map(({ to }) => to)),
+        list(members.map(({ spec }) => spec)),
+        list(members.map(({ leg }) => leg)),
+      ]);
+      return new Map(rows.map(({ no, sender }) => [no, optOutStatus(sender)]));
+    },
+    /** Ends those. */
+    async end(tx: Tx, unwanted: ReadonlyMap<number, 10 | 14>): Promise<void> {
+      if (unwanted.size === 0) return;
+      const changes = events.begin(tx);
+      await changes.load(unwanted.keys());
+      for (const [no, status] of unwanted) {
+        const live = changes.get(no);
+        if (live) changes.change(live, { kind: 'unwanted', status }, OPT_OUT_WORDS);
+      }
+      await changes.flush();
+    },
   };
 }
 

@@ -16,6 +16,7 @@ import { createHash } from 'node:crypto';
 import { STATE } from '../../domain/status.ts';
 import { LINE_QUANTUM } from '../waiting.ts';
 import { BULK, RETRY, RUN } from './runs.ts';
+import { NOW } from './tx.ts';
 
 /** Class of the advisory keys (two integers) of lanes whose turns are being moved. */
 export const TURN_LOCK = 0x7063;
@@ -55,7 +56,9 @@ export interface Loaded<Run, Bulk, Retry> {
   /** Accounts due; as many as the ring holds = perhaps more. */
   turns: number;
   accounts: number[] | null;
-  lines: { no: number; account: number; bulk: number; full: boolean }[] | null;
+  lines: { no: number; account: number; bulk: number; full: boolean; seq: number }[] | null;
+  /** Runs, and retries, looked for on each line. */
+  depth: number | null;
   bulks: Bulk[] | null;
   /** With `loaded_to`: up to which number its messages were looked for. */
   runs: (Run & { loaded_to: number })[] | null;
@@ -69,7 +72,7 @@ export interface Loaded<Run, Bulk, Retry> {
 const ABLE = `(SELECT q.needs FROM run q WHERE q.no = t.run) <= ${LEVEL}`;
 
 /**
- * p_take: takes the turns and the wakes above p_floor first. p_tick moves the rings on. p_rest_*: lines (accounts) and the
+ * p_now NULL = what the BEGIN before it says. p_take: takes the turns and the wakes above p_floor first. p_tick moves the rings on. p_rest_*: lines (accounts) and the
  * `seq` they were seen with, which are known to have nothing: passed over unless woken or written since.
  */
 const LOAD = `(p_lane bigint, p_take boolean, p_floor bigint, p_turn_floor bigint, p_now bigint, p_seq bigint, p_limit integer, p_tick integer,
@@ -84,6 +87,7 @@ DECLARE
   v_firsts bigint[]; v_ends bigint[]; v_retry_runs bigint[];
   j_lines json; j_bulks json; j_runs json; j_retries json; j_retry_runs json; j_pending json;
 BEGIN
+  p_now := coalesce(p_now, current_setting('${NOW}')::bigint);
   IF p_take THEN
     IF NOT pg_try_advisory_xact_lock(${TURN_LOCK}, p_lane::integer) THEN RETURN json_build_object('ours', false); END IF;
     -- Wakes and their lines, locked first, so that the update sees the due_at that the last claim left.
@@ -130,9 +134,10 @@ BEGIN
     -- tried = a retry is due. One that comes after this look has a wake, which the next claim takes.
     SELECT array_agg(x.no ORDER BY x.turn, x.place), array_agg(x.low_at ORDER BY x.turn, x.place),
         array_agg(x.bulk) FILTER (WHERE x.bulk <> 0), array_agg(x.account) FILTER (WHERE x.bulk <> 0), bool_or(x.tried),
-        json_agg(json_build_object('no', x.no, 'account', x.account, 'bulk', x.bulk, 'full', x.n = ${RING}) ORDER BY x.turn, x.place)
+        json_agg(json_build_object('no', x.no, 'account', x.account, 'bulk', x.bulk, 'full', x.n = ${RING}, 'seq', x.seq)
+          ORDER BY x.turn, x.place)
       INTO v_nos, v_line_lows, v_bulk_nos, v_bulk_accounts, v_tried, j_lines
-      FROM (SELECT a.turn, c.place, c.n, l.no, l.account, l.bulk, l.low_at, l.tried
+      FROM (SELECT a.turn, c.place, c.n, l.no, l.account, l.bulk, l.low_at, l.seq, l.tried
         FROM unnest(v_accounts, v_lows) WITH ORDINALITY AS a(account, low_at, turn)
         CROSS JOIN LATERAL (SELECT o.no, o.n, (o.place - 1 - p_tick % o.n + o.n) % o.n AS place
           FROM (SELECT d.no, (row_number() OVER (ORDER BY d.due_at, d.seq))::integer AS place, (count(*) OVER ())::integer AS n
@@ -140,7 +145,7 @@ BEGIN
               WHERE n.lane = p_lane AND n.account = a.account AND n.due_at >= a.low_at AND n.due_at <= p_now
                 AND (n.no = ANY(v_woken) OR n.seq IS DISTINCT FROM p_rest_line_seqs[array_position(p_rest_lines, n.no)])
               ORDER BY n.due_at, n.seq LIMIT ${RING}) d) o ORDER BY 3 LIMIT v_each) c
-        CROSS JOIN LATERAL (SELECT r.no, r.account, r.bulk, r.low_at, r.due_at,
+        CROSS JOIN LATERAL (SELECT r.no, r.account, r.bulk, r.low_at, r.due_at, r.seq,
             EXISTS (SELECT 1 FROM retry t WHERE t.line = r.no AND t.due_at >= r.low_at AND t.due_at <= p_now) AS tried
           FROM line r WHERE r.no = c.no OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) l
         WHERE l.due_at <= p_now) x;
@@ -186,12 +191,14 @@ BEGIN
     END IF;
   END IF;
   RETURN json_build_object('ours', true, 'first', v_first, 'last', v_last, 'held', v_held, 'woken', v_woken, 'low', v_low, 'turns', v_turns,
-    'accounts', v_accounts,
+    'accounts', v_accounts, 'depth', v_depth,
     'lines', j_lines, 'bulks', j_bulks, 'runs', j_runs, 'retries', j_retries, 'retryRuns', j_retry_runs, 'pending', j_pending);
 END $$`;
 
 /** What `rest` answers. */
 export interface Rested {
+  /** False = another transaction has the turns of the lane. */
+  ours: boolean;
   /** Lines, and accounts, that are due by their row and have nothing: `due` = when they will, null = a wake tells. */
   lines: [no: number, seq: number, due: number | null][] | null;
   accounts: [no: number, seq: number, due: number | null][] | null;
@@ -208,16 +215,24 @@ export interface Rested {
  * Lines that were served, then the turns of their accounts: what is under them now. `may` = it was not written for a while,
  * so it may be written to remember less work, or none; `full` = its ring holds more than takes turns by itself, so it goes to
  * the end. Rows that rest unwritten are told: their `due_at` promises more than there is, or what only a newer node may claim.
+ * p_owed: those of the lines that were served by an earlier transaction, so not locked yet; what somebody else holds is left out.
+ * p_take: the turns of the lane are not had yet.
  */
 const REST = `(p_lane bigint, p_now bigint, p_floor bigint, p_turn_floor bigint, p_lines bigint[], p_may boolean[], p_full boolean[], p_seqs bigint[],
   p_accounts bigint[], p_account_may boolean[], p_account_full boolean, p_account_seqs bigint[],
-  p_rest_lines bigint[], p_rest_accounts bigint[], p_rest_account_seqs bigint[])
+  p_rest_lines bigint[], p_rest_accounts bigint[], p_rest_account_seqs bigint[], p_take boolean, p_owed bigint[])
 RETURNS json LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+  v_held bigint[];
   v_resting bigint[]; v_wrote bigint[]; v_wrote_accounts bigint[]; v_due bigint; v_quiet bigint[]; v_quiet_seqs bigint[];
   j_lines json; j_accounts json;
 BEGIN
+  IF p_take AND NOT pg_try_advisory_xact_lock(${TURN_LOCK}, p_lane::integer) THEN RETURN json_build_object('ours', false); END IF;
+  IF cardinality(p_owed) > 0 THEN
+    SELECT array_agg(o.no) FILTER (WHERE l.no IS NULL) INTO v_held FROM unnest(p_owed) AS o(no)
+      LEFT JOIN LATERAL (SELECT r.no FROM line r WHERE r.no = o.no FOR NO KEY UPDATE SKIP LOCKED) l ON true;
+  END IF;
   -- OFFSET 0: looked up once, not once for each column.
   WITH d AS MATERIALIZED (SELECT x.no, x.may, x.over, x.seq AS place, l.seq, l.low_at, l.idle, l.due, l.bound, l.newer, l.held
       FROM unnest(p_lines, p_may, p_full, p_seqs) AS x(no, may, over, seq)
@@ -227,7 +242,8 @@ BEGIN
         FROM line l CROSS JOIN LATERAL (SELECT least(
           (SELECT min(r.due_at) FROM run r WHERE r.line = l.no AND r.due_at >= least(l.low_at, p_now) AND r.needs <= ${LEVEL}),
           (SELECT min(t.due_at) FROM retry t WHERE t.line = l.no AND t.due_at >= least(l.low_at, p_now) AND ${ABLE})) AS due OFFSET 0) u
-        WHERE l.no = x.no OFFSET 0) l),
+        WHERE l.no = x.no OFFSET 0) l
+      WHERE v_held IS NULL OR NOT x.no = ANY(v_held)),
     w AS (UPDATE line l SET seq = d.place, due_at = CASE WHEN d.due IS NULL THEN NULL ELSE greatest(d.due, p_now) END,
         low_at = least(d.bound, p_now - ${LOW_SLACK_MS})
       FROM d WHERE l.no = d.no AND l.no = ANY(p_lines) AND NOT d.newer
@@ -263,7 +279,7 @@ BEGIN
   v_quiet_seqs := p_rest_account_seqs || v_quiet_seqs;
   SELECT min(n.due_at) INTO v_due FROM turn n WHERE n.lane = p_lane AND n.due_at >= p_turn_floor
     AND (n.due_at > p_now OR n.seq IS DISTINCT FROM v_quiet_seqs[array_position(v_quiet, n.account)]);
-  RETURN json_build_object('lines', j_lines, 'accounts', j_accounts, 'wroteLines', v_wrote, 'wroteAccounts', v_wrote_accounts,
+  RETURN json_build_object('ours', true, 'lines', j_lines, 'accounts', j_accounts, 'wroteLines', v_wrote, 'wroteAccounts', v_wrote_accounts,
     'due', v_due, 'woken', (SELECT w.no FROM wake w WHERE w.lane = p_lane AND w.no > p_floor ORDER BY w.no LIMIT 1));
 END $$`;
 

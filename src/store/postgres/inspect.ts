@@ -6,8 +6,10 @@
  */
 import pg from 'pg';
 import type { Clock } from '../../env.ts';
-import { hostsOf, shownUrl, unsafeSettings } from './link.ts';
+import { hostsOf, shownUrl, unsafeSettings } from './answers.ts';
 import { SCHEMA_VERSION } from './schema.ts';
+import type { Sql, Value } from './tx.ts';
+import { inspectWall, type Wall } from './wall.ts';
 
 /** A server that does not answer within this is not there. */
 const CONNECT_MS = 5_000;
@@ -36,6 +38,8 @@ export interface ServerAnswer {
   transactions: { oldestMs: number | null; application: string; all: boolean; prepared: number };
   /** Slots that nobody reads and that keep old rows or log. */
   idleSlots: string[];
+  /** How row-level security stands; null = there are no tables yet. */
+  wall: Wall | null;
 }
 
 /** Asks every host of the URL. `schema`: the schema that holds the tables. */
@@ -103,6 +107,10 @@ async function ask(url: string, clock: Clock, schema: string): Promise<ServerAns
     );
     const { prepared } = await one<{ prepared: number }>('SELECT count(*)::integer AS prepared FROM pg_prepared_xacts');
     const slots = await client.query('SELECT slot_name FROM pg_replication_slots WHERE NOT active ORDER BY 1 LIMIT 10');
+    const rows = {
+      query: async <Row>(statement: Sql | string, values: Value[] = []): Promise<Row[]> =>
+        (await client.query(typeof statement === 'string' ? statement : statement.text, values)).rows as Row[],
+    };
     return {
       kind: 'answered',
       version: server.words.split(' ')[0] as string,
@@ -124,6 +132,7 @@ async function ask(url: string, clock: Clock, schema: string): Promise<ServerAns
         prepared,
       },
       idleSlots: slots.rows.map((row: { slot_name: string }) => row.slot_name),
+      wall: await inspectWall(rows, schema),
     };
   } finally {
     await client.end().catch(() => undefined);

@@ -17,6 +17,8 @@ function fake(clock: { monotonic(): number }) {
   const wakes = new Map<number, WakeRow>();
   const held = new Set<number>();
   const floors: number[] = [];
+  /** Values of the statements that load. */
+  const loads: Value[][] = [];
   const done: (() => void)[] = [];
   /** Values of the statements that put to rest. */
   const rests: Value[][] = [];
@@ -28,7 +30,10 @@ function fake(clock: { monotonic(): number }) {
     get now() {
       return 1_000_000 + clock.monotonic();
     },
+    early: false,
+    begun: Promise.resolve(),
     seq: () => ++seq,
+    as: () => undefined,
     hint: () => undefined,
     afterCommit: (run) => done.push(run),
     later: unexpected,
@@ -37,6 +42,7 @@ function fake(clock: { monotonic(): number }) {
       if (text.includes('claim_load')) {
         const floor = values[2] as number;
         floors.push(floor);
+        loads.push(values);
         const found = [...wakes.values()].filter(({ no }) => no > floor).sort((a, b) => a.no - b.no);
         const taken = found.filter(({ line }) => !held.has(line));
         for (const { no } of taken) wakes.delete(no);
@@ -58,7 +64,16 @@ function fake(clock: { monotonic(): number }) {
         const accounts = [[3, 30, null]];
         const written = may ? { wroteLines: [7], lines: null } : { wroteLines: null, lines: idle };
         return [
-          { found: { ...written, accounts: may ? null : accounts, wroteAccounts: null, due: null, woken: null } },
+          {
+            found: {
+              ours: true,
+              ...written,
+              accounts: may ? null : accounts,
+              wroteAccounts: null,
+              due: null,
+              woken: null,
+            },
+          },
         ] as Row[];
       }
       if (text.includes('high_water')) {
@@ -73,7 +88,7 @@ function fake(clock: { monotonic(): number }) {
   const commit = (): void => {
     for (const run of done.splice(0)) run();
   };
-  return { tx, wakes, held, floors, rests, add, commit };
+  return { tx, wakes, held, floors, loads, rests, add, commit };
 }
 
 /** Takes wakes 101 to 200, one every 50 ms: scans begin behind the first of them by then. */
@@ -162,8 +177,63 @@ describe('where the scans of wakes begin', () => {
   });
 });
 
+describe('what a full claim owes', () => {
+  const line = (no: number, more: { full?: boolean; spent?: boolean } = {}) => ({
+    no,
+    account: 3,
+    full: false,
+    seq: no * 10,
+    spent: true,
+    ...more,
+  });
+  const visited = (...lines: ReturnType<typeof line>[]) => ({ lines, accounts: [3], crowded: false });
+
+  it('rests from its commit on, and is put to rest with what the next claim visits, locked first', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    expect(lines.owe(server.tx, 1, visited(line(7), line(8, { spent: false })))).toBe(true);
+    expect(lines.owes(1)).toBe(false);
+    server.commit();
+    expect(lines.owes(1)).toBe(true);
+    await lines.load(server.tx, 1, true, 64);
+    // What may have more is looked at again.
+    expect(server.loads.at(-1)?.slice(8, 10)).toEqual(['{7}', '{70}']);
+    await lines.served(server.tx, 1, visited(line(8)));
+    const [lane, , , , nos] = server.rests.at(-1) ?? [];
+    expect([lane, nos]).toEqual([1, '{8,7}']);
+    expect(server.rests.at(-1)?.slice(15)).toEqual([false, '{7}']);
+    expect(lines.owes(1)).toBe(false);
+  });
+
+  it('is done by itself when no claim does it, with the turns of the lane', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    lines.owe(server.tx, 1, visited(line(7)));
+    server.commit();
+    await lines.served(server.tx, 1, null);
+    expect(server.rests.at(-1)?.slice(15)).toEqual([true, '{7}']);
+    expect(lines.owes(1)).toBe(false);
+  });
+
+  it('is nothing where a full ring must move on, or too much is owed already', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    expect(lines.owe(server.tx, 1, visited(line(7, { full: true, spent: false })))).toBe(false);
+    expect(lines.owe(server.tx, 1, { ...visited(line(7)), crowded: true })).toBe(false);
+    for (let n = 0; n < 5; n++) {
+      const many = Array.from({ length: 32 }, (_, i) => line(100 * n + i + 1, { full: true }));
+      expect(lines.owe(server.tx, 1, visited(...many))).toBe(true);
+      server.commit();
+    }
+    expect(lines.owe(server.tx, 1, visited(line(7)))).toBe(false);
+  });
+});
+
 describe('what rests', () => {
-  const visited = { lines: [{ no: 7, account: 3, full: false }], accounts: [3], crowded: false };
+  const visited = { lines: [{ no: 7, account: 3, full: false, seq: 70, spent: true }], accounts: [3], crowded: false };
 
   it('is written sixteen times in a row, then twice a second, however often it runs empty', async () => {
     const env = testEnv();
@@ -194,11 +264,11 @@ describe('what rests', () => {
     expect(due - server.tx.now).toBeLessThanOrEqual(500);
     expect((await lines.peek(server.tx, 1)).due).toBe(due);
     await lines.served(server.tx, 1, visited);
-    expect(server.rests.at(-1)?.slice(12)).toEqual(['{7}', '{3}', '{30}']);
+    expect(server.rests.at(-1)?.slice(12, 15)).toEqual(['{7}', '{3}', '{30}']);
     server.add(300, 7);
     await lines.load(server.tx, 1, true, 64);
     await lines.served(server.tx, 1, visited);
-    expect(server.rests.at(-1)?.slice(12)).toEqual(['{}', '{}', '{}']);
+    expect(server.rests.at(-1)?.slice(12, 15)).toEqual(['{}', '{}', '{}']);
   });
 
   it('is looked at again when its time has come', async () => {
@@ -208,7 +278,7 @@ describe('what rests', () => {
     for (let n = 0; n < 18; n++) await lines.served(server.tx, 1, visited);
     await env.clock.advance(500);
     await lines.served(server.tx, 1, visited);
-    expect(server.rests.at(-1)?.slice(12)).toEqual(['{}', '{}', '{}']);
+    expect(server.rests.at(-1)?.slice(12, 15)).toEqual(['{}', '{}', '{}']);
     expect(server.rests.at(-1)?.[5]).toBe('{true}');
   });
 });

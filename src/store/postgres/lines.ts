@@ -16,6 +16,9 @@
  * such a snapshot is held: their order in a turn is moved on here, not there, and a line or turn that has nothing left, but was
  * written a moment ago, rests: it stays due in its row and is passed over here until it is woken, or written when its time
  * has come. Another process that finds it due looks, finds nothing, and writes it.
+ *
+ * A claim that gets all it asked for is answered before what it visited is put to rest: that is owed, and done by the next
+ * claim that gets less, or by a transaction of its own a moment later. What is owed and lost is put right by whoever looks next.
  */
 import type { Clock } from '../../env.ts';
 import type { RetryRow } from '../waiting.ts';
@@ -36,6 +39,10 @@ const TURN_LATE_MS = 5_000;
 const BURST = 16;
 /** Rows of rings remembered. */
 const REMEMBERED = 20_000;
+/** The store's clock is guessed to be so much later than it was heard of, ms. */
+const EARLY_MS = 5;
+/** Lines that may be owed their rest; a claim that visits more puts them to rest itself. */
+const OWED_MAX = 160;
 /** Otherwise that look takes about one part in so many of the time. */
 const FULL_SHARE = 100;
 
@@ -77,7 +84,9 @@ const SQL = {
     FROM unnest($2::bigint[], $3::bigint[]) AS x(account, seq)
     WHERE t.lane = $1 AND t.account = x.account AND t.account = ANY($2::bigint[])`),
   load: sql(`SELECT ${load.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS found`),
-  served: sql(`SELECT ${rest.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS found`),
+  served: sql(
+    `SELECT ${rest.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS found`,
+  ),
   peek: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
       (SELECT w.no FROM wake w WHERE w.lane = $1 AND w.no > $2 ORDER BY w.no LIMIT 1) AS woken,
       (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at >= $3
@@ -133,6 +142,10 @@ interface Head {
   tick: number;
   lines: Map<number, Resting>;
   accounts: Map<number, Resting>;
+  /** The store's clock at a monotonic instant. */
+  clock: { now: number; at: number } | null;
+  /** Lines that were served and not put to rest yet. */
+  owed: Map<number, { account: number; full: boolean }>;
 }
 
 /** One look of a claim or a poll: from where, and how much of it is left to chance. */
@@ -164,7 +177,8 @@ class Pace {
 
 /** What a claim has visited, to be put to rest. */
 export interface Visited {
-  lines: { no: number; account: number; full: boolean }[];
+  /** `spent`: nothing more of it is due, as far as was seen. */
+  lines: { no: number; account: number; full: boolean; seq: number; spent: boolean }[];
   accounts: number[];
   /** The lane has more accounts than take turns by themselves. */
   crowded: boolean;
@@ -191,7 +205,7 @@ export function createLines(clock: Clock) {
         lookedAt: never,
         pauseMs: FULL_MS,
       };
-      head = { ...bounds, tick: 0, lines: new Map(), accounts: new Map() };
+      head = { ...bounds, tick: 0, lines: new Map(), accounts: new Map(), clock: null, owed: new Map() };
       heads.set(lane, head);
     }
     return head;
@@ -343,11 +357,15 @@ export function createLines(clock: Clock) {
     ): Promise<Loaded<RunColumns, BulkColumns, RetryRow> | null> {
       const look = lookOf(lane, false);
       const { head, at } = look;
-      const places = [...resting(head.lines, tx.now), ...resting(head.accounts, tx.now)];
+      // Asked behind the BEGIN: the server knows its clock, and what rests is looked at a little early rather than late.
+      const now = tx.early ? null : tx.now;
+      const about = now ?? (head.clock ? head.clock.now + at - head.clock.at + EARLY_MS : Number.NEGATIVE_INFINITY);
+      const places = [...resting(head.lines, about), ...resting(head.accounts, about)];
       type Row = { found: Loaded<RunColumns, BulkColumns, RetryRow> };
-      const values = [lane, take, look.floor, look.turnFloor, tx.now, tx.seq(), limit, head.tick % 5040, ...places];
+      const values = [lane, take, look.floor, look.turnFloor, now, tx.seq(), limit, head.tick % 5040, ...places];
       const [row] = await tx.query<Row>(SQL.load, values);
       const { found } = row as Row;
+      head.clock = { now: tx.now, at };
       if (!found.ours) return null;
       head.tick += 1;
       head.turnFloor = Math.min(found.low ?? tx.now, tx.now) - TURN_LATE_MS;
@@ -370,35 +388,45 @@ export function createLines(clock: Clock) {
 
     /**
      * Puts what a claim served to rest, by who has the turns from `load`: what is really under the lines and turns. Says when the
-     * lane may have work again; `woken` = wakes are there.
+     * lane may have work again; `woken` = wakes are there. With it what is owed. Null `visited` = only that, by who has no turns yet.
      */
-    async served(tx: Tx, lane: number, visited: Visited): Promise<{ woken: boolean; due: number | null }> {
+    async served(tx: Tx, lane: number, visited: Visited | null): Promise<{ woken: boolean; due: number | null }> {
       const { now } = tx;
       const look = lookOf(lane, true);
       const { head } = look;
-      const accounts = [...new Set(visited.accounts)];
+      const own = visited?.lines ?? [];
+      for (const { no } of own) head.owed.delete(no);
+      const owed = [...head.owed].map(([no, line]) => ({ no, ...line }));
+      head.owed.clear();
+      const rested = [...own, ...owed];
+      const accounts = [...new Set([...(visited?.accounts ?? []), ...owed.map(({ account }) => account)])];
+      // They rest until it is known whether they have something.
+      for (const { no } of owed) head.lines.delete(no);
       const [restLines] = resting(head.lines, now);
       const [row] = await tx.query<{ found: Rested }>(SQL.served, [
         lane,
         now,
         look.floor,
         look.turnFloor,
-        list(visited.lines.map(({ no }) => no)),
-        list(visited.lines.map(({ no }) => linePace.wait(no, now) === 0)),
-        list(visited.lines.map(({ full }) => full)),
-        list(visited.lines.map(() => tx.seq())),
+        list(rested.map(({ no }) => no)),
+        list(rested.map(({ no }) => linePace.wait(no, now) === 0)),
+        list(rested.map(({ full }) => full)),
+        list(rested.map(() => tx.seq())),
         list(accounts),
         list(accounts.map((account) => turnPace.wait(account, now) === 0)),
-        visited.crowded,
+        visited?.crowded ?? false,
         list(accounts.map(() => tx.seq())),
         restLines,
         ...resting(head.accounts, now),
+        visited === null,
+        list(owed.map(({ no }) => no)),
       ]);
       const { found } = row as { found: Rested };
+      if (!found.ours) return { woken: true, due: now };
       looked(look, found.woken, true);
       for (const no of found.wroteLines ?? []) linePace.wrote(no, now);
       for (const account of found.wroteAccounts ?? []) turnPace.wrote(account, now);
-      const accountOf = new Map(visited.lines.map((line) => [line.no, line.account]));
+      const accountOf = new Map(rested.map((line) => [line.no, line.account]));
       const until = (due: number | null, wait: number): number =>
         Math.min(due ?? Number.POSITIVE_INFINITY, now + Math.max(1, wait));
       for (const [no, seq, due] of found.lines ?? []) {
@@ -411,6 +439,27 @@ export function createLines(clock: Clock) {
       return { woken: found.woken !== null, due: sooner(head, found.due) };
     },
 
+    /**
+     * What a claim visited is put to rest later (`served`). False = it must be now: too much is owed, or what has more to give
+     * must go to the end of a full ring.
+     */
+    owe(tx: Tx, lane: number, visited: Visited): boolean {
+      const { owed, lines: resting } = headOf(lane);
+      if (visited.crowded || visited.lines.some(({ full, spent }) => full && !spent)) return false;
+      if (owed.size + visited.lines.length > OWED_MAX) return false;
+      const until = tx.now + REST_MS;
+      tx.afterCommit(() => {
+        for (const { no, account, full, seq, spent } of visited.lines) {
+          owed.set(no, { account, full });
+          if (spent) resting.set(no, { seq, account, until });
+        }
+      });
+      return true;
+    },
+
+    /** Lines of a lane are owed their rest. */
+    owes: (lane: number): boolean => headOf(lane).owed.size > 0,
+
     /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */
     async peek(ask: Ask, lane: number): Promise<{ now: number; woken: boolean; due: number | null }> {
       const look = lookOf(lane, true);
@@ -420,6 +469,7 @@ export function createLines(clock: Clock) {
       const [row] = await ask.query<Row>(SQL.peek, [lane, look.floor, look.turnFloor, ...rests]);
       if (!row) throw new Error('the store has no clock row');
       looked(look, row.woken, true);
+      head.clock = { now: row.now, at: look.at };
       return { ...row, woken: row.woken !== null, due: sooner(head, row.due) };
     },
   };

@@ -116,7 +116,8 @@ function linkTo(url: string, clock: Clock, writes = true): Link {
   const { log } = testEnv();
   const places = { next: 0, end: 0 };
   const onLost = (): void => undefined;
-  const base = { schema: 'postcard', node: 'n', purpose: 'test', testNow: null, log, clock, places, onLost };
+  const wall = { role: null };
+  const base = { schema: 'postcard', node: 'n', purpose: 'test', testNow: null, log, clock, places, onLost, wall };
   return createLink({ ...base, url, writes });
 }
 

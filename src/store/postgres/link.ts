@@ -9,8 +9,9 @@
  * one: each version of a row lies in the way while somebody holds an old snapshot. What surely did not commit is run again once while
  * the caller's patience lasts; nothing is ever applied twice.
  *
- * Statements are pipelined: what `later` was given, and the COMMIT behind it, are on the wire without waiting for answers.
- * When one of them fails the server takes none of what follows and answers the COMMIT with a rollback.
+ * Statements are pipelined: what `later` was given, and the COMMIT behind it, are on the wire without waiting for answers,
+ * and an `early` transaction's first question goes out behind its BEGIN. When one of them fails the server takes none of what follows and
+ * answers the COMMIT with a rollback.
  *
  * Fails: StoreUnavailable when there is no writable server within the patience, and (`unknown`) when the truth could not be
  * learnt within RESOLVE_MS; Conflict and DatabaseError of the work itself after the rollback; UnsafeServer from `open`.
@@ -19,7 +20,8 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { Clock, Log, Timer } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
-import type { Sql, Tx, Value } from './tx.ts';
+import { hostsOf, isLost, quoted, Silence, shownUrl, sqlState, TYPES, unsafeSettings } from './answers.ts';
+import { type Ask, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
 
 /**
  * A server must greet, and answer each question of a new connection, within this; twice as long after each connection that
@@ -70,6 +72,20 @@ const REPLAN_FIRST = 32;
 const REPLAN_MS = 60_000;
 /** Places and tokens per block of sequence `token`. */
 const BLOCK = 1_048_576;
+/** Places that a transaction may draw before its BEGIN is answered; with fewer left it waits for that. */
+const EARLY_PLACES = 65_536;
+/** The setting that holds the accounts in whose name a transaction runs, as an array literal; see wall.ts. */
+export const ACCOUNTS = 'postcard.accounts';
+/** For this transaction only, so that nothing of it outlives an error or a connection's turn. */
+const ENTER = sql(`SELECT set_config('${ACCOUNTS}', $1, true), set_config('role', $2, true)`);
+
+/** A list of accounts as the setting holds it. */
+const held = (accounts: readonly number[]): string => `{${accounts.map(Number).join(',')}}`;
+
+/** The same statement behind the wall: it has plans of its own, or each change of role would make them anew. */
+function within(statement: Sql | string): Sql | string {
+  return typeof statement === 'string' ? statement : { name: `${statement.name}a`, text: statement.text };
+}
 
 /** The server's settings would break a promise; the message says which, where and what to do. */
 export class UnsafeServer extends Error {
@@ -92,6 +108,8 @@ export interface LinkOptions {
   onLost(): void;
   /** Shared by the connections of a store. */
   places: Places;
+  /** What an account's transactions run as; null = there is no wall (wall.ts). */
+  wall: { role: string | null };
 }
 
 /** The node's present block of places; transactions draw from it. */
@@ -103,10 +121,17 @@ export interface Places {
 export interface Link {
   /** One statement outside a transaction; repeated once after a lost connection, so only for what may run twice. */
   query<Row>(statement: Sql | string, values?: Value[], patienceMs?: number): Promise<Row[]>;
+  /**
+   * Reads in the name of an account, behind the wall where there is one: one transaction, and no round trip more than `work` makes.
+   * Repeated once after a lost connection.
+   */
+  reads<Result>(account: number, work: (ask: Ask) => Promise<Result>, patienceMs: number): Promise<Result>;
+  /** `early`: `work` begins before the BEGIN is answered (`Tx.early` says whether it has been); one round trip less. */
   transaction<Result>(
     work: (tx: Tx) => Promise<Result>,
     patienceMs: number,
     committed: (hints: Hint['kind'][]) => void,
+    early?: boolean,
   ): Promise<Result>;
   /** Connects now, once, or throws what is in the way: for the start, when waiting would hide a mistake. */
   connect(): Promise<void>;
@@ -117,60 +142,17 @@ export interface Link {
   close(): Promise<void>;
 }
 
-/** `postgres://u:p@a:1,b:2/db?x` as one URL per host. */
-export function hostsOf(url: string): string[] {
-  const parts = /^(postgres(?:ql)?:\/\/)([^@/]*@)?([^/?]*)(.*)$/.exec(url);
-  if (!parts) return [url];
-  const [, scheme, login = '', hosts = '', rest] = parts;
-  return hosts.split(',').map((host) => `${scheme}${login}${host}${rest}`);
+/** Sends what is asked in one go of the program as one piece: a system call, and a wake-up of the server's process, instead of one each. */
+function gather(client: pg.Client): void {
+  const { stream } = (client as unknown as { connection: pg.Connection }).connection;
+  if (stream.writableCorked > 0) return;
+  stream.cork();
+  process.nextTick(() => stream.uncork());
 }
-
-/** A URL for a log line or an error: host and database only. */
-export function shownUrl(url: string): string {
-  return url.replace(/^(postgres(?:ql)?:\/\/)[^@/]*@/, '$1').replace(/\?.*$/, '');
-}
-
-const TYPES = {
-  getTypeParser(oid: number, format?: 'text' | 'binary') {
-    // bigint: numbers, instants and counts here stay below 2^53.
-    if (oid === 20) return Number;
-    if (oid === 1016) return (text: string) => (text === '{}' ? [] : text.slice(1, -1).split(',').map(Number));
-    return pg.types.getTypeParser(oid, format as 'text');
-  },
-} as pg.CustomTypesConfig;
 
 /** Ends a client's socket without a word. */
 function cut(client: pg.Client): void {
   (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
-}
-
-/** SQLSTATE of a server's answer, '' for anything else (a socket's error has a code too, but no severity). */
-export function sqlState(error: unknown): string {
-  const { code, severity } = error as { code?: string; severity?: string };
-  return typeof code === 'string' && typeof severity === 'string' ? code : '';
-}
-
-/** The connection is gone or of no use: closed, ended by the server (57P0x, 25P03), refused (08), or read-only now. */
-function isLost(error: unknown): boolean {
-  const state = sqlState(error);
-  if (state === '') return !(error instanceof StoreUnavailable) && isTransport(error);
-  return /^(08(?!P01)|57P0|25P03|25006|3D000|28)/.test(state) || (error as { severity?: string }).severity === 'FATAL';
-}
-
-function isTransport(error: unknown): boolean {
-  if (error instanceof Silence) return true;
-  const { code, message } = error as { code?: string; message?: string };
-  if (typeof code === 'string' && /^(E[A-Z]+|ERR_STREAM_.*|ERR_SOCKET_.*)$/.test(code)) return true;
-  return /Connection terminated|not queryable|Client was closed|timeout expired/i.test(message ?? '');
-}
-
-/** The server cannot take writes now: disk full, memory, connections, I/O, a statement or lock out of time. */
-export function isRefusal(error: unknown): boolean {
-  return /^(53|58|57014|55P03)/.test(sqlState(error));
-}
-
-class Silence extends Error {
-  override readonly name = 'Silence';
 }
 
 /** The answer to a COMMIT behind a statement that failed: surely nothing has happened. */
@@ -234,6 +216,7 @@ export function createLink(options: LinkOptions): Link {
       typeof statement === 'string'
         ? { text: statement, ...(values ? { values } : {}) }
         : { name: statement.name, text: statement.text, ...(values ? { values } : {}) };
+    gather(on.client);
     const answer = (await heard(on, on.client.query(query), ms)) as pg.QueryResult | pg.QueryResult[];
     on.heardAt = clock.monotonic();
     // A text of several statements answers once for each; the last one counts.
@@ -337,13 +320,8 @@ export function createLink(options: LinkOptions): Link {
     const plans = options.writes ? 'force_generic_plan' : 'force_custom_plan';
     await ask(on, `SET plan_cache_mode = ${plans}`, undefined, patienceMs);
     if (server.commit === 'off' || server.commit === 'local') {
-      await ask(on, 'SET synchronous_commit = on', undefined, patienceMs);
-      const [set] = await ask<{ commit: string }>(
-        on,
-        "SELECT current_setting('synchronous_commit') AS commit",
-        undefined,
-        patienceMs,
-      );
+      const raise = "SET synchronous_commit = on; SELECT current_setting('synchronous_commit') AS commit";
+      const [set] = await ask<{ commit: string }>(on, raise, undefined, patienceMs);
       if (set?.commit !== 'on') throw new UnsafeServer(`${shownUrl(url)}: synchronous_commit cannot be set to on`);
     }
     if (orphan) {
@@ -465,6 +443,7 @@ export function createLink(options: LinkOptions): Link {
   async function once<Result>(
     on: Live,
     work: (tx: Tx) => Promise<Result>,
+    early: boolean,
   ): Promise<{ value: Result; done: (() => void)[]; hints: Set<Hint['kind']> } | { lost: unknown }> {
     const hints = new Set<Hint['kind']>();
     const done: (() => void)[] = [];
@@ -475,8 +454,9 @@ export function createLink(options: LinkOptions): Link {
     let failed: { error: unknown } | null = null;
     /** The first of all statements that failed: `work` may not have looked at its answer yet. */
     let first: { error: unknown } | null = null;
+    let acting = false;
     const asked = <Row>(statement: Sql | string, values: Value[] | undefined): Promise<Row[]> => {
-      const answer = ask<Row>(on, statement, values, SILENCE_MS);
+      const answer = ask<Row>(on, acting ? within(statement) : statement, values, SILENCE_MS);
       answer.catch((error: unknown) => {
         first ??= { error };
       });
@@ -489,27 +469,50 @@ export function createLink(options: LinkOptions): Link {
       const replan = on.runs === on.replanAt || clock.monotonic() - on.plannedAt >= REPLAN_MS;
       if (on.runs === on.replanAt) on.replanAt *= 4;
       if (replan) on.plannedAt = clock.monotonic();
-      const [begin] = await ask<{ now: number; block: number | null }>(
+      let now = options.testNow ? options.testNow() : null;
+      const begins = ask<{ now: number; block: number | null }>(
         on,
         `BEGIN ISOLATION LEVEL READ COMMITTED; ${replan ? 'DISCARD PLANS;' : ''}
          INSERT INTO mark (link, no, at) VALUES ('${markOf(mark)}', ${mark}, extract(epoch FROM clock_timestamp()) * 1000)
          ON CONFLICT (link) DO UPDATE SET no = excluded.no, at = excluded.at;
          ${mark % MARK_MAX === 0 ? `DELETE FROM mark WHERE link = '${markOf(mark - 1)}';` : ''}
-         SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-           ${refill ? "nextval('token')" : 'NULL::bigint'} AS block FROM high_water`,
+         SELECT now, set_config('${NOW}', now::text, true), block FROM (
+           SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+             ${refill ? "nextval('token')" : 'NULL::bigint'} AS block FROM high_water OFFSET 0) h`,
         undefined,
         SILENCE_MS,
       );
-      if (!begin) throw new Error('the store has no clock row');
-      if (begin.block !== null && begin.block > places.next) {
-        places.next = begin.block;
-        places.end = begin.block + BLOCK;
-      }
+      const begun = begins.then(([begin]) => {
+        if (!begin) throw new Error('the store has no clock row');
+        if (begin.block !== null && begin.block > places.next) {
+          places.next = begin.block;
+          places.end = begin.block + BLOCK;
+        }
+        now ??= begin.now;
+      });
+      begun.catch((error: unknown) => {
+        first ??= { error };
+      });
+      if (!early || places.end - places.next < EARLY_PLACES) await begun;
       const tx: Tx = {
-        now: options.testNow ? options.testNow() : begin.now,
+        get now() {
+          if (now === null) throw new Error('the clock of a transaction is known when its BEGIN is answered');
+          return now;
+        },
+        begun,
+        get early() {
+          return now === null;
+        },
         seq() {
           if (places.next >= places.end) throw new Error('one transaction used up a block of places');
           return places.next++;
+        },
+        as(accounts) {
+          const { role } = options.wall;
+          if (role === null || (accounts === null && !acting)) return;
+          acting = false;
+          tx.later(ENTER, accounts === null ? ['', 'none'] : [held(accounts), role]);
+          acting = accounts !== null;
         },
         hint: (kind) => hints.add(kind),
         afterCommit: (run) => done.push(run),
@@ -527,6 +530,7 @@ export function createLink(options: LinkOptions): Link {
         },
       };
       value = await work(tx);
+      await begun;
     } catch (thrown) {
       // What `work` fell over may be only what an earlier statement left behind.
       await Promise.all(pending);
@@ -568,10 +572,11 @@ export function createLink(options: LinkOptions): Link {
     work: (tx: Tx) => Promise<Result>,
     patienceMs: number,
     committed: (hints: Hint['kind'][]) => void,
+    early = false,
   ): Promise<Result> {
     for (let attempt = 0; ; attempt++) {
       const on = await ensure(patienceMs);
-      const end = await once(on, work);
+      const end = await once(on, work, early);
       if ('value' in end) {
         for (const run of end.done) run();
         committed([...end.hints]);
@@ -594,9 +599,63 @@ export function createLink(options: LinkOptions): Link {
     }
   }
 
+  /** One transaction behind the wall that only reads. Its first and last words are answered while others wait for nothing. */
+  async function onceReads<Result>(
+    on: Live,
+    begin: string,
+    work: (ask: Ask) => Promise<Result>,
+  ): Promise<{ value: Result } | { lost: unknown }> {
+    let first: { error: unknown } | null = null;
+    const noted = <Answer>(answer: Promise<Answer>): Promise<Answer> => {
+      answer.catch((error: unknown) => {
+        first ??= { error };
+      });
+      return answer;
+    };
+    /** Whoever has the connection next is behind it in the pipeline. */
+    const end = (word: 'END' | 'ROLLBACK'): void => {
+      ask(on, word, undefined, SILENCE_MS).catch((error: unknown) => drop(on, String(error), false));
+    };
+    try {
+      void noted(ask(on, begin, undefined, SILENCE_MS));
+      const value = await work({
+        query: (statement, values) => noted(ask(on, within(statement), values, SILENCE_MS)),
+      });
+      end('END');
+      return { value };
+    } catch (thrown) {
+      const error = sqlState(thrown) === ABORTED ? ((first as { error: unknown } | null)?.error ?? thrown) : thrown;
+      if (isLost(error) || on.dead) {
+        drop(on, error instanceof Error ? error.message : String(error), false);
+        return { lost: error };
+      }
+      end('ROLLBACK');
+      throw error;
+    }
+  }
+
+  async function reads<Result>(
+    account: number,
+    work: (ask: Ask) => Promise<Result>,
+    role: string,
+    patienceMs: number,
+  ): Promise<Result> {
+    const begin = `BEGIN; SET LOCAL ${ACCOUNTS} = '${held([account])}'; SET LOCAL ROLE ${quoted(role)}`;
+    for (let attempt = 0; ; attempt++) {
+      const end = await onceReads(await ensure(patienceMs), begin, work);
+      if ('value' in end) return end.value;
+      if (attempt === 1) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(end.lost)}`);
+    }
+  }
+
   return {
     query: (statement, values, patienceMs) => alone(() => query(statement, values, patienceMs)),
-    transaction: (work, patienceMs, committed) => alone(() => transaction(work, patienceMs, committed)),
+    reads(account, work, patienceMs) {
+      const { role } = options.wall;
+      if (role !== null) return alone(() => reads(account, work, role, patienceMs));
+      return work({ query: (statement, values) => alone(() => query(statement, values, patienceMs)) });
+    },
+    transaction: (work, patienceMs, committed, early) => alone(() => transaction(work, patienceMs, committed, early)),
     async connect() {
       const one = await openAny(CONNECT_FIRST_MS);
       live = one;
@@ -637,25 +696,4 @@ export function createLink(options: LinkOptions): Link {
       await connecting;
     },
   };
-}
-
-/** What makes a server unfit, in one line, or null. */
-export function unsafeSettings(server: {
-  version: number;
-  fsync: string;
-  pages: string;
-  standby: boolean;
-  readonly: string;
-}): string | null {
-  if (server.version < 150_000) {
-    return `this is PostgreSQL ${Math.floor(server.version / 10_000)}; Postcard needs 15 or newer`;
-  }
-  if (server.fsync !== 'on') return 'fsync is off, so an acknowledged message could be lost; set fsync = on';
-  if (server.pages !== 'on') {
-    return 'full_page_writes is off, so a crash could damage the data; set full_page_writes = on';
-  }
-  if (server.standby)
-    return 'this server is a standby and takes no writes; name the primary (or both, comma-separated)';
-  if (server.readonly === 'on') return 'default_transaction_read_only is on for this role or database; turn it off';
-  return null;
 }

@@ -26,6 +26,8 @@ import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
 
 /** Numbers whose rows one step of retention takes away. */
 const PURGE = 500;
+/** Most messages of a spec, so that who sees only an account's links does not go on looking for one. */
+const SPEC_MAX = 1_000_000;
 
 const LINK = `first, "end", spec, account, bulk, bulk_id, entity, application, callback, urls, clicks, url, keep, expires_at`;
 const of = (table: string): string =>
@@ -94,7 +96,8 @@ const SQL = {
   drop: sql('DELETE FROM link WHERE first = ANY($1::bigint[])'),
 
   link: sql(`SELECT ${of('l')}, m.state, m.sent_at
-    FROM (SELECT ${LINK} FROM link r WHERE r.first <= $1 ORDER BY r.first DESC LIMIT 1) l LEFT JOIN message m ON m.no = $1
+    FROM (SELECT ${LINK} FROM link r WHERE r.first <= $1 AND r.first > $1::bigint - ${SPEC_MAX} ORDER BY r.first DESC LIMIT 1) l
+    LEFT JOIN message m ON m.no = $1
     WHERE l."end" > $1`),
   here: sql(`SELECT no, "to", key, CASE state WHEN ${STATE.delivered} THEN done_at END AS "doneAt" FROM message
     WHERE no = ANY($1::bigint[])`),

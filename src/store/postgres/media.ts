@@ -7,6 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { MediaJob, MediaOutcome, Upload, Variant } from '../contract.ts';
+import { WORDS_MAX } from '../waiting.ts';
 import type { Lines } from './lines.ts';
 import { RUN, RunBook, type RunColumns, toRun } from './runs.ts';
 import { type Ask, list, plain, sql, type Tx, texts } from './tx.ts';
@@ -28,7 +29,8 @@ const SQL = {
     `UPDATE media SET hash = $3, content_type = $4, name = $5, due_at = NULL WHERE spec = $1 AND segment = $2`,
   ),
   // What counts is a fetch that failed, not a lease: one that was lost or put off has asked nobody.
-  again: sql(`UPDATE media SET due_at = $3, tries = tries + 1 WHERE spec = $1 AND segment = $2 AND hash IS NULL
+  again:
+    sql(`UPDATE media SET due_at = $3, tries = tries + 1, words = $4 WHERE spec = $1 AND segment = $2 AND hash IS NULL
     AND due_at IS NOT NULL`),
   drop: sql('UPDATE media SET due_at = NULL WHERE spec = ANY($1::bigint[]) AND due_at IS NOT NULL'),
   open: sql('SELECT count(*) AS n FROM media WHERE spec = $1 AND hash IS NULL'),
@@ -119,7 +121,8 @@ export function createMediaSettle(lines: Lines) {
     outcome: MediaOutcome,
   ): Promise<void> {
     if (outcome.kind === 'again') {
-      tx.later(SQL.again, [job.spec, job.segment, tx.now + outcome.afterMs]);
+      const words = plain(outcome.words.slice(0, WORDS_MAX));
+      tx.later(SQL.again, [job.spec, job.segment, tx.now + outcome.afterMs, words]);
       return;
     }
     tx.later(SQL.lock, [job.spec]);
@@ -141,7 +144,7 @@ export function createMediaSettle(lines: Lines) {
       return;
     }
     const book = new RunBook(tx);
-    const failed = { error: outcome.error, words: outcome.words.slice(0, 500) };
+    const failed = { error: outcome.error, words: outcome.words.slice(0, WORDS_MAX) };
     for (const run of runs.map(toRun)) {
       // The sweep writes their ends, in steps.
       book.deadline(tx.now, run.next, run.end, run.no, failed);

@@ -1,6 +1,6 @@
 /**
  * The PostgreSQL store: the contract's verbs over a few connections, each with a purpose (accept, what comes back, claim,
- * webhooks, the rest of the writes, sweep, content, two for reads, one that listens), so that a slow query of one kind does
+ * webhooks, the rest of the writes, sweep, content, two for reads and three for those of accounts, one that listens), so that a slow query of one kind does
  * not stand in the way of another. Any number of nodes share one database.
  *
  * Promises: what arrives for a kind of verb while its transaction runs is the next transaction; a resolved write is
@@ -11,6 +11,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
+import type { Channel } from '../../domain/routing.ts';
 import type { Clock, Log, Timer } from '../../env.ts';
 import {
   type Accept,
@@ -47,10 +48,12 @@ import {
   sessionPut,
   sessionUse,
 } from './accounts.ts';
+import { isRefusal, shownUrl } from './answers.ts';
 import type { BackOp } from './back.ts';
 import { bulkGet, bulkList, createBulks } from './bulk.ts';
 import { anyCallBacks, noteCallBack, takeCallBacks } from './callback.ts';
-import { type Claimed, createClaim } from './claim.ts';
+import { createClaim } from './claim.ts';
+import { createClaims } from './claims.ts';
 import {
   endpointDelete,
   endpointList,
@@ -77,7 +80,7 @@ import {
 } from './inbound.ts';
 import { laneLease } from './lanes.ts';
 import { createLines } from './lines.ts';
-import { createLink, isRefusal, type Link, type Places, shownUrl } from './link.ts';
+import { createLink, type Link, type Places } from './link.ts';
 import { click, clickCounts, clicked, link as linkOf } from './links.ts';
 import {
   type ContentOp,
@@ -97,11 +100,12 @@ import { createQueue } from './queue.ts';
 import { feed, keys, logs, stats, story, takeReports } from './read.ts';
 import { reroute } from './reroute.ts';
 import { createRetain } from './retain.ts';
-import { readSpecs } from './rows.ts';
 import { migrate } from './schema.ts';
 import { createSettle, PARKED_MS } from './settle.ts';
+import { createSought } from './sought.ts';
 import { foldTallies } from './tally.ts';
 import { type Ask, sql, type Tx } from './tx.ts';
+import { raiseWall, type Wall } from './wall.ts';
 
 export interface PostgresOptions {
   /** postgres://user:password@host[:port][,host2[:port2]]/database; of several hosts the one that takes writes is used. */
@@ -118,6 +122,8 @@ export interface PostgresOptions {
   schema?: string;
   /** Tests only: the store's clock, instead of the database's. */
   testNow?: () => number;
+  /** For tests: messages of a block of marks (sought.ts), fewer than usual. */
+  soughtBlock?: number;
 }
 
 /** The store, and what only an engine of many nodes has. */
@@ -128,6 +134,8 @@ export interface PostgresStore extends Store, ContentIndex {
    * `ttlMs` 0 = the node leaves. Claims stay correct without it.
    */
   laneLease(node: string, lanes: number[], ttlMs: number): Promise<number[]>;
+  /** How the second wall between accounts stands (wall.ts). */
+  readonly wall: Wall;
 }
 
 /** A verb of the door must answer fast, with 503 if need be. */
@@ -165,7 +173,8 @@ const SQL = {
     FROM high_water h`),
 };
 
-type WorkOp =
+/** `as`: the account in whose name it is done; absent = it is the system's or the operator's. */
+type WorkOp = { as?: number } & (
   | { verb: 'identity' }
   | { verb: 'lane'; carrier: string; shard: number; onUnknown: string; reports: boolean }
   | { verb: 'putUpload'; upload: Upload }
@@ -184,21 +193,22 @@ type WorkOp =
   | { verb: 'optOutPut' | 'optOutDelete'; account: number; list: { sender: string; destination: string }[] }
   | { verb: 'callBacks'; lane: number; limit: number }
   | { verb: 'calledBack'; leader: number; members: number; words: string }
-  | { verb: 'reroute'; from: string; to: string }
+  | { verb: 'reroute'; from: string; to: string; channel?: Channel | undefined }
   | { verb: 'bulkSteer'; account: number; bulk: BulkName; changes: BulkChange[] }
   | { verb: 'putKey'; key: Key; replace: boolean }
   | { verb: 'administer'; changes: AdminChange[]; deed: Deed }
   | { verb: 'sessionPut'; session: NewSession }
   | { verb: 'sessionUse' | 'sessionDelete'; hash: string }
   | { verb: 'quota'; takes: Take[] }
-  | { verb: 'laneLease'; node: string; lanes: number[]; ttlMs: number };
+  | { verb: 'laneLease'; node: string; lanes: number[]; ttlMs: number }
+);
 
 type HookOp =
   | { verb: 'next'; limit: number; leaseMs: number }
   | { verb: 'settle'; settle: WebhookSettle }
   | { verb: 'replay'; account: number; no: number }
   | { verb: 'replayRange'; range: ReplayRange };
-type SweepOp = 'steer' | 'flights' | 'runs' | 'deadlines' | 'tallies' | 'rest';
+type SweepOp = 'steer' | 'flights' | 'runs' | 'deadlines' | 'tallies' | 'sought' | 'rest';
 
 /** Open (and bring up to date) a store. Rejects with one line that says what is wrong. */
 export async function openPostgres(options: PostgresOptions): Promise<PostgresStore> {
@@ -213,7 +223,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
 
   const open = (purpose: string, writes: boolean): Link => {
     const { url } = options;
-    const link = createLink({ url, schema, node, purpose, writes, log, clock, testNow, places, onLost: suspect });
+    const onLost = suspect;
+    const link = createLink({ url, schema, node, purpose, writes, log, clock, testNow, places, onLost, wall });
     links.push(link);
     return link;
   };
@@ -228,7 +239,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     });
   }
 
-  await upgrade();
+  const wall = await upgrade();
   const link = {
     accept: open('accept', true),
     back: open('settle', true),
@@ -239,9 +250,11 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     content: open('content', true),
     listen: open('listen', false),
     reads: [open('read 1', false), open('read 2', false)],
+    // A verb of these has its connection from its first statement to its last; opened by who has such verbs.
+    own: [1, 2, 3].map((no) => ({ at: open(`read of accounts ${no}`, false), busy: 0 })),
   };
 
-  async function upgrade(): Promise<void> {
+  async function upgrade(): Promise<Wall> {
     const setup = createLink({
       url: options.url,
       schema,
@@ -253,13 +266,15 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       testNow,
       places,
       onLost: () => undefined,
+      wall: { role: null },
     });
     try {
       await setup.connect();
-      await migrate(setup, schema);
+      const fresh = await migrate(setup, schema);
+      return await raiseWall(setup, schema, fresh);
     } catch (error) {
       const name = error instanceof Error ? error.name : '';
-      if (name === 'UnsafeServer' || name === 'SchemaTooNew') throw error;
+      if (name === 'UnsafeServer' || name === 'SchemaTooNew' || name === 'HiddenRows') throw error;
       throw new Error(`${shownUrl(options.url)}: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
       await setup.close();
@@ -319,19 +334,16 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   // ------------------------------------------------------------------------------------------------------------- verbs
 
   const lines = createLines(clock);
-  /** Lanes whose last claim left something that is due. */
-  const busy = new Set<number>();
   const events = createEvents(lines);
   const bulks = createBulks(lines, events);
   const accept = createAccept(lines, events, bulks.generated);
-  const claim = createClaim(lines);
-  const screen = createScreen(events);
   const settle = createSettle(lines, events);
   const mediaSettle = createMediaSettle(lines);
   const retain = createRetain({
     ms: options.retentionMs,
     most: options.retentionMessages ?? Number.POSITIVE_INFINITY,
   });
+  const sought = createSought(options.soughtBlock);
   const one = (): number => 1;
   const base = { clock, committed, patienceMs: PATIENCE_MS, maxWeight: GROUP_OPS, weight: one };
 
@@ -341,24 +353,12 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     patienceMs: DOOR_PATIENCE_MS,
     maxWeight: ACCEPT_ROWS,
     weight: (request) => request.to.length + 1,
-    work: accept,
-  });
-  const backs = createQueue<BackOp>({ ...base, link: link.back, work: settle.group });
-  const claims = createQueue<{ lane: number; limit: number; leaseMs: number }>({
-    ...base,
-    link: link.claim,
-    async work(tx, ops) {
-      const results: unknown[] = new Array(ops.length);
-      // By lane: two nodes must lock the turns of several lanes in one order.
-      const order = ops.map((_, index) => index).sort((a, b) => (ops[a]?.lane ?? 0) - (ops[b]?.lane ?? 0));
-      for (const index of order) {
-        const { lane, limit, leaseMs } = ops[index] as (typeof ops)[number];
-        const claimed = await claim(tx, lane, limit, leaseMs);
-        results[index] = { ...claimed, claims: await screen(tx, claimed.claims) };
-      }
-      return results;
+    async work(tx, requests) {
+      tx.as([...new Set(requests.map(({ account }) => account))]);
+      return accept(tx, requests);
     },
   });
+  const backs = createQueue<BackOp>({ ...base, link: link.back, work: settle.group });
   const hooks = createQueue<HookOp>({
     ...base,
     link: link.hooks,
@@ -367,6 +367,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       const settled = settles.length === 0 ? [] : await webhookSettle(tx, settles);
       const results: unknown[] = [];
       for (const op of ops) {
+        tx.as('range' in op ? [op.range.account] : 'account' in op ? [op.account] : null);
         if (op.verb === 'settle') results.push(settled.shift());
         else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs));
         else if (op.verb === 'replay') results.push(await webhookReplay(tx, op.account, op.no));
@@ -402,7 +403,10 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     patienceMs: DOOR_PATIENCE_MS,
     async work(tx, ops) {
       const results: unknown[] = [];
-      for (const op of ops) results.push(await workOp(tx, op));
+      for (const op of ops) {
+        tx.as(op.as === undefined ? null : [op.as]);
+        results.push(await workOp(tx, op));
+      }
       return results;
     },
   });
@@ -412,6 +416,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     link: link.sweep,
     async work(tx, [step]) {
       if (step === 'steer') return [await bulks.sweep(tx)];
+      if (step === 'sought') return [await sought.step(tx)];
       if (step === 'tallies') return [await foldTallies(tx, heads.now.tally)];
       if (step === 'flights') return [await settle.sweepFlights(tx, heads.now.lease)];
       if (step === 'runs') return [await settle.sweepRuns(tx, heads.now.look)];
@@ -463,7 +468,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       case 'calledBack':
         return noteCallBack(tx, events, op);
       case 'reroute':
-        return reroute(tx, lines, op.from, op.to);
+        return reroute(tx, lines, op.from, op.to, op.channel);
       case 'bulkSteer':
         return bulks.steer(tx, op.account, op.bulk, op.changes);
       case 'putKey': {
@@ -503,17 +508,39 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       try {
         return await chosen.query(statement, values, PATIENCE_MS);
       } catch (error) {
-        if (isRefusal(error)) throw new StoreUnavailable(`PostgreSQL refuses: ${(error as Error).message}`);
-        throw error;
+        throw refused(error);
       }
     },
   });
+  const refused = (error: unknown): unknown =>
+    isRefusal(error) ? new StoreUnavailable(`PostgreSQL refuses: ${(error as Error).message}`) : error;
   let turn = 0;
   const reader = (): Ask => {
     turn = (turn + 1) % link.reads.length;
     return asker(link.reads[turn] as Link);
   };
+  /** In the name of an account. */
+  async function within<Result>(account: number, work: (ask: Ask) => Promise<Result>): Promise<Result> {
+    const own = link.own.reduce((best, one) => (one.busy < best.busy ? one : best));
+    own.busy++;
+    try {
+      return await own.at.reads(account, work, PATIENCE_MS);
+    } catch (error) {
+      throw refused(error);
+    } finally {
+      own.busy--;
+    }
+  }
   const nowOf = (now: number): number => (testNow ? testNow() : now);
+  const claims = createClaims({
+    queue: { ...base, link: link.claim },
+    clock,
+    lines,
+    claim: createClaim(lines, createScreen(events)),
+    own: asker(link.claim),
+    reader,
+    nowOf,
+  });
 
   // With the tests' clock a look takes no time, so each looks at all.
   const heads = new Heads(testNow ? { monotonic: testNow } : clock);
@@ -547,6 +574,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     // Parked reports, pull entries, keys and uploads have ends of their own.
     if (due.other !== null && due.other <= now) retain.dueNow();
     if (due.tally !== null) more = (await sweeps.push<boolean>('tallies')) || more;
+    if (sought.due(now)) more = (await sweeps.push<boolean>('sought')) || more;
     if (retain.due(now)) more = (await sweeps.push<boolean>('rest')) || more;
     return more;
   }
@@ -566,27 +594,14 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     contentPlaced: (hash, place) => contents.push({ verb: 'placed', hash, place }),
     placesLost: (limit) => placesLost(reader(), limit),
     placesGone: (places) => contents.push({ verb: 'gone', places }),
-    putUpload: (upload) => works.push({ verb: 'putUpload', upload }),
+    putUpload: (upload) => works.push({ verb: 'putUpload', upload, as: upload.account }),
     content: (hash) => content(reader(), hash),
-    uploadNames: (account, ids) => uploadNames(reader(), account, ids),
+    uploadNames: (account, ids) => within(account, (ask) => uploadNames(ask, account, ids)),
     variant: (source, profile) => variant(reader(), source, profile),
     putVariant: (source, profile, made) => works.push({ verb: 'putVariant', source, profile, variant: made }),
-    async claim(lane, limit, leaseMs) {
+    claim(lane, limit, leaseMs) {
       heads.leased(leaseMs);
-      // An idle lane costs a read, not a commit; one that had more a moment ago is not asked.
-      if (!busy.has(lane)) {
-        const { now, woken, due } = await lines.peek(asker(link.claim), lane);
-        const at = nowOf(now);
-        if (!woken && (due === null || due > at)) return { now: at, claims: [], specs: [], nextDue: due };
-      }
-      busy.delete(lane);
-      const { now, claims: found, ...answers } = await claims.push<Claimed>({ lane, limit, leaseMs });
-      // They were on their way behind the COMMIT: the connection may have been lost between the two.
-      const specs = await answers.specs.catch(() => readSpecs(reader(), [...new Set(found.map((one) => one.spec))]));
-      const { woken, due } = await answers.served.catch(() => ({ woken: true, due: null }));
-      const nextDue = woken ? Math.min(now, due ?? now) : due;
-      if (found.length > 0 && nextDue !== null && nextDue <= now) busy.add(lane);
-      return { now, claims: found, specs, nextDue };
+      return claims.claim(lane, limit, leaseMs);
     },
     settle: (arg) => backs.push({ verb: 'settle', arg }),
     release: (list, until, elsewhere = false) =>
@@ -607,38 +622,39 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       return hooks.push({ verb: 'next', limit, leaseMs });
     },
     webhookSettle: (one) => hooks.push({ verb: 'settle', settle: one }),
-    takeReports: (filter) => works.push({ verb: 'takeReports', filter }),
-    rearm: (what) => works.push({ verb: 'rearm', what }),
-    webhookDeliveries: (filter) => webhookDeliveries(reader(), filter),
+    takeReports: (filter) => works.push({ verb: 'takeReports', filter, as: filter.account }),
+    rearm: (what) => works.push({ verb: 'rearm', what, as: what.account }),
+    webhookDeliveries: (filter) => within(filter.account, (ask) => webhookDeliveries(ask, filter)),
     webhookReplay: (account, no) => hooks.push({ verb: 'replay', account, no }),
     webhookReplayRange: (range) => hooks.push({ verb: 'replayRange', range }),
-    endpointList: (account) => endpointList(reader(), account),
-    endpointPut: (put) => works.push({ verb: 'endpointPut', put }),
-    endpointDelete: (account, kind, url) => works.push({ verb: 'endpointDelete', account, kind, url }),
+    endpointList: (account) => within(account, (ask) => endpointList(ask, account)),
+    endpointPut: (put) => works.push({ verb: 'endpointPut', put, as: put.account }),
+    endpointDelete: (account, kind, url) => works.push({ verb: 'endpointDelete', account, kind, url, as: account }),
     inbound: (message) => works.push({ verb: 'inbound', message }),
-    takeInbox: (filter) => works.push({ verb: 'takeInbox', filter }),
+    takeInbox: (filter) => works.push({ verb: 'takeInbox', filter, as: filter.account }),
     link: (no) => linkOf(reader(), no),
     clicked: (nos) => clicked(reader(), nos),
     click: (clicks) => works.push({ verb: 'click', clicks }),
-    clicks: (account, scope) => clickCounts(reader(), account, scope),
+    clicks: (account, scope) => within(account, (ask) => clickCounts(ask, account, scope)),
     inboundPart: (no, part) => inboundPart(reader(), no, part),
     numberPut: (number) => works.push({ verb: 'numberPut', number }),
-    numberList: (account) => numberList(reader(), account),
+    numberList: (account) =>
+      account === undefined ? numberList(reader(), account) : within(account, (ask) => numberList(ask, account)),
     numberDelete: (number) => works.push({ verb: 'numberDelete', number }),
-    optOutPut: (account, list) => works.push({ verb: 'optOutPut', account, list }),
-    optOutDelete: (account, list) => works.push({ verb: 'optOutDelete', account, list }),
-    optOutList: (filter) => optOutList(reader(), filter),
-    logs: (filter) => logs(reader(), filter),
-    story: (account, id) => story(reader(), account, id),
-    feed: (account, after, limit) => feed(reader(), account, after, limit),
-    bulkGet: (account, bulk) => bulkGet(reader(), account, bulk, testNow),
-    bulkList: (account, limit, before) => bulkList(reader(), account, limit, before, testNow),
+    optOutPut: (account, list) => works.push({ verb: 'optOutPut', account, list, as: account }),
+    optOutDelete: (account, list) => works.push({ verb: 'optOutDelete', account, list, as: account }),
+    optOutList: (filter) => within(filter.account, (ask) => optOutList(ask, filter)),
+    logs: (filter) => within(filter.account, (ask) => logs(ask, filter)),
+    story: (account, id) => within(account, (ask) => story(ask, account, id)),
+    feed: (account, after, limit) => within(account, (ask) => feed(ask, account, after, limit)),
+    bulkGet: (account, bulk) => within(account, (ask) => bulkGet(ask, account, bulk, testNow)),
+    bulkList: (account, limit, before) => within(account, (ask) => bulkList(ask, account, limit, before, testNow)),
     // Nearly always none: one read.
     callBacks: async (lane, limit) =>
       (await anyCallBacks(reader(), lane)) ? works.push({ verb: 'callBacks', lane, limit }) : [],
     calledBack: (leader, members, words) => works.push({ verb: 'calledBack', leader, members, words }),
-    reroute: (from, to) => works.push({ verb: 'reroute', from, to }),
-    bulkSteer: (account, bulk, changes) => works.push({ verb: 'bulkSteer', account, bulk, changes }),
+    reroute: (from, to, channel) => works.push({ verb: 'reroute', from, to, channel }),
+    bulkSteer: (account, bulk, changes) => works.push({ verb: 'bulkSteer', account, bulk, changes, as: account }),
     directory: (known) => directory(reader(), known),
     auditLog: (limit, before) => auditLog(reader(), limit, before),
     administer: (changes, deed) => works.push({ verb: 'administer', changes, deed }),
@@ -649,12 +665,14 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     keys: () => keys(reader()),
     putKey: (key, replace) => works.push({ verb: 'putKey', key, replace }),
     stats: figures,
+    wall,
     laneLease: (name, lanes, ttlMs) => works.push({ verb: 'laneLease', node: name, lanes, ttlMs }),
     onHint: (listener) => void listeners.push(listener),
     async close() {
       closing = true;
       beatTimer?.cancel();
       notifyTimer?.cancel();
+      claims.stop();
       const queues = [accepts, backs, claims, hooks, contents, reserves, works, sweeps];
       await Promise.all(queues.map((queue) => queue.drain()));
       await Promise.all(links.map((each) => each.close()));

@@ -8,7 +8,8 @@
  */
 import type { Clock } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
-import { isRefusal, type Link, sqlState } from './link.ts';
+import { isRefusal, sqlState } from './answers.ts';
+import type { Link } from './link.ts';
 import { Conflict, type Tx } from './tx.ts';
 
 /** Ops that may wait for one connection; beyond it the door answers "try again later". */
@@ -24,6 +25,8 @@ export interface QueueOptions<Op> {
   weight(op: Op): number;
   /** How long an op may wait for a connection. */
   patienceMs: number;
+  /** `work` begins before its BEGIN is answered (link.ts). */
+  early?: boolean;
   /** One transaction's work, results in order. May be run again. */
   work(tx: Tx, ops: Op[]): Promise<unknown[]>;
   committed(hints: Hint['kind'][]): void;
@@ -74,7 +77,7 @@ export function createQueue<Op>(options: QueueOptions<Op>): Queue<Op> {
   async function group(batch: Waiting<Op>[]): Promise<void> {
     const ops = batch.map((item) => item.op);
     try {
-      const results = await link.transaction((tx) => work(tx, ops), patienceMs, committed);
+      const results = await link.transaction((tx) => work(tx, ops), patienceMs, committed, options.early);
       batch.forEach((item, index) => {
         item.resolve(results[index]);
       });
@@ -90,7 +93,7 @@ export function createQueue<Op>(options: QueueOptions<Op>): Queue<Op> {
   async function alone(item: Waiting<Op>): Promise<void> {
     for (let run = 1; ; run++) {
       try {
-        const [result] = await link.transaction((tx) => work(tx, [item.op]), patienceMs, committed);
+        const [result] = await link.transaction((tx) => work(tx, [item.op]), patienceMs, committed, options.early);
         item.resolve(result);
         return;
       } catch (error) {

@@ -8,7 +8,7 @@ import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
-import { gateOf, sharedEnd, whyWaiting } from '../waiting.ts';
+import { gateOf, sharedEnd, type Unfetched, whyWaiting } from '../waiting.ts';
 import { answersOf } from './inbound.ts';
 import { clicksOf } from './links.ts';
 import {
@@ -23,11 +23,17 @@ import {
 } from './rows.ts';
 import { BULK, type BulkColumns, RUN, type RunColumns, toBulk, toRun } from './runs.ts';
 import { EVENT_LOCK } from './schema.ts';
+import { soughtNumbers } from './sought.ts';
 import { type Ask, list, plain, sql, type Tx, texts, type Value } from './tx.ts';
 
 /** Messages that one page of logs may look at, in steps that grow: most pages end with the first. About 0.5 s. */
 const BUDGET = 200_000;
 const LOOK_FIRST = 2_000;
+/** Of a filter that says something of specs: specs looked at in a step, those that pass, and messages of theirs. */
+const SPECS_FIRST = 500;
+const SPECS_MOST = 50_000;
+const SPANS_MOST = 1_000;
+const CHUNK_MOST = 50_000;
 /** Attempts, events or tries shown of one message. */
 const STORY_MAX = 1000;
 
@@ -35,23 +41,28 @@ const SQL = {
   bulkIds: sql('SELECT no FROM bulk WHERE account = $1 AND id = ANY($2::text[])'),
   keyNos: sql('SELECT no FROM message_key WHERE account = $1 AND key = ANY($2::text[])'),
   floor: sql('SELECT no FROM message WHERE account = $1 AND no < $2 ORDER BY no DESC OFFSET $3 LIMIT 1'),
-  // Specs and their ranges rise together.
-  floorOfBulks: sql(`SELECT x.no FROM spec s CROSS JOIN LATERAL (SELECT m.no FROM message m
-      WHERE m.no >= s.first AND m.no < s."end" AND m.no < $2 ORDER BY m.no DESC LIMIT $3 + 1) x
-    WHERE s.account = $1 AND s.bulk = ANY($4::bigint[]) ORDER BY s.no DESC, x.no DESC OFFSET $3 LIMIT 1`),
+  // + 0: by the index spec_account.
+  specFloor: sql(
+    'SELECT no, first FROM spec WHERE account = $1 AND no + 0 < $2 ORDER BY no + 0 DESC OFFSET $3 LIMIT 1',
+  ),
+  spansOfBulks: sql(`SELECT s.no, s.first, s."end" AS "end" FROM unnest($1::bigint[]) AS b (no)
+    CROSS JOIN LATERAL (SELECT no, first, "end" FROM spec q WHERE q.bulk = b.no AND q.account + 0 = $2 AND q.no < $3 OFFSET 0) s
+    ORDER BY s.no DESC LIMIT $4`),
   one: sql(
     `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = $1 AND m.no = $2 AND m.key IS NULL`,
   ),
   keyed: sql(`SELECT ${MESSAGE_COLUMNS} FROM message_key k JOIN message m ON m.no = k.no ${MESSAGE_JOINS}
     WHERE k.account = $1 AND k.key = $2`),
   run: sql(`SELECT ${RUN}, r.due_at, l.bulk, l.paused, x.carrier FROM run r JOIN line l ON l.no = r.line
-    JOIN lane x ON x.no = l.lane WHERE r.no <= $1
+    JOIN lane x ON x.no = l.lane WHERE r.no <= $1 AND r.no >= least($1, (SELECT s.first FROM spec s WHERE s.no = $2))
     ORDER BY r.no DESC LIMIT 1`),
   bulk: sql(`SELECT ${BULK} FROM bulk b WHERE b.no = $1`),
   // It may have been handed on to another carrier than its run's.
   retry:
     sql(`SELECT t.due_at, t.valid_until, x.carrier FROM retry t JOIN line l ON l.no = t.line JOIN lane x ON x.no = l.lane
     WHERE t.leader = $1`),
+  unfetched: sql(`SELECT segment, tries, words, due_at AS due FROM media
+    WHERE spec = $1 AND hash IS NULL AND due_at IS NOT NULL AND words IS NOT NULL ORDER BY segment LIMIT 1`),
   flight: sql('SELECT valid_until FROM flight WHERE leader = $1'),
   attempts: sql(`SELECT a.n, a.generation, a.at, a.took, a.outcome, a.error, a.words, a.ref, l.carrier FROM attempt a
     JOIN lane l ON l.no = a.lane WHERE a.leader = $1 ORDER BY a.n LIMIT ${STORY_MAX}`),
@@ -152,27 +163,28 @@ export async function takeReports(tx: Tx, filter: MessageFilter): Promise<Page<E
 
 /** Pages of messages, newest first. What a filter leaves out is looked at in steps, and no more than BUDGET a page. */
 export async function logs(ask: Ask, filter: MessageFilter): Promise<Page<MessageRow>> {
-  const { account, limit } = filter;
-  const bulks = filter.bulks ? await bulkNos(ask, filter) : null;
+  const { account, limit, destination, messages } = filter;
+  const before = filter.before ?? Number.MAX_SAFE_INTEGER;
+  const found = messages || destination === undefined ? null : await soughtNumbers(ask, account, destination, before);
+  if (!messages && !found && asksOfSpecs(filter)) return logsOfSpecs(ask, filter, before);
   const rows: MessageRow[] = [];
-  let next: number | null = null;
-  let place = filter.before ?? Number.MAX_SAFE_INTEGER;
+  let place = before;
   for (let look = LOOK_FIRST, left = BUDGET; ; look = Math.min(look * 8, left)) {
-    // Named messages are few.
-    const floor = filter.messages ? null : await floorOf(ask, account, bulks, place, look);
-    rows.push(...(await search(ask, filter, bulks, { floor: floor ?? 0, place, limit: limit + 1 - rows.length })));
-    if (rows.length > limit) {
-      rows.length = limit;
-      next = rows.at(-1)?.no ?? null;
-      break;
-    }
+    // Named messages are few, and those to one destination.
+    const among = found?.splice(0, look);
+    let floor: number | null = null;
+    if (among && found && found.length > 0) floor = among.at(-1) ?? null;
+    else if (!found && !messages) floor = await floorOf(ask, account, place, look);
+    const range = { floor: floor ?? 0, place, ...(among ? { among } : {}) };
+    rows.push(...(await search(ask, filter, range, limit + 1 - rows.length)));
+    if (rows.length > limit) return pageOf(ask, rows.slice(0, limit), rows[limit - 1]?.no ?? null);
     left -= look;
-    if (floor === null || left <= 0) {
-      next = floor;
-      break;
-    }
+    if (floor === null || left <= 0) return pageOf(ask, rows, floor);
     place = floor;
   }
+}
+
+async function pageOf(ask: Ask, rows: MessageRow[], next: number | null): Promise<Page<MessageRow>> {
   const specs = await readSpecs(
     ask,
     rows.map((row) => row.spec),
@@ -180,49 +192,137 @@ export async function logs(ask: Ask, filter: MessageFilter): Promise<Page<Messag
   return { rows, specs, next };
 }
 
-async function bulkNos(ask: Ask, filter: MessageFilter): Promise<number[]> {
-  const { nos, ids } = filter.bulks ?? { nos: [], ids: [] };
-  const found = ids.length === 0 ? [] : await ask.query<{ no: number }>(SQL.bulkIds, [filter.account, texts(ids)]);
-  return [...nos, ...found.map((row) => row.no)];
-}
-
-/** The number of the `look`-th message below `place`, of an account or of some of its bulks; null = there are fewer. */
-async function floorOf(
-  ask: Ask,
-  account: number,
-  bulks: number[] | null,
-  place: number,
-  look: number,
-): Promise<number | null> {
-  const rows =
-    bulks === null
-      ? await ask.query<{ no: number }>(SQL.floor, [account, place, look - 1])
-      : await ask.query<{ no: number }>(SQL.floorOfBulks, [account, place, look - 1, list(bulks)]);
-  return rows[0]?.no ?? null;
+/** The number of the `look`-th message of an account below `place`; null = there are fewer. */
+async function floorOf(ask: Ask, account: number, place: number, look: number): Promise<number | null> {
+  return (await ask.query<{ no: number }>(SQL.floor, [account, place, look - 1]))[0]?.no ?? null;
 }
 
 /** Messages in [floor, place) that pass the filter, newest first. */
 async function search(
   ask: Ask,
   filter: MessageFilter,
-  bulks: number[] | null,
-  range: { floor: number; place: number; limit: number },
+  range: { floor: number; place: number; among?: number[] },
+  limit: number,
 ): Promise<MessageRow[]> {
   const values: Value[] = [];
-  const { bulks: _, ...others } = filter;
-  const where = await conditions(ask, bulks === null ? filter : { ...others, bulks: { nos: bulks, ids: [] } }, values);
+  const where = await conditions(ask, filter, values);
   where.push(`m.no >= $${values.push(range.floor)}`, `m.no < $${values.push(range.place)}`);
-  const limit = values.push(range.limit);
-  // A bulk's messages are found by its specs' ranges, whatever else lies between them.
-  const from =
-    bulks === null
-      ? `message m ${MESSAGE_JOINS}`
-      : 'spec s JOIN message m ON m.no >= s.first AND m.no < s."end" LEFT JOIN bulk b ON b.no = s.bulk';
+  if (range.among) where.push(`m.no = ANY($${values.push(list(range.among))}::bigint[])`);
+  const last = values.push(limit);
   const rows = await ask.query<MessageColumns>(
-    `SELECT ${MESSAGE_COLUMNS} FROM ${from} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${limit}`,
+    `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${last}`,
     values,
   );
   return rows.map(toMessage);
+}
+
+// --- by spec: what a filter says of specs is looked for there, and only the messages of those that pass are looked at
+
+/** A spec and its messages' numbers [first, end). */
+interface Span {
+  no: number;
+  first: number;
+  end: number;
+}
+
+function asksOfSpecs({ bulks, sender, entity, application, campaigns, until }: MessageFilter): boolean {
+  return [bulks, sender, entity, application, campaigns, until].some((asked) => asked !== undefined);
+}
+
+/** `logs` for a filter that says something of specs. Numbers of specs and of their messages rise together within an account. */
+async function logsOfSpecs(ask: Ask, filter: MessageFilter, before: number): Promise<Page<MessageRow>> {
+  const { limit } = filter;
+  const bulks = filter.bulks ? await bulkNos(ask, filter) : null;
+  const rows: MessageRow[] = [];
+  let top = before;
+  let left = BUDGET;
+  let chunk = LOOK_FIRST;
+  for (let look = SPECS_FIRST; ; look = Math.min(look * 8, SPECS_MOST)) {
+    const { spans, rest } = await spansOf(ask, filter, bulks, top, look);
+    for (let at = 0; at < spans.length; chunk = Math.min(chunk * 8, CHUNK_MOST)) {
+      const some: Span[] = [];
+      let size = 0;
+      for (; at < spans.length && size < chunk; at++) {
+        const span = spans[at] as Span;
+        some.push(span);
+        size += span.end - span.first;
+      }
+      rows.push(...(await searchSpans(ask, filter, some, before, limit + 1 - rows.length)));
+      if (rows.length > limit) return pageOf(ask, rows.slice(0, limit), rows[limit - 1]?.no ?? null);
+      left -= size;
+      // All that is older lies below its first one.
+      if (left <= 0 && (rest !== null || at < spans.length)) return pageOf(ask, rows, (some.at(-1) as Span).first);
+    }
+    if (rest === null) return pageOf(ask, rows, null);
+    left -= look;
+    if (left <= 0) return pageOf(ask, rows, rest.first);
+    top = rest.no;
+  }
+}
+
+/** The account's specs below `top` that may pass, newest first, of `look` that are looked at; `rest` = the last of those, null = there are no more. */
+async function spansOf(
+  ask: Ask,
+  filter: MessageFilter,
+  bulks: number[] | null,
+  top: number,
+  look: number,
+): Promise<{ spans: Span[]; rest: { no: number; first: number } | null }> {
+  const { account } = filter;
+  if (bulks !== null) {
+    const spans = await ask.query<Span>(SQL.spansOfBulks, [list(bulks), account, top, look]);
+    return { spans, rest: spans.length < look ? null : (spans.at(-1) ?? null) };
+  }
+  const [floor = null] = await ask.query<{ no: number; first: number }>(SQL.specFloor, [account, top, look - 1]);
+  const values: Value[] = [account, floor?.no ?? 0, top];
+  const put = (value: Value): string => `$${values.push(value)}`;
+  const where: string[] = [];
+  const equal = (column: string, value: string | undefined): void => {
+    if (value !== undefined) where.push(`AND ${column} = ${put(plain(value))}`);
+  };
+  equal('sender', filter.sender);
+  equal('entity', filter.entity);
+  equal('application', filter.application);
+  if (filter.campaigns) where.push(`AND campaign = ANY(${put(texts(filter.campaigns))}::text[])`);
+  // Nothing is sent before it is accepted.
+  if (filter.until !== undefined) where.push(`AND accepted_at <= ${put(filter.until)}`);
+  const spans = await ask.query<Span>(
+    `SELECT no, first, "end" AS "end" FROM spec WHERE account = $1 AND no + 0 >= $2 AND no + 0 < $3 ${where.join(' ')}
+     ORDER BY no + 0 DESC LIMIT ${SPANS_MOST}`,
+    values,
+  );
+  return { spans, rest: spans.length < SPANS_MOST ? floor : (spans.at(-1) ?? null) };
+}
+
+/** Messages of these specs below `place` that pass the filter, newest first. */
+async function searchSpans(
+  ask: Ask,
+  filter: MessageFilter,
+  spans: Span[],
+  place: number,
+  limit: number,
+): Promise<MessageRow[]> {
+  const values: Value[] = [];
+  const { bulks: _, ...others } = filter;
+  const where = await conditions(ask, others, values);
+  const firsts = values.push(list(spans.map(({ first }) => first)));
+  const ends = values.push(list(spans.map(({ end }) => end)));
+  const below = values.push(place);
+  const last = values.push(limit);
+  const rows = await ask.query<MessageColumns>(
+    `SELECT ${MESSAGE_COLUMNS} FROM unnest($${firsts}::bigint[], $${ends}::bigint[]) AS r (first, "end")
+     CROSS JOIN LATERAL (SELECT no, account, spec, "to", key, state, status, error, sent_at, done_at, leg FROM message q
+       WHERE q.no >= r.first AND q.no < r."end" AND q.no < $${below} OFFSET 0) m
+     ${MESSAGE_JOINS} WHERE ${where.join(' AND ')} ORDER BY m.no DESC LIMIT $${last}`,
+    values,
+  );
+  return rows.map(toMessage);
+}
+
+async function bulkNos(ask: Ask, filter: MessageFilter): Promise<number[]> {
+  const { nos, ids } = filter.bulks ?? { nos: [], ids: [] };
+  const found = ids.length === 0 ? [] : await ask.query<{ no: number }>(SQL.bulkIds, [filter.account, texts(ids)]);
+  return [...new Set([...nos, ...found.map((row) => row.no)])];
 }
 
 /** A message of an account with its events, attempts and why it waits; null = the account has none of that name. */
@@ -236,19 +336,20 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
   const [spec] = await readSpecs(ask, [message.spec]);
   if (!spec) return null;
   type Run = RunColumns & { due_at: number | null; bulk: number; paused: boolean; carrier: string };
-  const [nearest] = await ask.query<Run>(SQL.run, [message.no]);
+  const [nearest] = await ask.query<Run>(SQL.run, [message.no, message.spec]);
   // Refused at the door: in no run.
   const origin = nearest && nearest.end > message.no ? nearest : null;
   const first = origin && origin.members > 0 ? origin.no : message.no;
   const sms = smsLeader(message.no);
   // The leg that it is on.
-  const [second] = message.leg === 1 ? await ask.query<Run>(SQL.run, [sms]) : [];
+  const [second] = message.leg === 1 ? await ask.query<Run>(SQL.run, [sms, message.spec]) : [];
   const placed = message.leg === 1 ? (second?.no === sms ? second : null) : origin;
   const leader = message.leg === 1 ? sms : first;
   const run = placed ? toRun(placed) : null;
   const [bulkRow] = placed && placed.bulk !== 0 ? await ask.query<BulkColumns>(SQL.bulk, [placed.bulk]) : [];
   const [retry] = await ask.query<{ due_at: number; valid_until: number; carrier: string }>(SQL.retry, [leader]);
   const [flight] = await ask.query<{ valid_until: number }>(SQL.flight, [leader]);
+  const [unfetched] = placed?.media ? await ask.query<Unfetched>(SQL.unfetched, [message.spec]) : [];
   const bulk = bulkRow ? toBulk(bulkRow) : null;
   const shared = run ? sharedEnd(run, bulk) : null;
   const install = (await ask.query<{ v: string }>(SQL.install))[0]?.v ?? '';
@@ -312,6 +413,7 @@ export async function story(ask: Ask, account: number, id: { no: number } | { ke
             due: retry?.due_at ?? placed.due_at,
             paused: placed.paused,
             media: Boolean(placed.media),
+            unfetched,
             carrier: retry?.carrier ?? placed.carrier,
             ...(run ? { gate: gateOf(run, bulk) } : {}),
           }),

@@ -5,8 +5,10 @@
  * Locks: bulks (KEY SHARE, so that no steering is at work on their lines), runs, retries; what somebody has is left for the next
  * step, so this waits for nobody but a steering.
  */
+import { legOf } from '../../domain/failover.ts';
+import type { Channel } from '../../domain/routing.ts';
 import { STATE } from '../../domain/status.ts';
-import type { Stepped } from '../contract.ts';
+import type { Rerouted } from '../contract.ts';
 import { type Lines, lineKey } from './lines.ts';
 import { list, sql, type Tx } from './tx.ts';
 
@@ -25,6 +27,8 @@ const SQL = {
         (SELECT r.no FROM run r WHERE r.line = q.no AND r.due_at >= 0 LIMIT 1) IS NOT NULL
         OR (SELECT t.leader FROM retry t WHERE t.line = q.no AND t.due_at >= 0 AND ${UNSENT} LIMIT 1) IS NOT NULL)
       LIMIT ${LINES}) l LIMIT ${LINES}`),
+  one: sql(`(SELECT no AS leader FROM run WHERE line = $1 AND due_at >= 0 LIMIT 1)
+    UNION ALL (SELECT leader FROM retry WHERE line = $1 AND due_at >= 0 LIMIT 1) LIMIT 1`),
   bulks:
     sql(`SELECT no, paused_at IS NOT NULL OR canceled_at IS NOT NULL AS paused FROM bulk WHERE no = ANY($1::bigint[])
     ORDER BY no FOR KEY SHARE`),
@@ -35,7 +39,8 @@ const SQL = {
   flights:
     sql(`UPDATE flight f SET line = x.line FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", line)
     WHERE f.leader >= x.no AND f.leader < x."end" AND f.line IS NULL`),
-  runLine: sql(`UPDATE run r SET line = x.line FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
+  // That one may not keep the time.
+  runLine: sql(`UPDATE run r SET line = x.line, early_ms = 0 FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
     WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
   retries:
     sql(`SELECT r.leader, r.members AS n, x.target, r.due_at AS due FROM unnest($1::bigint[], $2::bigint[]) AS x(line, target)
@@ -48,13 +53,25 @@ const SQL = {
 };
 
 /** The verb `reroute` in a transaction. */
-export async function reroute(tx: Tx, lines: Lines, from: string, to: string): Promise<Stepped | null> {
+export async function reroute(
+  tx: Tx,
+  lines: Lines,
+  from: string,
+  to: string,
+  channel?: Channel,
+): Promise<Rerouted | null> {
   const lanesOf = async (carrier: string): Promise<number[]> =>
     (await tx.query<{ no: number }>(SQL.lanes, [carrier])).map(({ no }) => no);
   const [sources, targets] = [await lanesOf(from), await lanesOf(to)];
   if (sources.length === 0 || targets.length === 0 || from === to) return null;
   const found = await tx.query<{ no: number; account: number; bulk: number }>(SQL.lines, [list(sources)]);
   if (found.length === 0) return { count: 0, next: null };
+  if (channel !== undefined) {
+    // A carrier's lanes are of one channel: what waits on one line tells it.
+    const [one] = await tx.query<{ leader: number }>(SQL.one, [(found[0] as { no: number }).no]);
+    if (one && (legOf(one.leader) === 1 ? 'SMS' : 'MMS') !== channel)
+      return { count: 0, next: null, otherChannel: true };
+  }
   const nos = [...new Set(found.map(({ bulk }) => bulk).filter((bulk) => bulk !== 0))];
   const bulks = nos.length === 0 ? [] : await tx.query<{ no: number; paused: boolean }>(SQL.bulks, [list(nos)]);
   const still = new Set(bulks.filter(({ paused }) => paused).map(({ no }) => no));

@@ -2,9 +2,18 @@
  * How table rows become the contract's rows, and the reads that several verbs share (specs with their media, events with
  * their messages).
  */
-import type { Leg } from '../../domain/failover.ts';
+import { type Leg, SMS_MARK } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { type Ask, byKey, list, sql } from './tx.ts';
+
+/** The SMS leg's own sender, of the row `alias` of spec; null = the message's. */
+export function smsSender(alias: string): string {
+  return `CASE WHEN strpos(${alias}.body, '${SMS_MARK}') > 0
+    THEN nullif(${alias}.body::json #>> '{options,smsFailover,sender}', '') END`;
+}
+
+/** Most members of a group. */
+const MEMBERS_MAX = 200;
 
 /** What MESSAGE_COLUMNS select. */
 export interface MessageColumns {
@@ -24,11 +33,14 @@ export interface MessageColumns {
   b_id: string | null;
 }
 
-/** Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. Flights never overlap: the nearest leader decides; an SMS's is -no. */
+/**
+ * Columns for `toMessage`, with MESSAGE_JOINS behind `message m`. Flights never overlap: the nearest leader decides; an SMS's is -no. It is
+ * at most the members of a group away, and who sees only an account's would go on looking.
+ */
 export const MESSAGE_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,
   m.status AS m_status, m.error AS m_error, m.sent_at AS m_sent, m.done_at AS m_done, s.bulk AS s_bulk,
   s.accepted_at AS s_accepted, b.id AS b_id, m.leg AS m_leg, coalesce((SELECT f.leader + f.members > m.no * (1 - 2 * m.leg)
-    FROM flight f WHERE f.leader <= m.no * (1 - 2 * m.leg) ORDER BY f.leader DESC LIMIT 1), false) AS m_claimed`;
+    FROM flight f WHERE f.leader <= m.no * (1 - 2 * m.leg) AND f.leader > m.no * (1 - 2 * m.leg) - ${MEMBERS_MAX} ORDER BY f.leader DESC LIMIT 1), false) AS m_claimed`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
 
 /** A row of MESSAGE_COLUMNS in the contract's words. */

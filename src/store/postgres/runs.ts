@@ -3,8 +3,10 @@
  * that moves a run's cursor and a bulk's bucket. A RunBook holds what one transaction decides and writes it with one
  * statement per kind. Claims and the sweep share it, so they cannot disagree on who is too late.
  */
+import { legOf, spanOf } from '../../domain/failover.ts';
 import { type Admission, nextOpening } from '../../domain/schedule.ts';
-import { type BulkClock, byTurns, startOf } from '../clock.ts';
+import { STATE } from '../../domain/status.ts';
+import { type BulkClock, byTurns, heldEarly, startOf } from '../clock.ts';
 import { type BulkRow, type RunRow, UNTRIED, type Untried } from '../waiting.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
 
@@ -19,7 +21,7 @@ export {
 
 /** Columns of `run r` and `bulk b`. */
 export const RUN =
-  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media';
+  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media, r.early_ms';
 export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at,
   b.accepted_at, b.send_at, b.moves, b.speed`;
 /** Columns of `retry t`. */
@@ -39,8 +41,33 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::text[])
       AS x(at, first, "end", run, error, words)
     ON CONFLICT (at, first) DO UPDATE SET "end" = greatest(d."end", excluded."end")`),
-  untried: sql(`SELECT t.run, t.leader, t.members, t.sent FROM retry t WHERE t.run = ANY($1::bigint[])
+  heldDeadlines: sql(`DELETE FROM deadline d USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", at)
+    WHERE d.at = x.at AND d.first >= x.no AND d.first < x."end" AND d.error IS NULL AND d.at = ANY($3::bigint[])`),
+  heldRetries: sql(`UPDATE retry t SET valid_until = x.ends
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, "end", at, ends)
+    WHERE t.leader >= x.no AND t.leader < x."end" AND t.valid_until = x.at`),
+  heldFlights: sql(`UPDATE flight t SET valid_until = x.ends
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, "end", at, ends)
+    WHERE t.leader >= x.no AND t.leader < x."end" AND t.valid_until = x.at`),
+  heldTaken: sql(`INSERT INTO callback (leader, lane, at, generation, ref, earliest_at)
+    SELECT a.leader, a.lane, $4, a.generation, a.ref, x.send_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, next, send_at)
+    CROSS JOIN LATERAL (SELECT DISTINCT ON (q.leader) q.leader, q.lane, q.generation, q.ref FROM attempt q
+      WHERE q.leader >= x.no AND q.leader < x.next AND q.outcome = 'accepted' AND q.ref <> '' ORDER BY q.leader, q.n DESC) a
+    CROSS JOIN LATERAL (SELECT state FROM message q WHERE q.no = a.leader OFFSET 0) m WHERE m.state = ${STATE.submitted}
+    ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
+      ref = excluded.ref, earliest_at = excluded.earliest_at`),
+  heldFlying: sql(`INSERT INTO callback (leader, lane, at, generation, ref, earliest_at)
+    SELECT f.leader, f.lane, $4, f.generation, '', x.send_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, next, send_at)
+    CROSS JOIN LATERAL (SELECT leader, lane, generation FROM flight q WHERE q.leader >= x.no AND q.leader < x.next OFFSET 0) f
+    ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
+      ref = excluded.ref, earliest_at = excluded.earliest_at`),
+  untried: sql(`SELECT t.run, t.leader, t.members FROM retry t WHERE t.run = ANY($1::bigint[])
     AND t.valid_until = ${UNTRIED} ORDER BY t.leader`),
+  waiting: sql(`SELECT count(*)::integer AS count, max(x.no) AS last FROM (SELECT m.no FROM message m
+    WHERE m.no >= $1 AND m.no < $2 AND m.leg = $3 AND m.state IN (${STATE.pending}, ${STATE.uncertain})
+    ORDER BY m.no LIMIT $4::integer) x`),
   ends: sql(`UPDATE retry t SET valid_until = $2 WHERE t.leader = ANY($1::bigint[])`),
   charge: sql(`UPDATE bulk b SET next_us = x.next_us FROM unnest($1::bigint[], $2::float8[]) AS x(no, next_us)
     WHERE b.no = x.no AND b.no = ANY($1::bigint[])`),
@@ -71,6 +98,33 @@ export async function untriedOf(tx: Tx, runs: number[]): Promise<Map<number, Unt
   return found;
 }
 
+/** `turns` messages have lost their turns; what `admission` counted beyond them nobody had. */
+interface Lost {
+  admission: Extract<Admission, { kind: 'expired' }>;
+  turns: number;
+}
+
+/**
+ * Of the numbers [first, end) of a run the first `most` with a message that waits: how many, and the number behind them. A repeated
+ * id has no row, who wants none is final: neither had a turn to lose.
+ */
+export async function waitingAt(
+  tx: Tx,
+  first: number,
+  end: number,
+  most: number,
+): Promise<{ count: number; next: number }> {
+  const span = spanOf(first, end - first);
+  const [row] = await tx.query<{ count: number; last: number | null }>(SQL.waiting, [
+    span.first,
+    span.end,
+    legOf(first),
+    most,
+  ]);
+  const { count = 0, last = null } = row ?? {};
+  return { count, next: count < most || first < 0 || last === null ? end : last + 1 };
+}
+
 /** What one transaction decides about runs, deadlines and bulks, until `flush`. Their rows are locked by the caller. */
 export class RunBook {
   private readonly tx: Tx;
@@ -82,6 +136,9 @@ export class RunBook {
     { run: RunRow; sendAt: number; ends: number | null; next: number; look: number }
   >();
   private readonly ended: number[] = [];
+  /** What has left of runs before their time: it ends later, and its carrier is asked to keep it. At most a request's messages each. */
+  private readonly held: { first: number; next: number; end: number; ended: number; ends: number; sendAt: number }[] =
+    [];
   private readonly charges = new Map<number, number>();
   private readonly clocks = new Map<number, BulkRow>();
   private readonly deadlines = new Map<string, Deadline>();
@@ -98,18 +155,36 @@ export class RunBook {
 
   /**
    * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
-   * clock; what waits, or was put back before it left, gets a new one. The run is locked.
+   * clock, unless it left early and its carrier keeps the time; what waits, or was put back before it left, gets a new one. The run
+   * is locked.
    */
   adopt(run: RunRow, bulk: BulkRow | null): void {
     if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
     const before = { ...bulk, moves: run.moves };
     const start = startOf(run, before);
-    const ends = start !== null && !byTurns(run, start, before) ? start + run.validityMs : null;
+    const held = heldEarly(run, this.tx.now);
+    const own = start !== null && !byTurns(run, start, before) ? start + run.validityMs : null;
+    const ends = held ? bulk.sendAt + run.validityMs : own;
+    if (held) {
+      const ended = run.opensAt + run.validityMs;
+      this.held.push({ first: run.no, next: run.next, end: run.end, ended, ends: ends as number, sendAt: bulk.sendAt });
+    }
     run.opensAt = nextOpening(run.window, bulk.sendAt);
     run.moves = bulk.moves;
     const look = run.opensAt + run.validityMs;
     this.adopted.set(run.no, { run, sendAt: bulk.sendAt, ends, next: run.next, look });
     this.look(run.no, run.next < run.end ? look : null);
+  }
+
+  private hold(): void {
+    const { held } = this;
+    if (held.length === 0) return;
+    const of = (pick: (one: (typeof held)[number]) => number): string => list(held.map(pick));
+    const spans = [of((one) => one.first), of((one) => one.end), of((one) => one.ended)];
+    this.tx.later(SQL.heldDeadlines, spans);
+    for (const step of [SQL.heldRetries, SQL.heldFlights]) this.tx.later(step, [...spans, of((one) => one.ends)]);
+    const left = [of((one) => one.first), of((one) => one.next), of((one) => one.sendAt), this.tx.now];
+    for (const step of [SQL.heldTaken, SQL.heldFlying]) this.tx.later(step, left);
   }
 
   private async adoptDeadlines(): Promise<void> {
@@ -152,26 +227,22 @@ export class RunBook {
     this.clocks.set(bulk.no, bulk);
   }
 
-  /** The turn of one that was put back before it left has passed unused: it ends with the next steps of the sweep. */
-  passedAgain(
-    run: RunRow,
-    bulk: BulkRow | null,
-    { leader, members, sent }: Untried,
-    admission: Extract<Admission, { kind: 'expired' }>,
-  ): void {
-    this.charge(bulk, admission.bucketNext + (sent - 1) * (bulk?.intervalUs ?? 0));
+  /** The turns of one that was put back before it left have passed unused: it ends with the next steps of the sweep. */
+  passedAgain(run: RunRow, bulk: BulkRow | null, { leader, members }: Untried, lost: Lost): void {
+    this.pass(bulk, lost);
     this.deadline(this.tx.now, leader, leader + members, run.no);
     this.ended.push(leader);
   }
 
-  /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
-  passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
-    const next = run.members > 0 ? run.end : run.next + admission.count;
-    // Each member of a group has a turn.
-    const more = run.members > 0 && bulk ? (run.end - run.next - 1) * bulk.intervalUs : 0;
-    this.charge(bulk, admission.bucketNext + more);
+  /** Turns of the run that passed unused: their messages, those before `next`, end with the next steps of the sweep. */
+  passed(run: RunRow, bulk: BulkRow | null, next: number, lost: Lost): void {
+    this.pass(bulk, lost);
     this.deadline(this.tx.now, run.next, next, run.no);
     this.move(run, next, this.tx.now);
+  }
+
+  private pass(bulk: BulkRow | null, { admission, turns }: Lost): void {
+    if (bulk && turns > 0) this.charge(bulk, admission.bucketNext + (turns - admission.count) * bulk.intervalUs);
   }
 
   async flush(): Promise<void> {
@@ -193,6 +264,7 @@ export class RunBook {
         list(rows.map(({ sendAt }) => sendAt)),
         list(rows.map(({ run }) => run.moves)),
       ]);
+      this.hold();
       await this.adoptDeadlines();
     }
     if (this.ended.length > 0) tx.later(SQL.ends, [list(this.ended), tx.now]);

@@ -30,6 +30,7 @@ import {
   toBulk,
   toRun,
   untriedOf,
+  waitingAt,
 } from './runs.ts';
 import { byKey, list, sql, type Tx, texts } from './tx.ts';
 
@@ -413,7 +414,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       // Its bulk is claimed from or steered at this moment: looked at the next time.
       if (!line || bulk === undefined) continue;
       looked++;
-      if (look(book, tx.now, run, bulk, line.paused, untried.get(run.no)?.[0])) relaxed.add(line.no);
+      if (await look(tx, book, run, bulk, line.paused, untried.get(run.no)?.[0])) relaxed.add(line.no);
     }
     await book.flush();
     if (relaxed.size > 0) {
@@ -431,14 +432,15 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
   }
 
   /** One run's look. True = something left its line without being claimed. */
-  function look(
+  async function look(
+    tx: Tx,
     book: RunBook,
-    now: number,
     run: RunRow,
     bulk: BulkRow | null,
     paused: boolean,
     again: Untried | undefined,
-  ): boolean {
+  ): Promise<boolean> {
+    const { now } = tx;
     book.adopt(run, bulk);
     const start = startOf(run, bulk);
     const turns = byTurns(run, start, bulk);
@@ -458,8 +460,14 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
         book.look(run.no, admission.kind === 'go' ? admission.validUntil : Math.max(admission.until, now + 1000));
         return false;
       }
-      if (again) book.passedAgain(run, bulk, again, admission);
-      else book.passed(run, bulk, admission);
+      if (again) {
+        const { count: turns } = await waitingAt(tx, again.leader, again.leader + again.members, again.members);
+        book.passedAgain(run, bulk, again, { admission, turns });
+      } else {
+        const most = run.members > 0 ? run.end - run.next : admission.count;
+        const { count: turns, next } = await waitingAt(tx, run.next, run.end, most);
+        book.passed(run, bulk, next, { admission, turns });
+      }
       book.look(run.no, again || run.next < run.end ? now : null);
       return true;
     }

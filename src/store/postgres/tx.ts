@@ -32,14 +32,26 @@ export interface Ask {
   query<Row = Record<string, never>>(statement: Sql | string, values?: Value[]): Promise<Row[]>;
 }
 
+/** Setting that holds `Tx.now` inside the transaction, for what is asked before it is known here. */
+export const NOW = 'postcard.now';
+
 export interface Tx extends Ask {
-  /** Epoch ms of the store's clock; the same for the whole transaction. */
+  /** Epoch ms of the store's clock; the same for the whole transaction. Throws while `early`. */
   readonly now: number;
+  /** The BEGIN is not answered yet, so `now` is not known; it is once any statement is answered. */
+  readonly early: boolean;
+  /** When it is answered. */
+  readonly begun: Promise<void>;
   /**
    * A statement whose answer nobody waits for: the next one is sent right behind it. If it fails, nothing of the transaction
    * happens and its error is the transaction's.
    */
   later(statement: Sql, values: Value[]): void;
+  /**
+   * From here on in the name of these accounts, behind the wall (wall.ts): nothing of any other can be seen or changed. Null = in
+   * nobody's, as a transaction begins. Costs no round trip.
+   */
+  as(accounts: readonly number[] | null): void;
   /** Next place in a ring, or a token: unique over all nodes, growing within one. */
   seq(): number;
   hint(kind: Hint['kind']): void;

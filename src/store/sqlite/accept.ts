@@ -5,9 +5,10 @@
 import { printWays } from '../../domain/failover.ts';
 import { refusalError, refusalWords } from '../../domain/numbering.ts';
 import { OPT_OUT_ERROR } from '../../domain/optout.ts';
+import { reportForm } from '../../domain/report.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
-import { repaced } from '../clock.ts';
+import { firstDue, repaced } from '../clock.ts';
 import type { Accept, Accepted, RunIn } from '../contract.ts';
 import { OPT_OUT_WORDS } from '../inbound.ts';
 import { PLAIN_BULK, printSpeed } from '../steering.ts';
@@ -69,7 +70,7 @@ export function createAccept(
     run: prepare(
       db,
       `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-         limited, moves, media, due_at, seq, ways) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         limited, moves, media, due_at, seq, ways, early_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
   };
 
@@ -118,7 +119,8 @@ export function createAccept(
   function addRun(request: Accept, run: RunIn, bulk: BulkRow | null, links: boolean): void {
     const line = lines.line(run.lane, request.account, bulk?.no ?? null, bulk !== null && bulk.pausedAt !== null);
     const opensAt = nextOpening(run.window, Math.max(tx.now, request.sendAt ?? 0));
-    const due = links ? null : opensAt;
+    const paced = bulk !== null && bulk.intervalUs > 0;
+    const due = links ? null : firstDue(run, { opensAt, paced, now: tx.now });
     q.run.run(
       run.first,
       line,
@@ -133,12 +135,13 @@ export function createAccept(
       run.validityMs,
       opensAt,
       opensAt + run.validityMs,
-      bulk !== null && bulk.intervalUs > 0 ? 1 : 0,
+      paced ? 1 : 0,
       bulk?.moves ?? 0,
       links ? 1 : 0,
       due,
       tx.seq(),
       printWays(run.ways),
+      run.earlyMs ?? 0,
     );
     if (due !== null) lines.wake(line, run.lane, request.account, due);
   }
@@ -179,9 +182,9 @@ export function createAccept(
     request.specs.forEach((spec, index) => {
       const specNo = request.first + 1 + index;
       const endpoint = spec.endpoint
-        ? events.endpoint(request.account, spec.endpoint.url, spec.endpoint.contentType)
+        ? events.endpoint(request.account, spec.endpoint.url, reportForm(spec.endpoint.contentType, spec.older))
         : spec.notify
-          ? events.standard(request.account, 'delivery', spec.contentType)
+          ? events.standard(request.account, 'delivery', spec.contentType, spec.older)
           : null;
       q.spec.run(
         specNo,

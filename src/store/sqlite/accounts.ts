@@ -47,6 +47,12 @@ export function createAccounts(tx: Tx) {
     ),
     sessionUse: prepare(db, 'UPDATE session SET until = ? WHERE hash = ?'),
     sessionDelete: prepare(db, 'DELETE FROM session WHERE hash = ? AND until > ?'),
+    number: prepare<{ account: number }>(db, 'SELECT account FROM own_number WHERE number = ?'),
+    numberPut: prepare(
+      db,
+      'INSERT OR REPLACE INTO own_number (number, account, url, entity, application, callback) VALUES (?, ?, ?, ?, ?, ?)',
+    ),
+    numberDrop: prepare(db, 'DELETE FROM own_number WHERE number = ? AND account = ?'),
     sessionsOf: prepare(db, 'DELETE FROM session WHERE user = ?'),
     used: prepare<{ used: number | null }>(
       db,
@@ -79,6 +85,10 @@ export function createAccounts(tx: Tx) {
         if (change.account !== 0 && !q.account.get(change.account)) return { kind: 'notFound', change: index };
         const holder = q.holder.get(change.what, change.name);
         if (holder && holder.account !== change.account) return { kind: 'conflict', change: index };
+      } else if (change.kind === 'number') {
+        const { number, account } = change.number;
+        if (!q.account.get(account)) return { kind: 'notFound', change: index };
+        if ((q.number.get(number)?.account ?? account) !== account) return { kind: 'conflict', change: index };
       }
     }
     return null;
@@ -104,6 +114,11 @@ export function createAccounts(tx: Tx) {
         } else if (change.kind === 'put') {
           q.put.run(change.what, change.name, change.account, JSON.stringify(change.body));
           if (change.what === 'login') q.sessionsOf.run(change.name);
+        } else if (change.kind === 'number') {
+          const { number, account, url, entity, application, callbackData } = change.number;
+          q.numberPut.run(number, account, url, entity, application, callbackData);
+        } else if (change.kind === 'numberDrop') {
+          dropped += q.numberDrop.run(change.number, change.account);
         } else {
           const gone = q.drop.run(change.what, change.name, change.account);
           // Another account may get a user of that name before the sessions would have ended.
@@ -112,7 +127,11 @@ export function createAccounts(tx: Tx) {
         }
       }
       // Nothing was there to take away: nothing was done.
-      if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop')) {
+      if (
+        dropped === 0 &&
+        changes.length > 0 &&
+        changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')
+      ) {
         return { kind: 'done', accounts, dropped };
       }
       const account = deed.account ?? accounts[0] ?? null;

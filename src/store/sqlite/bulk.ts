@@ -10,7 +10,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { smsLeader } from '../../domain/failover.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { startOf } from '../clock.ts';
+import { earlyOf, startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
 import {
   CANCELED_WORDS,
@@ -396,7 +396,8 @@ export function createBulks(
   function tellRun(run: RunRow, bulk: BulkRow, at = Number.POSITIVE_INFINITY): void {
     runs.adopt(run, bulk);
     q.retriesFree.run(run.no, run.end);
-    const due = Math.min(startOf(run, bulk) ?? run.opensAt, at);
+    const start = startOf(run, bulk);
+    const due = Math.min((start ?? run.opensAt) - earlyOf(run, start, bulk), at);
     if (run.next < run.end) runs.move(run, run.next, due);
     const line = lines.get(run.line);
     if (run.next < run.end && !run.closed) lines.wake(line.no, line.lane, line.account, due);

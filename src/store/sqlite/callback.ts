@@ -1,6 +1,7 @@
 /**
- * What carriers have of cancelled bulks, and may be asked to call back: once each, best effort. It decides no status: what was
- * submitted runs on, and only a report or the end of validity tells what became of it.
+ * What carriers have of cancelled bulks and may be asked to call back, and what they have early of bulks that were moved and may be
+ * asked to keep for longer: once each, best effort. It decides no status: what was submitted runs on, and only a report or the end
+ * of validity tells what became of it.
  */
 import { legOf, spanOf } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
@@ -12,6 +13,13 @@ import { prepare, type Tx } from './tx.ts';
 const KEPT_MS = 86_400_000;
 const STEP = 200;
 
+interface Asked {
+  leader: number;
+  generation: number;
+  ref: string;
+  earliest_at: number | null;
+}
+
 export type CallBacks = ReturnType<typeof createCallBacks>;
 
 /** Adds, takes and notes on the transaction that it is given. */
@@ -20,13 +28,19 @@ export function createCallBacks(tx: Tx, events: Events) {
   const q = {
     add: prepare(
       db,
-      `INSERT OR IGNORE INTO callback (leader, lane, at, generation, ref) SELECT leader, lane, ?, generation, ref FROM attempt
+      `INSERT OR REPLACE INTO callback (leader, lane, at, generation, ref) SELECT leader, lane, ?, generation, ref FROM attempt
        WHERE leader = ? AND outcome = 'accepted' AND ref <> '' ORDER BY n DESC LIMIT 1`,
     ),
-    take: prepare<{ leader: number; generation: number; ref: string }>(
+    take: prepare<Asked>(
       db,
-      'SELECT leader, generation, ref FROM callback WHERE lane = ? ORDER BY leader LIMIT ? + 0',
+      'SELECT leader, generation, ref, earliest_at FROM callback WHERE lane = ? ORDER BY leader LIMIT ? + 0',
     ),
+    // Of what was in flight.
+    taken: prepare<{ generation: number; ref: string }>(
+      db,
+      `SELECT generation, ref FROM attempt WHERE leader = ? AND outcome = 'accepted' AND ref <> '' ORDER BY n DESC LIMIT 1`,
+    ),
+    flying: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM flight WHERE leader = ?'),
     gone: prepare(db, 'DELETE FROM callback WHERE leader = ?'),
     sender: prepare<{ sender: string }>(
       db,
@@ -46,12 +60,19 @@ export function createCallBacks(tx: Tx, events: Events) {
   return {
     add: (leader: number): number => q.add.run(tx.now, leader),
     take(lane: number, limit: number): CallBack[] {
-      return q.take.all(lane, limit).flatMap(({ leader, generation, ref }) => {
+      return q.take.all(lane, limit).flatMap((asked) => {
+        const { leader, earliest_at: earliestAt } = asked;
+        if (asked.ref === '' && q.flying.get(leader)) return [];
         q.gone.run(leader);
+        const found = asked.ref === '' ? q.taken.get(leader) : asked;
+        if (!found) return [];
+        const { generation, ref } = found;
         const sender = q.sender.get(spanOf(leader, 1).first)?.sender;
         // A group's leader is the number of its run.
         const members = Math.max(1, q.group.get(leader)?.members ?? 1);
-        return sender === undefined ? [] : [{ leader, members, generation, carrierMessageId: ref, sender }];
+        if (sender === undefined) return [];
+        const held = earliestAt === null ? {} : { earliestAt };
+        return [{ leader, members, generation, carrierMessageId: ref, sender, ...held }];
       });
     },
     note(leader: number, members: number, words: string): void {

@@ -8,9 +8,10 @@ import { legOf, spanOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, startOf, type Turns, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
-import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import { ACCOUNT_QUANTUM, AHEAD_MS, again, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import type { InboundVerbs } from './inbound.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Reads } from './rows.ts';
 import type { BulkRow, RunRow, Runs } from './runs.ts';
@@ -22,7 +23,7 @@ export const RETRY = 'leader, line, run, members, sent, generation, attempts, he
 const FLIPS = 10_000;
 
 /** The verb `claim` on the transaction that it is given. */
-export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
+export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { screen }: Pick<InboundVerbs, 'screen'>) {
   const db = tx.db;
   const q = {
     turn: prepare<{ account: number }>(
@@ -74,7 +75,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
     notBeforeUs: number,
     /** Null = it needs none. */
     turns: Turns | null,
-    validUntil: number,
+    /** `start`: of its run's clock, where it may leave before that. */
+    { validUntil, start }: { validUntil: number; start: number | null },
   ): void {
     const token = tx.seq();
     q.flight.run(
@@ -102,6 +104,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       attempt: state.attempts + 1,
       notBeforeUs,
       paced: turns !== null,
+      ...(start !== null && start > tx.now ? { earliestAt: start } : {}),
       validUntil,
     });
   }
@@ -109,8 +112,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
   /** Returns submissions taken (0 or 1). */
   function serveRetry(line: LineRow, bulk: BulkRow | null, retry: RetryRow): number {
     const run = runs.get(retry.run);
-    const members = pending(retry.leader, retry.members);
-    if (!run || members.length === 0) {
+    const waiting = pending(retry.leader, retry.members);
+    if (!run || waiting.length === 0) {
       q.retryDelete.run(retry.leader);
       return 0;
     }
@@ -121,7 +124,9 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       q.retryWait.run(tx.now + DRAIN_MS, retry.leader);
       return 0;
     }
-    const view = viewOf(run, bulk, start ?? tx.now, 1);
+    // Handed on to another carrier: that one does not keep the time.
+    const earlyMs = retry.line === run.line ? earlyOf(run, start, bulk) : 0;
+    const view = viewOf(run, bulk, start ?? tx.now, 1, earlyMs);
     const bucket = bucketOf(bulk);
     const admission = admit(untried ? view : { ...view, validUntil: retry.valid_until }, bucket, tx.now, 1, AHEAD_MS);
     if (admission.kind !== 'go') {
@@ -130,13 +135,16 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       return 0;
     }
     q.retryDelete.run(retry.leader);
+    const members = screen(line.account, run.spec, waiting, legOf(run.no));
+    if (members.length === 0) return 0;
     const end = admission.bucketNext + (members.length - 1) * admission.stepUs;
     runs.charge(bulk, end);
     // Fewer members than last time are another submission; but what may have reached the carrier keeps its id.
     const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
     const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
     const span = { leader: retry.leader, members: retry.members };
-    fly(line, run, members, span, state, admission.firstAt, bucket && { from: bucket.next, end }, admission.validUntil);
+    const time = { validUntil: admission.validUntil, start: earlyMs > 0 ? start : null };
+    fly(line, run, members, span, state, admission.firstAt, bucket && { from: bucket.next, end }, time);
     if (untried && byTurns(run, start, bulk)) {
       runs.deadline(admission.validUntil, retry.leader, retry.leader + retry.members, run.no);
     }
@@ -154,7 +162,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       runs.move(run, run.next, left <= 0 ? null : tx.now + 60_000);
       return 0;
     }
-    const view = viewOf(run, bulk, start, group ? 1 : left);
+    const earlyMs = earlyOf(run, start, bulk);
+    const view = viewOf(run, bulk, start, group ? 1 : left, earlyMs);
     const admission = admit(view, bucket, tx.now, group ? 1 : Math.min(quota, left), AHEAD_MS);
     if (admission.kind === 'expired') {
       if (byTurns(run, start, bulk)) runs.passed(run, bulk, admission);
@@ -167,15 +176,16 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
       return 0;
     }
     const end = run.next + (group ? left : admission.count);
-    const messages = pending(run.next, end - run.next);
+    const messages = screen(line.account, run.spec, pending(run.next, end - run.next), legOf(run.no));
     const fresh = { generation: 0, attempts: 0, held: 0 };
     const { firstAt, stepUs, validUntil } = admission;
+    const time = { validUntil, start: earlyMs > 0 ? start : null };
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
         const span = { leader: run.next, members: left };
         const turnEnd = firstAt + messages.length * stepUs;
-        fly(line, run, messages, span, fresh, firstAt, bucket && { from: bucket.next, end: turnEnd }, validUntil);
+        fly(line, run, messages, span, fresh, firstAt, bucket && { from: bucket.next, end: turnEnd }, time);
         runs.charge(bulk, turnEnd);
         taken = 1;
       }
@@ -184,7 +194,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
         const span = { leader: legOf(run.no) === 1 ? run.no : message.no, members: 1 };
         const turn = firstAt + taken * stepUs;
         const turns = bucket && { from: taken === 0 ? bucket.next : turn, end: turn + stepUs };
-        fly(line, run, [message], span, fresh, turn, turns, validUntil);
+        fly(line, run, [message], span, fresh, turn, turns, time);
         taken++;
       }
       // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
@@ -255,6 +265,6 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads) {
     }
     const specNos = new Set(out.map((one) => one.spec));
     const specs: SpecRow[] = reads.specs([...specNos]);
-    return { now: tx.now, claims: out, specs, nextDue: lines.nextDue(lane) };
+    return { now: tx.now, claims: out, specs, nextDue: again(lines.nextDue(lane), tx.now, out.length) };
   };
 }

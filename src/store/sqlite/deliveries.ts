@@ -132,7 +132,7 @@ export function createDeliveries(tx: Tx, events: Events) {
       const { account, url } = put;
       const kind = kindCode(put.kind);
       const row = q.setting.get(account, kind, url);
-      if (!row && (q.settings.get(account)?.n ?? 0) >= ENDPOINTS_MAX) return null;
+      if (!row && (put.reworded || (q.settings.get(account)?.n ?? 0) >= ENDPOINTS_MAX)) return null;
       const setting = changed(row ? toSetting(row) : null, put, tx.now);
       if (setting.isDefault) q.unstandard.run(account, kind, url);
       const { contentType, isDefault, secrets, headers } = setting;

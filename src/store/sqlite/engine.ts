@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
+import type { Channel } from '../../domain/routing.ts';
 import type { CarrierReport } from '../../domain/submission.ts';
 import type {
   Accept,
@@ -48,6 +49,7 @@ import { createReads } from './rows.ts';
 import { createRuns } from './runs.ts';
 import { migrate } from './schema.ts';
 import { createSettle } from './settle.ts';
+import { createSought } from './sought.ts';
 import { execute, prepare, type Tx, type Watch, watchStatements } from './tx.ts';
 
 /** A write verb and its argument, as it crosses threads. */
@@ -80,7 +82,7 @@ export type Op =
   | ['optOutDelete', { account: number; list: { sender: string; destination: string }[] }]
   | ['callBacks', { lane: number; limit: number }]
   | ['calledBack', { leader: number; members: number; words: string }]
-  | ['reroute', { from: string; to: string }]
+  | ['reroute', { from: string; to: string; channel?: Channel | undefined }]
   | ['bulkSteer', { account: number; bulk: BulkName; changes: BulkChange[] }]
   | ['putKey', { key: Key; replace: boolean }]
   | ['administer', { changes: AdminChange[]; deed: Deed }]
@@ -106,6 +108,8 @@ export interface EngineOptions {
   synchronous?: 'FULL' | 'NORMAL' | 'OFF';
   /** Largest size of the file in pages of 4096 bytes (tests of a full disk); default SQLite's own bound. */
   maxPages?: number;
+  /** For tests: messages of a block of marks (sought.ts), fewer than usual. */
+  soughtBlock?: number;
   /** For tests: sees the statements. */
   watch?: Watch;
 }
@@ -199,7 +203,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   const deliveries = createDeliveries(tx, events);
   const links = createLinks(tx, events);
   const accept = createAccept(tx, lines, runs, events, tallies, inbound, links, bulks.generated);
-  const claim = createClaim(tx, lines, runs, reads);
+  const claim = createClaim(tx, lines, runs, reads, inbound);
   const reroute = createReroute(tx, lines, runs);
   const settle = createSettle(tx, lines, runs, events);
   const media = createMedia(tx, lines, runs);
@@ -207,6 +211,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
     ms: options.retentionMs,
     most: options.retentionMessages ?? Number.POSITIVE_INFINITY,
   });
+  const sought = createSought(tx, options.soughtBlock);
   const takeReports = createTakeReports(tx, reads);
   const accounts = createAccounts(tx);
   const q = {
@@ -236,7 +241,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       case 'settle':
         return settle.settle(op[1]);
       case 'claim':
-        return inbound.screen(claim(op[1].lane, op[1].limit, op[1].leaseMs));
+        return claim(op[1].lane, op[1].limit, op[1].leaseMs);
       case 'webhookNext':
         return events.webhookNext(op[1].limit, op[1].leaseMs);
       case 'webhookSettle':
@@ -246,7 +251,8 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
       case 'sweep': {
         const steered = bulks.sweep(STEP) >= STEP;
         const more = settle.sweep();
-        return callBacks.sweep() || retain() || more || steered;
+        const left = [callBacks.sweep() || retain(), sought()].includes(true);
+        return left || more || steered;
       }
       case 'reserve': {
         const first = Number(meta.get.get('next')?.v ?? 1);
@@ -297,7 +303,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         callBacks.note(op[1].leader, op[1].members, op[1].words);
         return null;
       case 'reroute':
-        return reroute(op[1].from, op[1].to);
+        return reroute(op[1].from, op[1].to, op[1].channel);
       case 'bulkSteer':
         return bulks.steer(op[1].account, op[1].bulk, op[1].changes);
       case 'putKey':
@@ -308,6 +314,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         hints.add('keys');
         return null;
       case 'administer':
+        if (op[1].changes.some(({ kind }) => kind === 'number' || kind === 'numberDrop')) events.forget();
         return accounts.administer(op[1].changes, op[1].deed);
       case 'sessionPut':
         accounts.sessionPut(op[1]);

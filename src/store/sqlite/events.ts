@@ -9,6 +9,8 @@
 import { statusView } from '../../domain/codes.ts';
 import { FAILED_OVER, type Leg, WITHDRAWN_WORDS } from '../../domain/failover.ts';
 import { senderKey } from '../../domain/optout.ts';
+import { isFree, PAID_MARK, type Paid, paidOf } from '../../domain/prices.ts';
+import { reportForm } from '../../domain/report.ts';
 import { webhookDelay } from '../../domain/retry.ts';
 import type { EventRow, HookKind, InboundRow } from '../../domain/rows.ts';
 import {
@@ -31,7 +33,8 @@ import {
 import { EXHAUSTED_MS, kindCode, kindOf, POST_MOST, validSecrets } from '../hooks.ts';
 import type { Tallies } from './bulk.ts';
 import { earliest } from './lines.ts';
-import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, type Reads, toEvent } from './rows.ts';
+import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, type Reads, SMS_SENDER, toEvent } from './rows.ts';
+import { createSpend } from './spend.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** A message as the state machine needs it. */
@@ -48,8 +51,16 @@ export interface Live {
 
 /** What a message's second leg is asked when its first one ends (`failover.ts`). */
 export interface FailoverSide {
-  /** Opens the SMS leg of a message that would end as `next`; null = none is due. `opened` false = due, and not possible. */
-  open(message: Live, event: StatusEvent, next: MessageStatus): { opened: boolean; words: string } | null;
+  /**
+   * Opens the SMS leg of a message that would end as `next`; null = none is due. `opened` false = due, and not possible. `pays` is
+   * asked last of all.
+   */
+  open(
+    message: Live,
+    event: StatusEvent,
+    next: MessageStatus,
+    pays: () => boolean,
+  ): { opened: boolean; words: string } | null;
   /** Takes an SMS leg of which nothing has left back. False = something has, or is about to. */
   withdraw(message: Live): boolean;
 }
@@ -61,9 +72,10 @@ interface SpecHead {
   bulk: number;
   /** 1 = its messages are in the bulk's tally. */
   counted: number;
-  sender: string;
-  /** 1 = its sender is a number of the account's, so handsets can answer. */
-  answered: number;
+  /** By leg, where its sender is a number of the account's, so that handsets can answer: that, as conversations have it. */
+  answered: [string | null, string | null];
+  /** Null = its messages are held against no spend limit. */
+  paid: Paid | null;
 }
 
 /** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
@@ -125,9 +137,12 @@ export type Events = ReturnType<typeof createEvents>;
 export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   const db = tx.db;
   const q = {
-    spec: prepare<Omit<SpecHead, 'answered'> & { account: number }>(
+    spec: prepare<
+      Omit<SpecHead, 'answered' | 'paid'> & { account: number; sender: string; sms: string | null; body: string | null }
+    >(
       db,
-      'SELECT endpoint, intermediate, bulk, counted, sender, account FROM spec WHERE no = ?',
+      `SELECT endpoint, intermediate, bulk, counted, sender, account, ${SMS_SENDER} AS sms, CASE WHEN instr(body, '${PAID_MARK}') > 0 THEN body END AS body
+       FROM spec WHERE no = ?`,
     ),
     ownNumber: prepare<{ account: number }>(db, 'SELECT account FROM own_number WHERE number = ?'),
     recipient: prepare<{ to: string }>(db, 'SELECT "to" FROM message WHERE no = ?'),
@@ -266,6 +281,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     ),
   };
   let failover: FailoverSide = { open: () => null, withdraw: () => false };
+  const spend = createSpend(tx);
   // Immutable columns of specs in use; bounded, and emptied on rollback.
   const specs = new Map<number, SpecHead>();
   const endpoints = new Map<string, number>();
@@ -275,9 +291,11 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     if (!row) {
       const read = q.spec.get(no);
       if (!read) throw new Error(`spec ${no} is gone`);
-      const { account, ...head } = read;
-      const answered = q.ownNumber.get(senderKey(head.sender))?.account === account ? 1 : 0;
-      row = { ...head, answered };
+      const { account, body, sender, sms, ...head } = read;
+      const own = (from: string): string | null =>
+        q.ownNumber.get(senderKey(from))?.account === account ? senderKey(from) : null;
+      const mms = own(sender);
+      row = { ...head, answered: [mms, sms ? own(sms) : mms], paid: paidOf(body) };
       if (specs.size >= 4096) specs.clear();
       specs.set(no, row);
     }
@@ -442,9 +460,9 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   return {
     endpoint,
     /** The account's endpoint for what names no URL; null = it has none. `contentType`: asked for, else the endpoint's own. */
-    standard(account: number, kind: HookKind, contentType?: string): number | null {
+    standard(account: number, kind: HookKind, contentType?: string, older?: boolean): number | null {
       const row = q.standard.get(account, kindCode(kind));
-      return row ? endpoint(account, row.url, contentType ?? row.content_type, kind) : null;
+      return row ? endpoint(account, row.url, reportForm(contentType ?? row.content_type, older), kind) : null;
     },
     handOn,
     /** An endpoint after something outside changed what waits under it. */
@@ -471,15 +489,21 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       const { next, changed, final } = transition(from, event);
       if (!changed) return false;
       const sentAt = message.sent_at ?? (SENT.has(event.kind) ? tx.now : null);
-      const second = final && message.leg === 0 ? failover.open(message, event, next) : null;
+      const { bulk, counted, answered, paid } = spec(message.spec);
+      const speaks = answered[message.leg];
+      const payer = () => ({ account: message.account, to: q.recipient.get(message.no)?.to ?? '' });
+      if (paid && final && isFree({ leg: message.leg, status: next.status, sentAt })) {
+        spend.back(paid, message.leg, payer());
+      }
+      const pays = (): boolean => paid === null || spend.take(paid, payer());
+      const second = final && message.leg === 0 ? failover.open(message, event, next, pays) : null;
       const then = second?.opened ? ACCEPTED : next;
       const leg = second?.opened ? 1 : message.leg;
       q.update.run(then.state, then.status, then.error, sentAt, isFinal(then.state) ? tx.now : null, leg, message.no);
-      const { bulk, counted, answered, sender } = spec(message.spec);
       // A handset that answers means the last message that it got.
-      if (answered === 1 && event.kind === 'accepted') {
+      if (speaks && event.kind === 'accepted') {
         const to = q.recipient.get(message.no)?.to ?? '';
-        q.conversation.run(message.account, senderKey(sender), to, message.no);
+        q.conversation.run(message.account, speaks, to, message.no);
       }
       if (counted === 1) tallies.moved(bulk, from.state, then.state);
       if (next.status !== from.status || next.error !== from.error) {
@@ -497,6 +521,8 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     reportLate(message: Live, report: ReportKind, words: string): boolean {
       if (report !== 'retrieved' || !failover.withdraw(message)) return false;
       message.leg = 0;
+      const { paid } = spec(message.spec);
+      if (paid) spend.back(paid, 1, { account: message.account, to: q.recipient.get(message.no)?.to ?? '' });
       return this.change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
     },
     /** A report that changed nothing (late, doubled) is still part of the story. */

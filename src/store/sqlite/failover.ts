@@ -11,6 +11,7 @@ import {
   smsLeader,
   smsWayOf,
 } from '../../domain/failover.ts';
+import { NO_CREDIT_WORDS } from '../../domain/prices.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { type MessageStatus, STATE, type StatusEvent } from '../../domain/status.ts';
 import type { FailoverSide, Live } from './events.ts';
@@ -41,7 +42,7 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
   };
 
-  function open(message: Live, event: StatusEvent, next: MessageStatus): string | null | false {
+  function open(message: Live, event: StatusEvent, next: MessageStatus, pays: () => boolean): string | null | false {
     const found = q.ways.get(message.no);
     // Refused at the door: in no run.
     if (!found || found.end <= message.no || found.ways === null) return false;
@@ -53,6 +54,7 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
     const bulk = runs.bulkOf(from);
     if (bulk?.canceledAt != null) return false;
     if (sms.lane === null) return NO_FAILOVER_WORDS;
+    if (!pays()) return NO_CREDIT_WORDS;
     const line = lines.line(sms.lane, message.account, from.bulk, bulk !== null && bulk.pausedAt !== null);
     const opensAt = nextOpening(run.window, Math.max(tx.now, bulk?.sendAt ?? 0));
     // An attempt of the MMS may be open yet, where an earlier one's report came first: one submission of a message at a time (G7).
@@ -83,8 +85,8 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
   }
 
   return {
-    open(message, event, next) {
-      const words = open(message, event, next);
+    open(message, event, next, pays) {
+      const words = open(message, event, next, pays);
       if (words === false) return null;
       return words === null ? { opened: true, words: FAILOVER_WORDS } : { opened: false, words };
     },

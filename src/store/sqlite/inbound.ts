@@ -3,13 +3,12 @@
  * from the inbox, and what an accept asks before it takes a message for someone who wants none.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { spanOf } from '../../domain/failover.ts';
+import { type Leg, spanOf } from '../../domain/failover.ts';
 import { optOutStatus, senderKey } from '../../domain/optout.ts';
 import { refOf } from '../../domain/submission.ts';
 import {
   type Accept,
   ANSWERS_SHOWN,
-  type Claims,
   type Inbound,
   type InboundIn,
   type InboundRow,
@@ -22,6 +21,7 @@ import { EVENT_INBOUND, INBOX_MS } from '../hooks.ts';
 import { answerOf, inboundRow, type NumberRow, OPT_OUT_WORDS, type PairedRow, toOwnNumber } from '../inbound.ts';
 import type { Events, Live } from './events.ts';
 import type { Lines } from './lines.ts';
+import { SMS_SENDER } from './rows.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** Inbox entries fetched at a time. */
@@ -89,7 +89,10 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
     ),
     optIn: prepare(db, 'DELETE FROM optout WHERE account = ? AND destination = ? AND sender = ?'),
     live: prepare<Live>(db, 'SELECT no, account, spec, state, status, error, sent_at, leg FROM message WHERE no = ?'),
-    flightDrop: prepare(db, 'DELETE FROM flight WHERE leader = ? AND token = ?'),
+    sender: prepare<{ sender: string; sms: string | null }>(
+      db,
+      `SELECT sender, ${SMS_SENDER} AS sms FROM spec WHERE no = ?`,
+    ),
     anyOptOut: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM optout WHERE account = ? LIMIT 1'),
     // Pairs of sender and destination against the list; CROSS JOIN keeps the order of the loops.
     optedOut: prepare<{ at: number; sender: string }>(
@@ -215,29 +218,33 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
     },
 
     /**
-     * Claims without those who have opted out since their messages were accepted: these end as rejected. What an earlier
-     * attempt may have brought already goes on: to say that it was rejected might be untrue.
+     * Of messages that are about to be claimed those that are wanted: who has opted out since the acceptance ends as rejected,
+     * before it takes a turn. What an earlier attempt may have brought already goes on: to say that it was rejected might be
+     * untrue. Of an SMS both its own sender and the message's count.
      */
-    screen(found: Claims): Claims {
-      const specs = new Map(found.specs.map((spec) => [spec.no, spec]));
-      const claims = found.claims.filter((claim) => {
-        const spec = specs.get(claim.spec);
-        if (!spec || !q.anyOptOut.get(spec.account)) return true;
-        const sender = senderKey(spec.sender);
-        const out = unwanted(
-          spec.account,
-          claim.members.map(({ to }) => [sender, to]),
+    screen<Member extends { no: number; to: string }>(
+      account: number,
+      spec: number,
+      members: Member[],
+      leg: Leg,
+    ): Member[] {
+      if (members.length === 0 || !q.anyOptOut.get(account)) return members;
+      const { sender = '', sms = null } = q.sender.get(spec) ?? {};
+      const out = new Map<number, 10 | 14>();
+      for (const from of leg === 1 && sms ? [sms, sender] : [sender]) {
+        const key = senderKey(from);
+        const some = unwanted(
+          account,
+          members.map(({ to }) => [key, to]),
         );
-        const left = claim.members.filter(({ no }, at) => {
-          const status = out.get(at);
-          const live = status === undefined ? undefined : q.live.get(no);
-          return !live || status === undefined || !events.change(live, { kind: 'unwanted', status }, OPT_OUT_WORDS);
-        });
-        claim.members = left;
-        if (left.length === 0) q.flightDrop.run(claim.leader, claim.token);
-        return left.length > 0;
+        for (const [at, status] of some) out.set(at, status);
+      }
+      if (out.size === 0) return members;
+      return members.filter(({ no }, at) => {
+        const status = out.get(at);
+        const live = status === undefined ? undefined : q.live.get(no);
+        return !live || status === undefined || !events.change(live, { kind: 'unwanted', status }, OPT_OUT_WORDS);
       });
-      return { ...found, claims };
     },
   };
 }

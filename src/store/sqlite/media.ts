@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { MediaJob, MediaOutcome, Upload, Variant } from '../contract.ts';
+import { WORDS_MAX } from '../waiting.ts';
 import type { Lines } from './lines.ts';
 import type { Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -40,7 +41,8 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
     // What counts is a fetch that failed, not a lease: one that was lost or put off has asked nobody.
     again: prepare(
       db,
-      'UPDATE media SET due_at = ?, tries = tries + 1 WHERE spec = ? AND segment = ? AND hash IS NULL AND due_at IS NOT NULL',
+      `UPDATE media SET due_at = ?, tries = tries + 1, words = ? WHERE spec = ? AND segment = ? AND hash IS NULL
+         AND due_at IS NOT NULL`,
     ),
     drop: prepare(db, 'UPDATE media SET due_at = NULL WHERE spec = ? AND due_at IS NOT NULL'),
     open: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM media WHERE spec = ? AND hash IS NULL'),
@@ -88,7 +90,7 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
     },
     settle(job: { spec: number; segment: number }, outcome: MediaOutcome): void {
       if (outcome.kind === 'again') {
-        q.again.run(tx.now + outcome.afterMs, job.spec, job.segment);
+        q.again.run(tx.now + outcome.afterMs, outcome.words.slice(0, WORDS_MAX), job.spec, job.segment);
         return;
       }
       if (outcome.kind === 'ready') {
@@ -105,7 +107,10 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
         const run = runs.get(row.no);
         if (!run) continue;
         // The sweep writes their ends, in steps.
-        runs.deadline(tx.now, run.next, run.end, run.no, { error: outcome.error, words: outcome.words.slice(0, 500) });
+        runs.deadline(tx.now, run.next, run.end, run.no, {
+          error: outcome.error,
+          words: outcome.words.slice(0, WORDS_MAX),
+        });
         runs.move(run, run.end, null);
         runs.look(run.no, null);
       }

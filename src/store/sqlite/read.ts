@@ -12,7 +12,7 @@ import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Bulk, BulkName, Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
-import { gateOf, sharedEnd, whyWaiting } from '../waiting.ts';
+import { gateOf, sharedEnd, type Unfetched, whyWaiting } from '../waiting.ts';
 import { createAccountReads } from './accounts.ts';
 import { createBulkReads } from './bulk.ts';
 import { createDeliveryReads } from './deliveries.ts';
@@ -31,6 +31,7 @@ import {
   toMessage,
 } from './rows.ts';
 import { createRuns } from './runs.ts';
+import { createSoughtReads } from './sought.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** What one page of logs may look at: a message costs 1, a spec SPEC_COST (a query of its own). About 0.2 s. */
@@ -270,6 +271,11 @@ export function createReader(db: DatabaseSync, reads: Reads) {
       db,
       `SELECT n.bulk, n.paused, n.lane, n.account, l.carrier FROM line n JOIN lane l ON l.no = n.lane WHERE n.no = ?`,
     ),
+    unfetched: prepare<Unfetched>(
+      db,
+      `SELECT segment, tries, words, due_at AS due FROM media
+       WHERE spec = ? AND hash IS NULL AND due_at IS NOT NULL AND words IS NOT NULL ORDER BY segment LIMIT 1`,
+    ),
     runDue: prepare<{ due: number | null }>(db, 'SELECT due_at AS due FROM run WHERE no = ?'),
     retry: prepare<{ due: number; until: number; line: number }>(
       db,
@@ -308,6 +314,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
   const bulks = createBulkReads(db);
   const links = createLinkReads(db);
   const inbounds = createInboundReads(db);
+  const sought = createSoughtReads(db);
 
   return {
     ...createDeliveryReads(db),
@@ -340,6 +347,22 @@ export function createReader(db: DatabaseSync, reads: Reads) {
           add(row, spec);
         }
         return page(null);
+      }
+
+      if (filter.destination !== undefined) {
+        const found = sought(filter.account, filter.destination, before);
+        if (found !== null) {
+          for (let looked = 0; looked < found.length; looked++) {
+            if (looked >= BUDGET / SPEC_COST) return page(found[looked - 1] ?? null);
+            const row = q.message.get(found[looked] as number);
+            if (!row || row.account !== filter.account) continue;
+            const spec = q.spec.get(row.m_spec);
+            if (!spec || !wanted.spec(spec) || !wanted.message(row, spec)) continue;
+            if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
+            add(row, spec);
+          }
+          return page(null);
+        }
       }
 
       // Numbers of an account's specs and those of their messages rise together: both are given by the request.
@@ -402,6 +425,7 @@ export function createReader(db: DatabaseSync, reads: Reads) {
         due: retry?.due ?? q.runDue.get(run.no)?.due ?? null,
         paused: line?.paused === 1,
         media: run.closed,
+        unfetched: run.closed ? q.unfetched.get(message.spec) : undefined,
         gate: gateOf(run, bulk),
         ...(line ? { carrier: line.carrier } : {}),
       };

@@ -2,8 +2,10 @@
  * reroute: what waits on the lanes of one carrier goes to another's, in bounded steps; for a carrier that left the configuration.
  * What may have reached it stays: it ends by a report, or as not known. So does what is in flight, until it comes back.
  */
+import { legOf } from '../../domain/failover.ts';
+import type { Channel } from '../../domain/routing.ts';
 import { STATE } from '../../domain/status.ts';
-import type { Stepped } from '../contract.ts';
+import type { Rerouted } from '../contract.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -22,6 +24,9 @@ const linesWhere = (kind: string): string =>
    WHERE n.carrier = ? AND ${kind} AND (EXISTS (SELECT 1 FROM run r WHERE r.line = l.no AND r.due_at IS NOT NULL)
      OR EXISTS (SELECT 1 FROM retry t WHERE t.line = l.no AND ${UNSENT})) LIMIT ${LINES}`;
 
+/** What a submission goes as, by its leader (or its run's number). */
+const channelOf = (leader: number): Channel => (legOf(leader) === 1 ? 'SMS' : 'MMS');
+
 /** The verb `reroute` on the transaction that it is given. */
 export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
   const db = tx.db;
@@ -33,7 +38,8 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
       db,
       `SELECT no, "end" - next AS n FROM run WHERE line = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ${STEP}`,
     ),
-    runLine: prepare(db, 'UPDATE run SET line = ? WHERE no = ?'),
+    // That one may not keep the time.
+    runLine: prepare(db, 'UPDATE run SET line = ?, early_ms = 0 WHERE no = ?'),
     retries: prepare<{ leader: number; members: number }>(
       db,
       `SELECT leader, members FROM retry t WHERE line = ? AND ${UNSENT} ORDER BY due_at LIMIT ${STEP}`,
@@ -41,11 +47,17 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
     // Another carrier gets another submission.
     retryLine: prepare(db, 'UPDATE retry SET line = ?, generation = generation + 1 WHERE leader = ?'),
   };
-  return function reroute(from: string, to: string): Stepped | null {
+  return function reroute(from: string, to: string, channel?: Channel): Rerouted | null {
     const targets = q.lanes.all(to).map(({ no }) => no);
     if (targets.length === 0 || from === to || q.lanes.all(from).length === 0) return null;
     let count = 0;
     const found = [...q.express.all(from), ...q.lines.all(from)];
+    // A carrier's lanes are of one channel: what waits on one line tells it.
+    const [one] = found;
+    const waiting = one && (q.runs.all(one.no)[0]?.no ?? q.retries.all(one.no)[0]?.leader);
+    if (waiting !== undefined && channel !== undefined && channelOf(waiting) !== channel) {
+      return { count: 0, next: null, otherChannel: true };
+    }
     for (const line of found) {
       const bulk = runs.bulkOf(line);
       const paused = bulk !== null && (bulk.pausedAt !== null || bulk.canceledAt !== null);

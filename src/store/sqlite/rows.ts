@@ -2,7 +2,7 @@
  * How table rows become the contract's rows, and the reads that several verbs share (specs with their media).
  */
 import type { DatabaseSync } from 'node:sqlite';
-import type { Leg } from '../../domain/failover.ts';
+import { type Leg, SMS_MARK } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { prepare } from './tx.ts';
 
@@ -34,6 +34,9 @@ export interface MessageColumns extends MessageOwnColumns {
  */
 const CLAIMED = `coalesce((SELECT f.leader + f.members > m.no * (1 - 2 * m.leg) FROM flight f
   WHERE f.leader <= m.no * (1 - 2 * m.leg) ORDER BY f.leader DESC LIMIT 1), 0)`;
+
+/** The SMS leg's own sender, of a row of spec; null or '' = the message's. */
+export const SMS_SENDER = `CASE WHEN instr(body, '${SMS_MARK}') > 0 THEN body ->> '$.options.smsFailover.sender' END`;
 
 /** Columns of `message m`. */
 export const MESSAGE_OWN_COLUMNS = `m.no AS m_no, m.key AS m_key, m.spec AS m_spec, m."to" AS m_to, m.state AS m_state,

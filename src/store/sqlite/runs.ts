@@ -2,8 +2,10 @@
  * Runs and the clocks over them: the one place that turns rows of run and bulk into what `admit` and the sweep decide by, and
  * that moves a run's cursor and a bulk's bucket. Claims and the sweep share it, so they cannot disagree on who is too late.
  */
+import { legOf, spanOf } from '../../domain/failover.ts';
 import { type Admission, nextOpening } from '../../domain/schedule.ts';
-import { type BulkClock, byTurns, startOf } from '../clock.ts';
+import { STATE } from '../../domain/status.ts';
+import { type BulkClock, byTurns, heldEarly, startOf } from '../clock.ts';
 import {
   type BulkColumns,
   type BulkRow,
@@ -23,7 +25,7 @@ export { type BulkColumns, type BulkRow, type RunColumns, type RunRow, toBulk, t
 
 /** Columns of `run r`. */
 export const RUN = `r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity,
-  r.opens_at, r.limited, r.moves, r.media`;
+  r.opens_at, r.limited, r.moves, r.media, r.early_ms`;
 export const BULK = `no, id, interval_us, next_us, limited_at, paused_at, pauses, canceled_at, accepted_at, send_at, moves,
   speed`;
 
@@ -47,6 +49,20 @@ export function createRuns(tx: Tx) {
       `INSERT INTO deadline (at, first, "end", run, error, words) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (at, first) DO UPDATE SET "end" = max("end", excluded."end")`,
     ),
+    heldDeadlines: prepare(db, 'DELETE FROM deadline WHERE at = ? AND first >= ? AND first < ? AND error IS NULL'),
+    heldRetries: prepare(db, 'UPDATE retry SET valid_until = ? WHERE leader >= ? AND leader < ? AND valid_until = ?'),
+    heldFlights: prepare(db, 'UPDATE flight SET valid_until = ? WHERE leader >= ? AND leader < ? AND valid_until = ?'),
+    heldTaken: prepare(
+      db,
+      `INSERT OR REPLACE INTO callback (leader, lane, at, generation, ref, earliest_at)
+       SELECT a.leader, a.lane, ?1, a.generation, a.ref, ?2 FROM attempt a CROSS JOIN message m ON m.no = a.leader
+       WHERE a.leader >= ?3 AND a.leader < ?4 AND a.outcome = 'accepted' AND a.ref <> '' AND m.state = ${STATE.submitted}`,
+    ),
+    heldFlying: prepare(
+      db,
+      `INSERT OR REPLACE INTO callback (leader, lane, at, generation, ref, earliest_at)
+       SELECT leader, lane, ?1, generation, '', ?2 FROM flight WHERE leader >= ?3 AND leader < ?4`,
+    ),
     lookBefore: prepare(db, 'UPDATE run SET look_at = min(coalesce(look_at, ?1), ?1) WHERE no = ?2'),
     covers: prepare<{ first: number; end: number }>(
       db,
@@ -56,9 +72,15 @@ export function createRuns(tx: Tx) {
     deadlineDelete: prepare(db, 'DELETE FROM deadline WHERE at = ? AND first = ?'),
     untried: prepare<Untried>(
       db,
-      `SELECT leader, members, sent FROM retry WHERE run = ? AND valid_until = ${UNTRIED} ORDER BY leader`,
+      `SELECT leader, members FROM retry WHERE run = ? AND valid_until = ${UNTRIED} ORDER BY leader`,
     ),
     ends: prepare(db, 'UPDATE retry SET valid_until = ? WHERE leader = ?'),
+    // A repeated id has no row, who wants none is final: neither had a turn to lose.
+    waiting: prepare<{ no: number }>(
+      db,
+      `SELECT no FROM message WHERE no >= ? AND no < ? AND leg = ? AND state IN (${STATE.pending}, ${STATE.uncertain})
+       ORDER BY no LIMIT ? + 0`,
+    ),
     tellRuns: prepare(
       db,
       `UPDATE run SET due_at = ?1, look_at = min(coalesce(look_at, ?1), ?1) WHERE no IN (
@@ -78,6 +100,23 @@ export function createRuns(tx: Tx) {
       'UPDATE bulk SET interval_us = ?, next_us = ?, limited_at = ?, paused_at = ?, pauses = ? WHERE no = ?',
     ),
   };
+
+  /** Of the numbers [first, end) of a run the first `most` with a message that waits: how many, and the number behind them. */
+  function waitingAt(first: number, end: number, most: number): { count: number; next: number } {
+    const span = spanOf(first, end - first);
+    const nos = q.waiting.all(span.first, span.end, legOf(first), most);
+    return { count: nos.length, next: nos.length < most || first < 0 ? end : (nos.at(-1)?.no ?? end - 1) + 1 };
+  }
+
+  /** What has left of a run before its time ends later, and its carrier is asked to keep it until `sendAt`. At most a request's messages. */
+  function hold(run: RunRow, ended: number, sendAt: number): void {
+    const ends = sendAt + run.validityMs;
+    q.heldDeadlines.run(ended, run.no, run.end);
+    q.heldRetries.run(ends, run.no, run.end, ended);
+    q.heldFlights.run(ends, run.no, run.end, ended);
+    q.heldTaken.run(tx.now, sendAt, run.no, run.next);
+    q.heldFlying.run(tx.now, sendAt, run.no, run.next);
+  }
 
   const runs = {
     get(no: number): RunRow | null {
@@ -103,15 +142,17 @@ export function createRuns(tx: Tx) {
 
     /**
      * A run whose bulk's sendAt was moved takes the new one, before anything of it is claimed or ends. What has left keeps its
-     * clock; what waits, or was put back before it left, gets a new one.
+     * clock, unless it left early and its carrier keeps the time; what waits, or was put back before it left, gets a new one.
      */
     adopt(run: RunRow, bulk: BulkRow | null): void {
       if (bulk === null || bulk.sendAt === null || run.moves >= bulk.moves) return;
       const before = { ...bulk, moves: run.moves };
       const start = startOf(run, before);
       const untried = runs.untried(run);
-      if (start !== null && !byTurns(run, start, before)) {
-        const at = start + run.validityMs;
+      const held = heldEarly(run, tx.now);
+      if (held) hold(run, run.opensAt + run.validityMs, bulk.sendAt);
+      if (held || (start !== null && !byTurns(run, start, before))) {
+        const at = (held ? bulk.sendAt : (start as number)) + run.validityMs;
         let first = run.no;
         for (const { leader, members } of untried) {
           runs.deadline(at, first, leader, run.no);
@@ -165,25 +206,28 @@ export function createRuns(tx: Tx) {
       return q.tellRuns.run(due, line, wait) + q.tellRetries.run(due, line, wait) > 0;
     },
 
-    /** The turn of one that was put back before it left has passed unused: it ends with the next steps of the sweep. */
+    /** The turns of one that was put back before it left have passed unused: it ends with the next steps of the sweep. */
     passedAgain(
       run: RunRow,
       bulk: BulkRow | null,
-      { leader, members, sent }: Untried,
+      { leader, members }: Untried,
       admission: Extract<Admission, { kind: 'expired' }>,
     ): void {
-      runs.charge(bulk, admission.bucketNext + (sent - 1) * (bulk?.intervalUs ?? 0));
+      runs.pass(bulk, admission, waitingAt(leader, leader + members, members).count);
       runs.deadline(tx.now, leader, leader + members, run.no);
       q.ends.run(tx.now, leader);
     },
     /** Turns of the run that passed unused: their messages end with the next steps of the sweep. */
     passed(run: RunRow, bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>): void {
-      const next = run.members > 0 ? run.end : run.next + admission.count;
-      // Each member of a group has a turn.
-      const more = run.members > 0 && bulk ? (run.end - run.next - 1) * bulk.intervalUs : 0;
-      runs.charge(bulk, admission.bucketNext + more);
+      const group = run.members > 0;
+      const { count, next } = waitingAt(run.next, run.end, group ? run.end - run.next : admission.count);
+      runs.pass(bulk, admission, count);
       runs.deadline(tx.now, run.next, next, run.no);
       runs.move(run, next, tx.now);
+    },
+    /** `turns` messages have lost their turns; what `admission` counted beyond them nobody had. */
+    pass(bulk: BulkRow | null, admission: Extract<Admission, { kind: 'expired' }>, turns: number): void {
+      if (bulk && turns > 0) runs.charge(bulk, admission.bucketNext + (turns - admission.count) * bulk.intervalUs);
     },
   };
   return runs;

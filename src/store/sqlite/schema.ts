@@ -284,6 +284,28 @@ CREATE INDEX inbound_paired ON inbound (paired) WHERE paired IS NOT NULL;
 -- The sessions of a login, which end with a changed password.
 CREATE INDEX session_login ON session (user);
 `,
+  `
+-- Why the last fetch failed, while it is still tried.
+ALTER TABLE media ADD COLUMN words TEXT;
+`,
+  `
+-- How logs find destinations (store/sought.ts). unsought = specs whose messages from first on have no marks yet; sought = the marks of
+-- a block by bucket; sought_block = its first and last number of a message.
+CREATE TABLE unsought (
+  account INTEGER, spec INTEGER, first INTEGER NOT NULL, "end" INTEGER NOT NULL, PRIMARY KEY (account, spec)) WITHOUT ROWID;
+CREATE TRIGGER spec_unsought AFTER INSERT ON spec BEGIN
+  INSERT INTO unsought (account, spec, first, "end") VALUES (new.account, new.no, new.first, new."end");
+END;
+INSERT INTO unsought (account, spec, first, "end") SELECT account, no, first, "end" FROM spec;
+CREATE TABLE sought_block (no INTEGER PRIMARY KEY AUTOINCREMENT, first INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE sought (bucket INTEGER, block INTEGER, body BLOB NOT NULL, PRIMARY KEY (bucket, block)) WITHOUT ROWID;
+`,
+  `
+-- early_ms: so long before its start its carrier may have it, which keeps the time. A callback with earliest_at asks to keep it longer;
+-- ref '' = it was in flight, and its attempt tells.
+ALTER TABLE run ADD COLUMN early_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE callback ADD COLUMN earliest_at INTEGER;
+`,
 ];
 
 /** The last step this code knows. */

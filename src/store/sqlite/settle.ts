@@ -297,7 +297,8 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     q.retryDelete.run(leader);
     const paused = run !== null && line(run.line).paused === 1;
     const closed = closedAt(run, tx.now);
-    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused, closed });
+    const unfetched = run?.closed ?? false;
+    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused, closed, unfetched });
     const tried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
   }

@@ -236,7 +236,7 @@ export function connectSqlite(ports: SqlitePorts): Store & ContentIndex {
     bulkList: (account, limit, before) => read({ verb: 'bulkList', arg: { account, limit, before } }),
     callBacks: (lane, limit) => write('callBacks', { lane, limit }),
     calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
-    reroute: (from, to) => write('reroute', { from, to }),
+    reroute: (from, to, channel) => write('reroute', { from, to, channel }),
     bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     directory: (known) => read({ verb: 'directory', arg: known }),
     auditLog: (limit, before) => read({ verb: 'auditLog', arg: { limit, before } }),

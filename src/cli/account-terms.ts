@@ -1,0 +1,223 @@
+/**
+ * What an account may and what it pays, on the command line: `postcard account set|credit|prices|price|blocks|block|unblock`.
+ *
+ * Promises: as `account.ts`: exit code 0 = done as asked, else 1 with a line that says why; what is not named stays as it is.
+ */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Client } from './client.ts';
+import { Failure, type Form, plain } from './terminal.ts';
+
+interface Limits {
+  requestsPerMinute: number | null;
+  logsPerMinute: number | null;
+  messagesPerDay: number | null;
+  spend: { amount: number; per: string } | null;
+  flooding: boolean;
+}
+
+/** An account as the operator's door shows it. */
+export interface AccountView {
+  account: number;
+  name: string;
+  state: string;
+  currency: string;
+  registeredOnly: boolean;
+  limits: Limits;
+}
+
+interface PriceRow {
+  prefix: string;
+  channel: 'MMS' | 'SMS';
+  price: number;
+}
+
+interface BlockView {
+  kind: string;
+  value: string;
+}
+
+/** What every command of the operator is given. */
+export interface Operator {
+  url?: string;
+  adminKey?: string;
+  output: Form;
+}
+
+/** How the operator's commands are made and answered (`account.ts`). */
+export interface Terms {
+  under(group: Command, name: string, description: string): Command;
+  client(options: Operator): Client;
+  asked<Answer extends object>(answer: Promise<Answer | null>, what: string): Promise<Answer>;
+  show<Row extends object>(form: Form, rows: readonly Row[], head: string[], cells: (row: Row) => string[]): number;
+  showAccount(form: Form, account: AccountView): number;
+  of(account: string, what?: string): string;
+  removed(client: Client, path: string, what: string, options: Operator): Promise<number>;
+  finish(code: number): void;
+}
+
+const NONE = 'none';
+const PER = ['DAY', 'MONTH', 'TOTAL'];
+
+/** Commander makes '' of null; so `none` stays itself until it is said to the server. */
+type OrNone<Value> = Value | typeof NONE;
+const orNull = <Value>(value: OrNone<Value> | undefined): Value | null | undefined => (value === NONE ? null : value);
+
+function count(value: string): OrNone<number> {
+  if (value === NONE) return NONE;
+  if (/^[1-9]\d{0,9}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('It must be a number of at least 1, or none.');
+}
+
+function amount(value: string): number {
+  if (/^\d{1,10}(\.\d{1,6})?$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('It must be an amount like 12.50.');
+}
+
+/** `500/MONTH`, `none`. */
+function spend(value: string): OrNone<NonNullable<Limits['spend']>> {
+  if (value === NONE) return NONE;
+  const [sum = '', per = '', more] = value.split('/');
+  if (more === undefined && PER.includes(per.toUpperCase())) return { amount: amount(sum), per: per.toUpperCase() };
+  throw new InvalidArgumentError('It must be an amount per DAY, MONTH or TOTAL like 500/MONTH, or none.');
+}
+
+const onOff = (flags: string, description: string): Option => new Option(flags, description).choices(['on', 'off']);
+
+/** Without what is undefined. */
+function said<Values extends object>(values: Values): object {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}
+
+interface Settings extends Operator {
+  name?: string;
+  currency?: string;
+  application?: string;
+  entity?: string;
+  registeredOnly?: 'on' | 'off';
+  failoverAfterUnknown?: 'on' | 'off';
+  requestsPerMinute?: OrNone<number>;
+  logsPerMinute?: OrNone<number>;
+  messagesPerDay?: OrNone<number>;
+  spend?: OrNone<NonNullable<Limits['spend']>>;
+  flooding?: 'on' | 'off';
+}
+
+/** Adds the commands to the group `account`. */
+export function describeTerms(account: Command, terms: Terms): void {
+  const { under, asked, show, of, finish } = terms;
+  const own = (name: string, description: string): Command =>
+    under(account, name, description).argument('<account>', 'its number or name');
+  const isOn = (value: 'on' | 'off' | undefined): boolean | undefined => (value === undefined ? value : value === 'on');
+
+  own('set', 'change what is named; the rest stays')
+    .option('--name <name>', 'its new name')
+    .option('--requests-per-minute <n>', 'requests a minute, none = no limit', count)
+    .option('--logs-per-minute <n>', 'of GET logs a minute, none = no limit', count)
+    .option('--messages-per-day <n>', 'messages a day (UTC), none = no limit', count)
+    .option('--spend <limit>', 'what it may spend, like 500/MONTH, 20/DAY, 1000/TOTAL, or none', spend)
+    .addOption(onOff('--flooding <state>', 'at most 6 equal or 20 messages to one number in an hour'))
+    .addOption(onOff('--registered-only <state>', 'only its registered senders'))
+    .addOption(onOff('--failover-after-unknown <state>', 'SMS also where it is not known whether the MMS arrived'))
+    .option('--currency <code>', 'of its prices, like EUR')
+    .option('--application <id>', 'of messages that name none, none = no such')
+    .option('--entity <id>', 'of messages that name none, none = no such')
+    .action(async (name: string, options: Settings) => {
+      const limits = said({
+        requestsPerMinute: orNull(options.requestsPerMinute),
+        logsPerMinute: orNull(options.logsPerMinute),
+        messagesPerDay: orNull(options.messagesPerDay),
+        spend: orNull(options.spend),
+        flooding: isOn(options.flooding),
+      });
+      const change = said({
+        ...{ name: options.name, currency: options.currency },
+        ...{ application: orNull(options.application), entity: orNull(options.entity) },
+        registeredOnly: isOn(options.registeredOnly),
+        failoverAfterUnknown: isOn(options.failoverAfterUnknown),
+        limits: Object.keys(limits).length > 0 ? limits : undefined,
+      });
+      if (Object.keys(change).length === 0) throw new Failure('nothing to change: name a setting, see --help');
+      const one = await asked(terms.client(options).change<AccountView>('PUT', of(name), change), 'account');
+      finish(terms.showAccount(options.output, one));
+    });
+
+  own('credit', 'top up a prepaid credit (spend per TOTAL)')
+    .argument('<amount>', 'what is added', amount)
+    .action(async (name: string, more: number, options: Operator) => {
+      const client = terms.client(options);
+      const { limits } = await asked(client.get<AccountView>(of(name)), 'account');
+      if (limits.spend !== null && limits.spend.per !== 'TOTAL') {
+        const { amount: now, per } = limits.spend;
+        throw new Failure(`it may spend ${now} per ${per}: change that with account set ${plain(name)} --spend`);
+      }
+      const total = Math.round(((limits.spend?.amount ?? 0) + more) * 1e6) / 1e6;
+      const change = { limits: { spend: { amount: total, per: 'TOTAL' } } };
+      const one = await asked(client.change<AccountView>('PUT', of(name), change), 'account');
+      finish(terms.showAccount(options.output, one));
+    });
+
+  const PRICE_HEAD = ['PREFIX', 'CHANNEL', 'PRICE'];
+  const priceCells = ({ prefix, channel, price }: PriceRow): string[] => [
+    prefix || 'all others',
+    channel,
+    String(price),
+  ];
+  const prices = (client: Client, name: string) =>
+    asked(client.get<{ prices: PriceRow[] }>(of(name, '/prices')), 'account');
+  own('prices', 'its price list').action(async (name: string, options: Operator) => {
+    const { prices: rows } = await prices(terms.client(options), name);
+    finish(show(options.output, rows, PRICE_HEAD, priceCells));
+  });
+  own('price', 'set what messages to a prefix cost; the other prices stay')
+    .argument('<prefix>', 'of the number, or all for those that no other prefix fits')
+    .argument(
+      '<price>',
+      'of one message, or none to take it from the list',
+      (value: string): OrNone<number> => (value === NONE ? NONE : amount(value)),
+    )
+    .addOption(new Option('--channel <channel>', 'of what').choices(['MMS', 'SMS']).default('MMS'))
+    .action(
+      async (name: string, given: string, price: OrNone<number>, options: Operator & { channel: 'MMS' | 'SMS' }) => {
+        const client = terms.client(options);
+        const { channel } = options;
+        const prefix = given === 'all' ? '' : given.replace(/^\+|^00/, '');
+        const { prices: before } = await prices(client, name);
+        const rest = before.filter((row) => row.prefix !== prefix || row.channel !== channel);
+        if (price === NONE && rest.length === before.length) {
+          throw new Failure(`no price for ${prefix === '' ? 'all' : plain(prefix)} ${channel}; see account prices`);
+        }
+        const body = { prices: price === NONE ? rest : [...rest, { prefix, channel, price }] };
+        const set = await asked(client.change<{ prices: PriceRow[] }>('PUT', of(name, '/prices'), body), 'account');
+        finish(show(options.output, set.prices, PRICE_HEAD, priceCells));
+      },
+    );
+
+  const BLOCK_HEAD = ['KIND', 'VALUE'];
+  const blockCells = ({ kind, value }: BlockView): string[] => [kind, plain(value)];
+  const blocking = (name: string, description: string): Command =>
+    under(account, name, description).argument('<account>', 'its number or name, or all');
+  blocking('blocks', 'senders and destinations that are refused').action(async (name: string, options: Operator) => {
+    const found = terms.client(options).get<{ results: BlockView[] }>(of(name, '/blocks'));
+    const { results } = await asked(found, 'account');
+    finish(show(options.output, results, BLOCK_HEAD, blockCells));
+  });
+  const kind = (value: string): string => {
+    const upper = value.toUpperCase();
+    if (upper === 'SENDER' || upper === 'DESTINATION') return upper;
+    throw new InvalidArgumentError('It must be sender or destination.');
+  };
+  blocking('block', 'refuse a sender (status 13) or a destination (14)')
+    .argument('<kind>', 'sender or destination', kind)
+    .argument('<value>', 'a * at its end stands for all that begin so')
+    .action(async (name: string, what: string, value: string, options: Operator) => {
+      const made = terms.client(options).change<BlockView>('POST', of(name, '/blocks'), { kind: what, value });
+      finish(show(options.output, [await asked(made, 'account')], BLOCK_HEAD, blockCells));
+    });
+  blocking('unblock', 'refuse it no more')
+    .argument('<kind>', 'sender or destination', kind)
+    .argument('<value>', 'as the list shows it')
+    .action(async (name: string, what: string, value: string, options: Operator) => {
+      const place = of(name, `/blocks?${new URLSearchParams({ kind: what, value })}`);
+      finish(await terms.removed(terms.client(options), place, 'block', options));
+    });
+}

@@ -1,0 +1,104 @@
+/**
+ * The verb claim over its connection: an idle lane costs a read and no commit, a claim two round trips, and what a full claim owes to
+ * the lines it visited is done a moment later, when nobody waits for it.
+ *
+ * Promises: a claim is answered after its commit, which is synced: what leaves by it must be known to have left after any crash, or
+ * its carrier's `onUnknown` could not be kept. An answer without claims never names an instant that has come: nobody can spin on it.
+ * Fails: as its queue does.
+ */
+import type { Clock, Timer } from '../../env.ts';
+import type { Claims } from '../contract.ts';
+import { again } from '../waiting.ts';
+import type { Claimed, createClaim } from './claim.ts';
+import type { Lines } from './lines.ts';
+import { createQueue, type QueueOptions } from './queue.ts';
+import { readSpecs } from './rows.ts';
+import type { Ask } from './tx.ts';
+
+/** What full claims visited is put to rest when their lane was quiet for so long. */
+const REST_AFTER_MS = 10;
+
+/** `limit` 0 = what is owed its rest. */
+interface ClaimOp {
+  lane: number;
+  limit: number;
+  leaseMs: number;
+}
+
+interface ClaimsOptions {
+  queue: Omit<QueueOptions<ClaimOp>, 'work' | 'early'>;
+  clock: Clock;
+  lines: Lines;
+  claim: ReturnType<typeof createClaim>;
+  /** Reads by the connection of the claims, and by another. */
+  own: Ask;
+  reader(): Ask;
+  /** The store's clock, of the database's. */
+  nowOf(now: number): number;
+}
+
+/** The verb, its queue, and its end: after `stop` nothing is begun that nobody asked for. */
+export function createClaims(options: ClaimsOptions) {
+  const { clock, lines, claim, own, reader, nowOf } = options;
+  /** Lanes whose last claim left something that is due. */
+  const busy = new Set<number>();
+  const rests = new Map<number, Timer>();
+  let stopped = false;
+
+  const queue = createQueue<ClaimOp>({
+    ...options.queue,
+    early: true,
+    async work(tx, ops) {
+      const results: unknown[] = new Array(ops.length);
+      // By lane: two nodes must lock the turns of several lanes in one order.
+      const order = ops.map((_, index) => index).sort((a, b) => (ops[a]?.lane ?? 0) - (ops[b]?.lane ?? 0));
+      for (const index of order) {
+        const { lane, limit, leaseMs } = ops[index] as ClaimOp;
+        if (limit > 0) {
+          results[index] = await claim(tx, lane, limit, leaseMs);
+          continue;
+        }
+        await tx.begun;
+        if (lines.owes(lane)) await lines.served(tx, lane, null);
+      }
+      return results;
+    },
+  });
+
+  function restSoon(lane: number): void {
+    rests.get(lane)?.cancel();
+    if (stopped) return;
+    const timer = clock.setTimeout(() => {
+      rests.delete(lane);
+      // What is not put to rest now is by whoever looks at it next.
+      if (lines.owes(lane)) queue.push({ lane, limit: 0, leaseMs: 0 }).catch(() => undefined);
+    }, REST_AFTER_MS);
+    rests.set(lane, timer);
+  }
+
+  return {
+    async claim(lane: number, limit: number, leaseMs: number): Promise<Claims> {
+      // An idle lane costs a read, not a commit; one that had more a moment ago is not asked.
+      if (limit < 1 || !busy.has(lane)) {
+        const { now, woken, due } = await lines.peek(own, lane);
+        const at = nowOf(now);
+        const idle = !woken && (due === null || due > at);
+        if (idle || limit < 1) return { now: at, claims: [], specs: [], nextDue: again(woken ? at : due, at, 0) };
+      }
+      busy.delete(lane);
+      const { now, claims: found, ...answers } = await queue.push<Claimed>({ lane, limit, leaseMs });
+      // They were on their way behind the COMMIT: the connection may have been lost between the two.
+      const specs = await answers.specs.catch(() => readSpecs(reader(), [...new Set(found.map((one) => one.spec))]));
+      const { woken, due } = (await answers.served?.catch(() => null)) ?? { woken: true, due: null };
+      const nextDue = woken ? Math.min(now, due ?? now) : due;
+      if (lines.owes(lane)) restSoon(lane);
+      if (found.length > 0 && nextDue !== null && nextDue <= now) busy.add(lane);
+      return { now, claims: found, specs, nextDue: again(nextDue, now, found.length) };
+    },
+    stop(): void {
+      stopped = true;
+      for (const timer of rests.values()) timer.cancel();
+    },
+    drain: () => queue.drain(),
+  };
+}
