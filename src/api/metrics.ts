@@ -85,7 +85,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const { env } = options;
   const registry = new Registry();
   const registers = [registry];
-  // Not the default of 10 ms: a hundred wake-ups a second were half of what an idle server costs.
+  // Not the default of 10 ms: a hundred wake-ups a second were most of an idle server's.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 100 });
 
   const answers = new Map<number, number>();
