@@ -52,8 +52,8 @@ type Wait = number;
 
 /** What was taken for the messages of a request. */
 export interface Charge {
-  /** Gives back what was taken for `count` messages that were not stored; all of it without a count. */
-  back(count?: number): void;
+  /** Gives back what was taken for these messages, which were not stored; all of it where none are named. */
+  back(nos?: readonly number[]): void;
 }
 
 export interface Limits {
@@ -242,10 +242,9 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
       if (away.size > 0) accept.turnedAway = [...away].map(([no, [status, error]]) => [no, status, error]);
       const stored = left.length - (paid?.unpaid.length ?? 0);
       return {
-        back(count = stored) {
-          giveMessages(count);
-          // Which ones were repeated is not asked: their share of the price is what comes back.
-          if (paid && stored > 0) paid.back(count / stored);
+        back(nos) {
+          giveMessages(nos?.length ?? stored);
+          paid?.back(nos);
         },
       };
     },
@@ -263,17 +262,25 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
     const sum = costs.reduce((total, cost) => total + cost, 0);
     const granted = sum === 0 ? 0 : await take(policy.no, SPEND, when, micros(spend.amount), sum, 0);
     const unpaid: number[] = [];
+    const paid = new Map<number, number>();
     let rest = granted;
     nos.forEach((no, index) => {
       const cost = costs[index] as number;
-      if (cost > rest) unpaid.push(no);
-      else rest -= cost;
+      if (cost > rest) {
+        unpaid.push(no);
+        return;
+      }
+      rest -= cost;
+      paid.set(no, cost);
     });
     giveBack(policy.no, SPEND, when.bucket, rest);
-    const spent = granted - rest;
     return {
       unpaid,
-      back: (part: number): void => giveBack(policy.no, SPEND, when.bucket, Math.floor(spent * Math.min(1, part))),
+      back(some: Iterable<number> = paid.keys()): void {
+        let sum = 0;
+        for (const no of some) sum += paid.get(no) ?? 0;
+        giveBack(policy.no, SPEND, when.bucket, sum);
+      },
     };
   }
 }

@@ -230,8 +230,9 @@ export function createSend(options: SendOptions): Intake<SendHead> {
 }
 
 /** Messages that the store refused on its own, repeated or unwanted: nobody pays for them. */
-function unpaidOf(accepted: Extract<Accepted, { kind: 'accepted' }>, accept: Accept): number {
-  return accepted.duplicates.length + (accepted.optedOut?.length ?? 0) - (accept.turnedAway?.length ?? 0);
+function unpaidOf({ duplicates, optedOut = [] }: Extract<Accepted, { kind: 'accepted' }>, accept: Accept): number[] {
+  const away = new Set(accept.turnedAway?.map(([no]) => no));
+  return [...duplicates, ...optedOut.map(([no]) => no)].filter((no) => !away.has(no));
 }
 
 /** Message ids of the request that we once gave out, by their number; null = none, as nearly always. */

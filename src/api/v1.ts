@@ -142,10 +142,21 @@ function memberOf({ name, children, text: said }: XmlElement): unknown {
   if (item !== undefined && children.every((child) => child.name === item) && (children.length > 0 || blank(said))) {
     return children.map(memberOf);
   }
-  if (children.length > 0) return Object.fromEntries(children.map((child) => [child.name, memberOf(child)]));
+  if (children.length > 0) return membersOf(children);
   if (INTEGERS.has(name) && /^\s*-?\d{1,15}\s*$/.test(said)) return Number(said);
   if (BOOLEANS.has(name) && /^\s*(true|false)\s*$/.test(said)) return said.trim() === 'true';
   return said;
+}
+
+/** What is there more than once is a list of all of them: where one is meant that is refused, not all but the last lost. */
+function membersOf(children: readonly XmlElement[]): Members {
+  const found = new Map<string, unknown[]>();
+  for (const child of children) {
+    const before = found.get(child.name);
+    if (before) before.push(memberOf(child));
+    else found.set(child.name, [memberOf(child)]);
+  }
+  return Object.fromEntries([...found].map(([name, values]) => [name, values.length === 1 ? values[0] : values]));
 }
 
 const blank = (said: string): boolean => said.trim() === '';

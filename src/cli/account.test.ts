@@ -186,6 +186,10 @@ describe('what an account may', () => {
     ]);
     expect((await type('account', 'price', 'priced', '41', 'none', '--channel', 'SMS')).code).toBe(0);
     expect(await prices()).toHaveLength(2);
+    for (const nothing of ['', '+', '00']) {
+      expect((await type('account', 'price', 'priced', nothing, '9')).err).toContain('the prefix is empty');
+    }
+    expect(await prices()).toHaveLength(2);
     expect((await type('account', 'price', 'priced', '41', 'none', '--channel', 'SMS')).err).toContain(
       'no price for 41',
     );

@@ -1,8 +1,9 @@
 /** What is kept of a start for the next one: node's own cache, in every thread, and nothing where it is switched off. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 
 const dir = mkdtempSync(join(tmpdir(), 'postcard-compiled-'));
@@ -34,5 +35,22 @@ describe('what was compiled', () => {
     const own = join(dir, 'own');
     expect(places({ NODE_COMPILE_CACHE: own }).main?.startsWith(own)).toBe(true);
     expect(places({ NODE_DISABLE_COMPILE_CACHE: '1' })).toEqual({ main: null, thread: null });
+  });
+
+  it('is kept in the data directory where it cannot be beside the program, which others then cannot enter', () => {
+    const program = join(dir, 'program');
+    mkdirSync(join(program, 'src', 'cli'), { recursive: true });
+    writeFileSync(join(program, 'package.json'), '{"type":"module"}');
+    writeFileSync(join(program, 'node_modules'), 'no directory');
+    copyFileSync(new URL('./compiled.ts', import.meta.url), join(program, 'src', 'cli', 'compiled.ts'));
+    const data = join(dir, 'data');
+    const script = `
+      import { keepCompiled } from ${JSON.stringify(pathToFileURL(join(program, 'src', 'cli', 'compiled.ts')).href)};
+      process.umask(0);
+      console.log(keepCompiled(${JSON.stringify(data)}));`;
+    const options = { env: { PATH: process.env.PATH }, encoding: 'utf8' } as const;
+    const kept = execFileSync(process.execPath, ['--input-type=module', '-e', script], options);
+    expect(kept.startsWith(join(data, 'compiled'))).toBe(true);
+    expect([data, join(data, 'compiled')].map((one) => (statSync(one).mode & 0o777).toString(8))).toEqual(['700', '700']);
   });
 });

@@ -6,6 +6,7 @@
  * It lies where only those can write who can change the program or its data. Never fails: where nothing can be kept the start
  * takes longer.
  */
+import { mkdirSync } from 'node:fs';
 import { constants, enableCompileCache, getCompileCacheDir } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +19,7 @@ const BESIDE = fileURLToPath(new URL('../../node_modules/.cache/postcard', impor
  */
 export function keepCompiled(dataDir: string, env: NodeJS.ProcessEnv = process.env): string | null {
   for (const directory of [BESIDE, join(dataDir, 'compiled')]) {
+    if (directory !== BESIDE) makeOwn(directory);
     const { status } = enableCompileCache(directory);
     const { ENABLED, ALREADY_ENABLED, DISABLED } = constants.compileCacheStatus;
     // Threads read it when they begin.
@@ -26,4 +28,13 @@ export function keepCompiled(dataDir: string, env: NodeJS.ProcessEnv = process.e
     if (status === DISABLED) return null;
   }
   return null;
+}
+
+/** Node would make the data directory too, open to every user; the server finds it made and leaves it so. */
+function makeOwn(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch {
+    // Nothing is kept; whether the data directory can be used is for the server to say.
+  }
 }

@@ -40,9 +40,9 @@ export type Start = (config: Config, options: { env: Env; sources?: Sources }) =
 
 /** The whole server. Loaded only when it is asked for: the commands that do without it answer faster. */
 export const startWhole: Start = async (config, options) => {
-  keepCompiled(config.dataDir);
-  // Messages of customers: what is written from here on is no other user's to read.
+  // Messages of customers: what is written from here on is no other user's to read. Nor is what we run theirs to write.
   if (isMainThread) process.umask(0o027);
+  keepCompiled(config.dataDir);
   return (await import('../main.ts')).startServer(config, options);
 };
 

@@ -26,6 +26,8 @@ export function createCallBacks(lane: number, way: Way, install: string, { store
       const taken = await store.callBacks(lane, BATCH);
       found = taken.length;
       for (const { leader, members, generation, carrierMessageId, sender, earliestAt } of taken) {
+        // Of two things that it may be asked, a carrier may know one.
+        if (!(earliestAt === undefined ? way.cancel : way.replace)) continue;
         const parsed = parseSender(sender);
         const submission = {
           transactionId: transactionId(install, leader, generation),

@@ -207,6 +207,24 @@ describe('a bulk that is moved', () => {
     expect(await last(nos[1] as number)).toBe(`${words} no, or no answer`);
     await dispatch.stop(1_000);
   });
+
+  it('and then cancelled tells of no question where its carrier cannot be asked to call it back', async () => {
+    const { env, accept, store, dispatch } = await world(
+      () => taken,
+      () => taken,
+      () => taken,
+      'a',
+      undefined,
+      async () => true,
+    );
+    const [no] = (await accept(1, undefined, 'b')) as [number];
+    await env.clock.advance(2_000);
+    await store.bulkSteer(1, { id: 'b' }, [{ kind: 'cancel' }]);
+    await env.clock.advance(5_000);
+    const words = (await store.story(1, { no }))?.events.map((one) => one.words);
+    expect(words?.join()).not.toContain('was asked');
+    await dispatch.stop(1_000);
+  });
 });
 
 describe('an SMS lane', () => {

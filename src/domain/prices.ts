@@ -1,7 +1,7 @@
 /**
  * What a message costs by the operator's list: the row with the longest prefix of the destination decides, for each channel. The
  * prices that a request was accepted at are kept with its specs, so that its reports tell them whatever the list says later. What
- * is REJECTED, and an MMS that never left, costs nothing (published: a status of the group REJECTED is not charged).
+ * is REJECTED or never left costs nothing (published: a status of the group REJECTED is not charged).
  *
  * Promises: pure; sums are whole millionths, so that no rounding adds up; where the list has no row, the price is 0.
  */
@@ -9,6 +9,7 @@ import type { PriceRow } from './accounts.ts';
 import { statusView } from './codes.ts';
 import { type Leg, smsSegmentsOf } from './failover.ts';
 import type { Spec } from './message.ts';
+import { NOT_SENT } from './status.ts';
 
 type Channel = PriceRow['channel'];
 
@@ -87,11 +88,22 @@ export function priceOf(prices: SpecPrices | undefined, channel: Channel, number
   return 0;
 }
 
-/** A message whose leg ended (or stands) with this status: whether it costs nothing. `sentAt` = its first submission. */
-export function isFree({ leg, status, sentAt }: { leg: number; status: number; sentAt: number | null }): boolean {
+/** How a leg of a message ended, or stands. */
+interface LegEnd {
+  leg: number;
+  status: number;
+  error: number;
+  /** The message's first submission, of whichever leg. */
+  sentAt: number | null;
+}
+
+/** Whether it costs nothing. */
+export function isFree({ leg, status, error, sentAt }: LegEnd): boolean {
   const { groupName } = statusView(status);
   if (groupName === 'REJECTED') return true;
-  return leg !== 1 && sentAt === null && (groupName === 'UNDELIVERABLE' || groupName === 'EXPIRED');
+  if (groupName !== 'UNDELIVERABLE' && groupName !== 'EXPIRED') return false;
+  // Where one leg was submitted, the error tells whether the other was.
+  return sentAt === null || (error === NOT_SENT && (leg === 1 || groupName === 'EXPIRED'));
 }
 
 /** What engines must know of a spec whose messages are held against a spend limit. */

@@ -97,6 +97,20 @@ describe('a delivery report', () => {
     expect(Object.keys(report).slice(-2)).toEqual(['messageCount', 'channel']);
   });
 
+  it('costs nothing where the leg that it tells of never left, whatever became of the other', () => {
+    const prices = { currency: 'EUR', MMS: { '': 0.1 }, SMS: { '': 0.04 } };
+    const price = (row: Partial<EventRow>): number =>
+      deliveryReport({ ...event, ...row }, { ...spec, prices }, specRow, ids).price.pricePerMessage;
+    const unsent = { status: 15, error: 4100 };
+    expect(price({ leg: 1, ...unsent })).toBe(0);
+    expect(price({ leg: 1, status: 31, error: 4100 })).toBe(0);
+    expect(price({ leg: 1, status: 15, error: 15006 })).toBe(0.04);
+    expect(price({ leg: 0, ...unsent })).toBe(0);
+    expect(price({ leg: 0, status: 31, error: 4100 })).toBe(0.1);
+    expect(price({ leg: 0, status: 4, error: 15019 })).toBe(0.1);
+    expect(price({ leg: 0, status: 4, error: 15019, sentAt: null })).toBe(0);
+  });
+
   it('refuses codes that are not in the tables', () => {
     expect(() => deliveryReport({ ...event, status: 9999 }, spec, specRow, ids)).toThrow(RangeError);
   });

@@ -57,7 +57,7 @@ export interface DeliveryReport {
 export const NO_PRICE: Readonly<Price> = Object.freeze({ pricePerMessage: 0, currency: 'EUR' });
 
 /** What one message cost when it was accepted, by the channel that it went; nothing where it was rejected or never left. */
-export function priceView(row: Pick<MessageRow, 'leg' | 'to' | 'status' | 'sentAt'>, spec: Spec): Price {
+export function priceView(row: Pick<MessageRow, 'leg' | 'to' | 'status' | 'error' | 'sentAt'>, spec: Spec): Price {
   if (spec.prices === undefined) return NO_PRICE;
   const pricePerMessage = isFree(row) ? 0 : priceOf(spec.prices, row.leg === 1 ? 'SMS' : 'MMS', row.to);
   return { pricePerMessage, currency: spec.prices.currency };

@@ -103,7 +103,7 @@ const NOT_ACKED = 815;
 /** 355 EC_MSG_TEXT_TOO_LONG: the one failure of content that has a status of its own. */
 const TEXT_TOO_LONG = 355;
 /** 4100 EC_MESSAGE_CANCELED: "not sent inside its validity period" */
-const NOT_SENT = 4100;
+export const NOT_SENT = 4100;
 /** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
 const NO_ROUTE = 15023;
 /** 15004 EC_DEFERRED */

@@ -72,7 +72,10 @@ export function heldEarly(run: RunClock & { no: number; next: number }, now: num
  * First opening of a run. Where its bulk was moved since, the bulk's sendAt counts, also for what is to be tried again: a
  * bulk that is moved to tomorrow sends nothing today.
  */
-export function opensOf(run: RunClock, bulk: BulkClock | null): number {
+export function opensOf(
+  run: Pick<RunClock, 'opensAt' | 'moves' | 'window'>,
+  bulk: Pick<BulkClock, 'moves' | 'sendAt'> | null,
+): number {
   if (bulk === null || run.moves >= bulk.moves || bulk.sendAt === null) return run.opensAt;
   return nextOpening(run.window, bulk.sendAt);
 }

@@ -552,6 +552,20 @@ describe('limits', () => {
     expect(report.results[0]).toMatchObject({ status: { id: 12 }, error: { id: 581 } });
   });
 
+  it('gives the price of a repeated message back, not a share of what its request cost', async () => {
+    const { no, key } = await account({ limits: { spend: { amount: 0.25, per: 'TOTAL' } } });
+    const prices = [
+      { prefix: '41', channel: 'MMS', price: 0.1 },
+      { prefix: '4179', channel: 'MMS', price: 0.05 },
+    ];
+    await admin('PUT', `accounts/${no}/prices`, { prices });
+    const keyed = { to: '41760000001', messageId: 'paid once' };
+    expect(statuses(await send(key, { ...message([]), destinations: [keyed] }))).toEqual([26]);
+    const again = { ...message([]), destinations: [keyed, { to: '41790000001' }] };
+    expect(statuses(await send(key, again))).toEqual([23, 26]);
+    expect(statuses(await send(key, message(['41760000002', '41790000002'])))).toEqual([26, 12]);
+  });
+
   it('refuses the 7th equal and the 21st message to one number in an hour', async () => {
     const { key } = await account({ limits: { flooding: true } });
     const text = (words: string) => ({ content: { messageSegments: [{ type: 'TEXT', text: words }] } });

@@ -303,6 +303,9 @@ describe('POST /mms/1/advanced', () => {
       'messages[0].validityPeriod must be a integer',
     ],
     ['<messages><message>x</message></messages>', 'messages[0] must be a object'],
+    // Not the last of them only.
+    [bare + bare, 'messages[0] must be a object'],
+    [bare.replace('<from>', '<from>Other</from><from>'), 'messages[0].from must be a string'],
     ['<a>', 'not well-formed XML'],
   ])('says what is wrong with a request in XML: %s', async (inner, words) => {
     const { status, body } = await postXml(inner, 'application/xml', { accept: 'application/xml' });

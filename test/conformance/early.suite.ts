@@ -202,6 +202,54 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
       expect(await claims(other)).toHaveLength(1);
     });
 
+    it('is followed by its SMS on its time, where its MMS has ended before that', async () => {
+      const sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
+      // The bulk has begun; what joins it later has a time of its own.
+      await accept({ sendAt: h.now() });
+      const [no] = (await accept({ to: numbers(1, 2), ways: { sms: { lane: sms, validityMs: HOUR } } })) as [number];
+      h.advance(HOUR - EARLY);
+      const claim = (await claims()).find(({ leader }) => leader === no) as Claim;
+      await desk.settle(claim, { kind: 'refused', error: { id: 15019, words: 'no MMS' } });
+      expect(await claims(sms)).toEqual([]);
+      h.advance(EARLY - 1);
+      expect(await claims(sms)).toEqual([]);
+      h.advance(1);
+      expect((await claims(sms)).map(({ members }) => members[0]?.no)).toEqual([no]);
+    });
+
+    it.each(['limited', 'paused and limited'])('ends with its validity where its bulk is %s before its time', async (how) => {
+      const [first, second, third] = (await accept({ to: numbers(3) })) as [number, number, number];
+      h.advance(HOUR - EARLY);
+      const [one, two] = (await desk.claim(2)).claims as [Claim, Claim];
+      await desk.settle(one, accepted('a'));
+      await desk.settle(two, DEFERRED);
+      if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PAUSED');
+      h.advance(MINUTE);
+      await h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'limit', speed: { amount: 1, timeUnit: 'MINUTE' } }]);
+      await desk.sweep();
+      h.advance(EARLY + 2 * EARLY);
+      if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PROCESSING');
+      const found = await claims();
+      expect(found.length).toBeGreaterThan(0);
+      for (const claim of found) await desk.settle(claim, accepted(`m${claim.leader}`));
+      for (let step = 0; step < 10; step++) {
+        h.advance(10 * MINUTE);
+        await desk.sweep();
+      }
+      for (const no of [first, second, third]) expect((await desk.status(no))[0]).toBe(29);
+    });
+
+    it('is kept for longer with its group, also where the first of that was refused', async () => {
+      const [first, second] = (await accept({ to: numbers(2), groups: [2] })) as [number, number];
+      h.advance(HOUR - EARLY);
+      const [group] = (await claims()) as [Claim];
+      const refused = [{ recipient: numbers(1)[0] as string, error: { id: 15009, words: 'no such number' } }];
+      await desk.settle(group, { kind: 'accepted', carrierMessageId: 'g', refused });
+      expect(await desk.status(second)).toEqual([3, 0]);
+      await move(sendAt + 3 * HOUR);
+      expect(await asked()).toEqual([[first, sendAt + 3 * HOUR, 'g']]);
+    });
+
     it('waits for a report where nobody knows whether it was taken, and survives a crash', async () => {
       const [no] = (await accept()) as [number];
       h.advance(HOUR - EARLY);

@@ -51,6 +51,8 @@ export function openSms(
   if (bulk !== null && bulk.canceledAt !== null) return null;
   if (sms.lane === null) return { opened: false, words: NO_FAILOVER_WORDS };
   const { account, window, spec, bulk: bulkNo } = mms.run;
+  // Not before the time of its request, which may be later than its bulk's.
+  const own = bulk !== null && bulk.moves > mms.run.moves ? null : mms.run.sendAt;
   const run: Run = {
     first: -message.no,
     end: 1 - message.no,
@@ -63,7 +65,7 @@ export function openSms(
     account,
     bulk: bulkNo,
     acceptedAt: world.now,
-    sendAt: bulk?.sendAt ?? null,
+    sendAt: bulk?.sendAt == null ? own : Math.max(bulk.sendAt, own ?? 0),
     moves: bulk?.moves ?? 0,
     limited: bulk !== null && bulk.intervalUs > 0,
     submissions: [],

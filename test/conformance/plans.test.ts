@@ -194,6 +194,19 @@ describe.skipIf(!SERVER)('plans', () => {
     expect(await offenders(true, true)).toEqual([]);
   });
 
+  it('begin a page of logs behind the wall where the one before has ended, and do not walk there', async () => {
+    const floors = STATEMENTS.filter(({ text }) => / DESC OFFSET \$3 LIMIT 1$/.test(text));
+    expect(floors.map(({ text }) => / FROM (\w+) /.exec(text)?.[1]).sort()).toEqual(['message', 'spec']);
+    for (const { text } of floors) {
+      await client.query(`PREPARE floor AS ${text}; BEGIN; SET LOCAL postcard.accounts = '{1}'; SET LOCAL ROLE ${role}`);
+      const { rows } = await client.query('EXPLAIN EXECUTE floor(1, 1000, 1)');
+      await client.query('ROLLBACK; DEALLOCATE floor');
+      const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
+      expect(plan).toMatch(/Index Cond: \(\(account = \$1\) AND \(\w+ < \$2\)\)/);
+      expect(plan).not.toContain('Sort');
+    }
+  });
+
   it('find by an index on tables that were empty when they were looked at', async () => {
     await client.query('VACUUM (ANALYZE)');
     expect(await offenders(false)).toEqual([]);

@@ -7,7 +7,7 @@ import { DEFAULT_SETTINGS, type SpendLimit } from '../../src/domain/accounts.ts'
 import { bucketOf, DAY_MS, SPEND } from '../../src/domain/limits.ts';
 import { NO_CREDIT_WORDS } from '../../src/domain/prices.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
-import { accepted, CONTENT_GONE, createDesk, DAY, DEFERRED, type Desk, type Harness, HOUR, numbers } from './desk.ts';
+import { accepted, CONTENT_GONE, createDesk, DAY, DEFERRED, type Desk, type Harness, HOUR, numbers, SECOND } from './desk.ts';
 
 const NO_MMS: Outcome = { kind: 'refused', error: { id: 15019, words: 'no MMS' } };
 /** Millionths that the account may spend. */
@@ -59,9 +59,9 @@ export function spendSuite(name: string, open: () => Promise<Harness>): void {
     /** Accepted and paid for as the door does it. `sms` false = no SMS was asked for. */
     async function paid(
       to: string[] = numbers(1),
-      more: { counted?: boolean; bulkId?: string; validityMs?: number } = {},
+      more: { counted?: boolean; bulkId?: string; validityMs?: number; smsMs?: number } = {},
     ) {
-      const { counted = true, ...request } = more;
+      const { counted = true, smsMs = HOUR, ...request } = more;
       const prices = {
         currency: 'EUR',
         MMS: { '': 0.1 },
@@ -70,7 +70,7 @@ export function spendSuite(name: string, open: () => Promise<Harness>): void {
       };
       const body = JSON.stringify({ sender: 'Shop', options: { smsFailover: { text: TEXT } }, prices });
       if (counted) expect(await quota(to.length * MMS, to.length * MMS)).toBe(to.length * MMS);
-      const ways = { sms: { lane: sms, validityMs: HOUR } };
+      const ways = { sms: { lane: sms, validityMs: smsMs } };
       return (await desk.accept({ ...request, to, ways, spec: { body } })).nos;
     }
     const smsClaim = async () => (await desk.claim(64, sms)).claims[0] as Awaited<ReturnType<Desk['claimOne']>>;
@@ -140,6 +140,36 @@ export function spendSuite(name: string, open: () => Promise<Harness>): void {
       await desk.report('m', 'retrieved');
       expect(await desk.status(no as number)).toEqual([5, 0]);
       expect(await spent()).toBe(MMS);
+    });
+
+    it('pays for an SMS with what its own MMS gives back', async () => {
+      const [no] = await paid();
+      await quota(MOST);
+      await desk.settle(await desk.claimOne(), CONTENT_GONE);
+      expect(await desk.status(no as number)).toEqual([26, 0]);
+      expect(await spent()).toBe(MOST - MMS + SMS);
+    });
+
+    it('gives the SMS back that is cancelled before it leaves', async () => {
+      await paid(numbers(1), { bulkId: 'b' });
+      await desk.settle(await desk.claimOne(), NO_MMS);
+      expect(await spent()).toBe(MMS + SMS);
+      await h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'cancel' }]);
+      await desk.sweep();
+      expect(await spent()).toBe(MMS);
+    });
+
+    it('gives the SMS back whose time is over before it leaves, to the day that it was taken from', async () => {
+      h.advance((bucket + 1) * DAY_MS - h.now() - 30 * SECOND);
+      await paid(numbers(1), { smsMs: 40 * SECOND });
+      await desk.settle(await desk.claimOne(), NO_MMS);
+      expect(await spent()).toBe(MMS + SMS);
+      h.advance(40 * SECOND);
+      const tomorrow = { account: 1, scope: SPEND, bucket: bucket + 1, buckets: 1, least: 0, most: MOST, keepMs: DAY };
+      expect(await h.store.quota([{ ...tomorrow, want: SMS }])).toEqual([SMS]);
+      await desk.sweep();
+      expect(await spent()).toBe(MMS);
+      expect(await h.store.quota([{ ...tomorrow, want: MOST }])).toEqual([MOST - SMS]);
     });
 
     it('holds messages against nothing that were accepted without a limit', async () => {

@@ -101,6 +101,24 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     }
   });
 
+  it('an upgrade that falls over a transaction at work is tried again', async () => {
+    // What migrate() in schema.ts locks first.
+    const lock = `SELECT pg_advisory_xact_lock(${0x7063_6d69_6772n})`;
+    await client.query('BEGIN; LOCK TABLE postcard.schema_version IN ACCESS EXCLUSIVE MODE');
+    const url = new URL(SERVER as string);
+    url.pathname = `/${database}`;
+    const base = { url: url.href, node: 'another', retentionMs: 1e9, log: env.log, clock: env.clock };
+    const opened = openPostgres(base).catch((error: unknown) => error as Error);
+    const waits = `SELECT 1 FROM pg_locks WHERE relation = 'postcard.schema_version'::regclass AND NOT granted`;
+    while ((await client.query(waits)).rows.length === 0) await env.clock.sleep(20);
+    // The upgrade has waited for longer, so it is the one that the server ends.
+    await client.query(lock);
+    await client.query('COMMIT');
+    const another = await opened;
+    expect(another).not.toBeInstanceOf(Error);
+    await (another as PostgresStore).close();
+  }, 30_000);
+
   it('a run that needs a newer version is passed over, costs its line nothing, and is there for the newer one', async () => {
     const [newer, ours] = [await desk.one(), await desk.one()];
     await client.query('UPDATE run SET needs = $2 WHERE no = $1', [newer, LEVEL + 1]);

@@ -549,6 +549,21 @@ describe.skipIf(!SERVER)('row-level security', () => {
       await (await open('owned', guest)).close();
     });
 
+    it('that neither owns the tables nor may make roles works without it, and says so', async () => {
+      const owner = await login('CREATEROLE');
+      await (await open('lent', owner)).close();
+      const guest = await login('NOCREATEROLE');
+      await client.query(`GRANT ALL ON SCHEMA lent TO ${guest}; GRANT ALL ON ALL TABLES IN SCHEMA lent TO ${guest};
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA lent TO ${guest}`);
+      // As an older version's owner left them.
+      const { rows } = await client.query(`SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+        WHERE schemaname = 'lent'`);
+      for (const { name } of rows) await client.query(`ALTER TABLE ${name} DISABLE ROW LEVEL SECURITY`);
+      const store = await open('lent', guest);
+      expect(store.wall).toEqual({ role: null, why: expect.stringContaining(`CREATE ROLE "${guest}_account"`) });
+      await store.close();
+    });
+
     it('of whose role too much is allowed has no wall, and says so', async () => {
       const name = await login('CREATEROLE');
       await (await open('wide', name)).close();
@@ -565,6 +580,22 @@ describe.skipIf(!SERVER)('row-level security', () => {
       await again.close();
       await client.query(`REASSIGN OWNED BY ${group} TO ${name}; DROP ROLE ${group}`);
     });
+  });
+
+  it('keeps nobody waiting for long who reads a table that somebody holds', { timeout: 60_000 }, async () => {
+    await (await open('held')).close();
+    await client.query('ALTER TABLE held.event DISABLE ROW LEVEL SECURITY');
+    const [holder, reader] = [new pg.Client({ connectionString: urlOf() }), new pg.Client({ connectionString: urlOf() })];
+    await Promise.all([holder.connect(), reader.connect()]);
+    await holder.query('BEGIN; LOCK TABLE held.event IN ACCESS SHARE MODE');
+    const raised = open('held');
+    const waits = `SELECT 1 FROM pg_locks WHERE relation = 'held.event'::regclass AND NOT granted`;
+    while ((await client.query(waits)).rows.length === 0) await env.clock.sleep(20);
+    await reader.query(`SET lock_timeout = '8s'; SELECT count(*) FROM held.event`);
+    await holder.query('ROLLBACK');
+    const store = await raised;
+    expect(store.wall.role).not.toBeNull();
+    await Promise.all([store.close(), holder.end(), reader.end()]);
   });
 
   it('is raised under a node of an older version that is at work, which notices nothing', {

@@ -766,6 +766,24 @@ describe('a long text', () => {
     expect(peer.submits.map((pdu) => pdu.shortMessage[5])).toEqual([1, 2, 3, 3, 3]);
   });
 
+  it('sends no more of it once its time is over, though places in the rate came long ago', async () => {
+    const w = await world({ window: 2, timeoutMs: 60_000 });
+    const peer = await w.smsc.bound();
+    const pace = new Pace(1_000);
+    const control = new AbortController();
+    w.smsc.behaviour = (pdu, one) => {
+      if (pdu.shortMessage[5] === 1) one.take(pdu, 'x');
+    };
+    const paced = { ...hand, turn: () => pace.turn(w.env.clock) };
+    const outcome = w.carrier.submit(sms('a'.repeat(600)), control.signal, paced);
+    await until(() => peer.submits.length === 2);
+    await w.env.clock.advance(1_000);
+    control.abort();
+    expect(await outcome).toMatchObject({ kind: 'unknown' });
+    await peer.ask(COMMAND.enquireLink, { kind: 'bare' });
+    expect(peer.submits.length).toBe(2);
+  });
+
   it('that was sent in part when the bind dropped is unknown', async () => {
     const { smsc, carrier } = await world();
     await smsc.bound();

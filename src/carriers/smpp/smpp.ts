@@ -351,6 +351,11 @@ class Carrier implements SmppCarrier {
       // Who waits already comes first.
       const session = (this.waiting.size === 0 ? this.place() : null) ?? (await this.room(way.until, way.signal));
       if (!(session instanceof Session)) return session;
+      if (way.signal.aborted) {
+        // There was room at that very moment, or a turn that had come long ago: its outcome is told by now.
+        session.leave();
+        return deferred('no time left');
+      }
       const leaves = way.leaves();
       if (!(typeof leaves === 'boolean' ? leaves : await leaves)) {
         session.leave();

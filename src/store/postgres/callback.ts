@@ -20,7 +20,8 @@ const SQL = {
       AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a
     ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
       ref = excluded.ref, earliest_at = NULL`),
-  any: sql('SELECT leader FROM callback WHERE lane = $1 LIMIT 1'),
+  // What is to be kept stands under the lane's number below 0.
+  any: sql('SELECT leader FROM callback WHERE lane = ANY(ARRAY[$1::bigint, -$1::bigint]) LIMIT 1'),
   // What is in flight yet stays for later.
   take: sql(`WITH gone AS (DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback c WHERE lane = $1
       AND (ref <> '' OR (SELECT f.leader FROM flight f WHERE f.leader = c.leader) IS NULL) ORDER BY leader LIMIT $2
@@ -51,7 +52,9 @@ export function addCallBacks(tx: Tx, leaders: number[]): void {
 /** The verb `callBacks` in a transaction. */
 export async function takeCallBacks(tx: Tx, lane: number, limit: number): Promise<CallBack[]> {
   type Row = { leader: number; generation: number; ref: string; earliest_at: number | null };
-  const rows = (await tx.query<Row>(SQL.take, [lane, limit])).filter(({ ref }) => ref !== '');
+  const found = await tx.query<Row>(SQL.take, [lane, limit]);
+  if (found.length < limit) found.push(...(await tx.query<Row>(SQL.take, [-lane, limit - found.length])));
+  const rows = found.filter(({ ref }) => ref !== '');
   if (rows.length === 0) return [];
   rows.sort((a, b) => a.leader - b.leader);
   type About = { leader: number; sender: string; members: number };

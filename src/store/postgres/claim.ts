@@ -205,7 +205,7 @@ class Plan {
     const turns = bucket && { from: bucket.next, end };
     const time = { notBeforeUs: firstAt, turns, validUntil, ...earliest(earlyMs, start, tx.now) };
     this.fly(line.no, run, members, { leader: retry.leader, members: retry.members }, state, time);
-    if (untried && byTurns(run, start, bulk)) {
+    if (untried && (time.earliestAt !== undefined || byTurns(run, start, bulk))) {
       book.deadline(validUntil, retry.leader, retry.leader + retry.members, run.no);
     }
     return 1;
@@ -269,7 +269,8 @@ class Plan {
       // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
       if (taken > 0) book.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
     }
-    if (byTurns(run, start, bulk)) book.deadline(validUntil, run.next, end, run.no);
+    // What leaves early has an end of its own, too: whatever its bulk's limit or a pause makes of the rest.
+    if (ends.earliestAt !== undefined || byTurns(run, start, bulk)) book.deadline(validUntil, run.next, end, run.no);
     book.move(run, end, tx.now);
     if (end < run.end) line.runs.push(run);
     return taken;

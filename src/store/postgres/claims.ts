@@ -87,8 +87,11 @@ export function createClaims(options: ClaimsOptions) {
       }
       busy.delete(lane);
       const { now, claims: found, ...answers } = await queue.push<Claimed>({ lane, limit, leaseMs });
-      // They were on their way behind the COMMIT: the connection may have been lost between the two.
-      const specs = await answers.specs.catch(() => readSpecs(reader(), [...new Set(found.map((one) => one.spec))]));
+      // They were on their way behind the COMMIT: the connection may have been lost between the two. The claims are made all the same:
+      // where the server is still away, who gets them without their specs puts them back, or they would count as sent.
+      const specs = await answers.specs
+        .catch(() => readSpecs(reader(), new Set(found.map((one) => one.spec))))
+        .catch(() => []);
       const { woken, due } = (await answers.served?.catch(() => null)) ?? { woken: true, due: null };
       const nextDue = woken ? Math.min(now, due ?? now) : due;
       if (lines.owes(lane)) restSoon(lane);

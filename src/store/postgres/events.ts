@@ -281,8 +281,9 @@ export function createEvents(lines: Lines) {
         message.sent_at ??= SENT.has(event.kind) ? tx.now : null;
         const { leg } = message;
         const paid = ways.get(message.spec)?.paid ?? null;
-        if (paid && final && isFree({ leg, status: next.status, sentAt: message.sent_at }))
+        if (paid && final && isFree({ leg, status: next.status, error: next.error, sentAt: message.sent_at })) {
           spend.back(paid, leg, message);
+        }
         const pays = (): boolean => paid === null || spend.take(paid, message);
         const follows = final && leg === 0 ? second.open(message, event, next, pays) : null;
         const then = follows?.opened ? ACCEPTED : next;

@@ -19,6 +19,7 @@ import {
 import { NO_CREDIT_WORDS } from '../../domain/prices.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { type MessageStatus, STATE, type StatusEvent } from '../../domain/status.ts';
+import { opensOf } from '../clock.ts';
 import type { Live } from './events.ts';
 import { LEVEL } from './inside.ts';
 import { type Lines, lineKey } from './lines.ts';
@@ -27,10 +28,10 @@ import { list, sql, type Tx, texts } from './tx.ts';
 const SQL = {
   // The nearest run at or below a number is its own, but for those refused at the door.
   origins:
-    sql(`SELECT m.no, r.no AS run, r.ways, r.days, r.from_min, r.to_min, l.bulk, b.paused_at, b.canceled_at, b.send_at,
+    sql(`SELECT m.no, r.no AS run, r.ways, r.days, r.from_min, r.to_min, r.opens_at, r.moves AS run_moves, l.bulk, b.paused_at, b.canceled_at, b.send_at,
       b.interval_us, b.moves, f.leader, f.lease_until
     FROM unnest($1::bigint[]) AS m(no)
-    CROSS JOIN LATERAL (SELECT n.no, n."end", n.line, n.ways, n.days, n.from_min, n.to_min FROM run n
+    CROSS JOIN LATERAL (SELECT n.no, n."end", n.line, n.ways, n.days, n.from_min, n.to_min, n.opens_at, n.moves FROM run n
       WHERE n.no <= m.no ORDER BY n.no DESC LIMIT 1 FOR KEY SHARE) r
     CROSS JOIN LATERAL (SELECT bulk FROM line q WHERE q.no = r.line OFFSET 0) l
     LEFT JOIN LATERAL (SELECT paused_at, canceled_at, send_at, interval_us, moves FROM bulk q WHERE q.no = l.bulk OFFSET 0) b ON true
@@ -62,6 +63,8 @@ interface Origin {
   days: number | null;
   from_min: number | null;
   to_min: number | null;
+  opens_at: number;
+  run_moves: number;
   /** 0 = it waits on the express line. */
   bulk: number;
   paused_at: number | null;
@@ -159,7 +162,10 @@ export class SecondLegs {
         origin.days === null
           ? null
           : { days: origin.days, from: origin.from_min as number, to: origin.to_min as number };
-      const opensAt = nextOpening(window, Math.max(tx.now, origin.send_at ?? 0));
+      const bulk = origin.moves === null ? null : { moves: origin.moves, sendAt: origin.send_at };
+      // Its MMS may have left, and ended, before its time.
+      const mms = opensOf({ opensAt: origin.opens_at, moves: origin.run_moves, window }, bulk);
+      const opensAt = nextOpening(window, Math.max(tx.now, origin.send_at ?? 0, mms));
       // An attempt of the MMS may be open yet, where an earlier one's report came first: one submission at a time (G7).
       const flies = origin.leader !== null && !landed.has(origin.leader);
       const due = Math.max(opensAt, flies ? (origin.lease_until ?? 0) : 0);

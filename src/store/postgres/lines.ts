@@ -21,7 +21,7 @@
  * claim that gets less, or by a transaction of its own a moment later. What is owed and lost is put right by whoever looks next.
  */
 import type { Clock } from '../../env.ts';
-import type { RetryRow } from '../waiting.ts';
+import { AHEAD_MS, type RetryRow } from '../waiting.ts';
 import { type Loaded, load, REST_MS, type Rested, rest, TURN_LOCK } from './inside.ts';
 import type { BulkColumns, RunColumns } from './runs.ts';
 import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
@@ -43,6 +43,11 @@ const REMEMBERED = 20_000;
 const EARLY_MS = 5;
 /** Lines that may be owed their rest; a claim that visits more puts them to rest itself. */
 const OWED_MAX = 160;
+/**
+ * What is owed its rest is passed over for so long at most: what it waits for is not known yet, and turns of a speed limit are handed
+ * out AHEAD_MS ahead, so that none passes unused meanwhile.
+ */
+const OWED_REST_MS = AHEAD_MS / 2;
 /** Otherwise that look takes about one part in so many of the time. */
 const FULL_SHARE = 100;
 
@@ -369,6 +374,8 @@ export function createLines(clock: Clock) {
       if (!found.ours) return null;
       head.tick += 1;
       head.turnFloor = Math.min(found.low ?? tx.now, tx.now) - TURN_LATE_MS;
+      // Woken, perhaps by a line that did not rest: what it has left after this is not passed over.
+      for (const account of found.accounts ?? []) head.accounts.delete(account);
       if (!take) return found;
       looked(look, found.first, false);
       for (const no of found.woken ?? []) head.accounts.delete(head.lines.get(no)?.account ?? 0);
@@ -424,11 +431,15 @@ export function createLines(clock: Clock) {
       const { found } = row as { found: Rested };
       if (!found.ours) return { woken: true, due: now };
       looked(look, found.woken, true);
+      const late = found.woken;
+      // Again behind what the load of this transaction sets: a wake that was committed late lies below what it took.
+      if (late !== null) tx.afterCommit(() => looked({ ...look, full: false }, late, true));
       for (const no of found.wroteLines ?? []) linePace.wrote(no, now);
       for (const account of found.wroteAccounts ?? []) turnPace.wrote(account, now);
       const accountOf = new Map(rested.map((line) => [line.no, line.account]));
+      // One that might be written and was not has what only a newer node may claim.
       const until = (due: number | null, wait: number): number =>
-        Math.min(due ?? Number.POSITIVE_INFINITY, now + Math.max(1, wait));
+        Math.min(due ?? Number.POSITIVE_INFINITY, now + (wait > 0 ? wait : REST_MS));
       for (const [no, seq, due] of found.lines ?? []) {
         head.lines.set(no, { seq, account: accountOf.get(no) ?? 0, until: until(due, linePace.wait(no, now)) });
       }
@@ -447,7 +458,7 @@ export function createLines(clock: Clock) {
       const { owed, lines: resting } = headOf(lane);
       if (visited.crowded || visited.lines.some(({ full, spent }) => full && !spent)) return false;
       if (owed.size + visited.lines.length > OWED_MAX) return false;
-      const until = tx.now + REST_MS;
+      const until = tx.now + OWED_REST_MS;
       tx.afterCommit(() => {
         for (const { no, account, full, seq, spent } of visited.lines) {
           owed.set(no, { account, full });

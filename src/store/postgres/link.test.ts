@@ -112,13 +112,13 @@ async function serve(
   return { url: `postgres://postcard@127.0.0.1:${port}/postcard`, connections: () => count };
 }
 
-function linkTo(url: string, clock: Clock, writes = true): Link {
+function linkTo(url: string, clock: Clock, writes = true, more: { setupMs?: number } = {}): Link {
   const { log } = testEnv();
   const places = { next: 0, end: 0 };
   const onLost = (): void => undefined;
   const wall = { role: null };
   const base = { schema: 'postcard', node: 'n', purpose: 'test', testNow: null, log, clock, places, onLost, wall };
-  return createLink({ ...base, url, writes });
+  return createLink({ ...base, ...more, url, writes });
 }
 
 afterEach(async () => {
@@ -235,6 +235,24 @@ describe('a connection to PostgreSQL', () => {
     expect(await pass(clock, link.query('SELECT 2', undefined, 10_000), 30_000)).toEqual([]);
     expect(paused).toBe(60_000);
     expect(server.connections()).toBe(1);
+  });
+
+  it('that brings the tables up to date waits for a long step, and repeats none on a connection that is in no transaction', async () => {
+    const { clock } = testEnv();
+    let asked = 0;
+    const server = await serve((_, text, socket) => {
+      if (text !== 'ALTER TABLE spec') return answerTo(text);
+      asked++;
+      if (asked === 1) clock.setTimeout(() => socket.write(DONE), 60_000);
+      else socket.destroy();
+      return null;
+    });
+    const link = linkTo(server.url, clock, false, { setupMs: 620_000 });
+    expect(await pass(clock, link.query('ALTER TABLE spec', undefined, 10_000), 70_000)).toEqual([]);
+    expect(asked).toBe(1);
+    const lost = link.query('ALTER TABLE spec', undefined, 10_000).catch((error: unknown) => error);
+    expect(await pass(clock, lost, 10_000)).toBeInstanceOf(StoreUnavailable);
+    expect(asked).toBe(2);
   });
 
   it('lost for long at a commit says that nobody knows, and nothing of that kind where nothing was committed', async () => {

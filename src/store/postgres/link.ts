@@ -1,7 +1,6 @@
 /**
- * One connection to PostgreSQL with one purpose, that heals by itself. It finds the host that takes writes (a URL may name
- * several, separated by commas), checks that commits are durable there, reconnects with back-off, and gives
- * transactions whose end is always known.
+ * One connection to PostgreSQL with one purpose, that heals by itself. It finds the host that takes writes (a URL may name several,
+ * separated by commas), checks that commits are durable there, reconnects with back-off, and gives transactions whose end is always known.
  *
  * Promises: a resolved `transaction` is committed. When the answer to COMMIT is lost, the truth is looked up: every
  * transaction first writes its number into the connection's row of `mark`, so after reconnecting that row, read under its
@@ -110,6 +109,8 @@ export interface LinkOptions {
   places: Places;
   /** What an account's transactions run as; null = there is no wall (wall.ts). */
   wall: { role: string | null };
+  /** Of who brings the tables up to date: `query` waits so long, and repeats nothing, which may belong to a transaction. */
+  setupMs?: number;
 }
 
 /** The node's present block of places; transactions draw from it. */
@@ -454,12 +455,13 @@ export function createLink(options: LinkOptions): Link {
     let failed: { error: unknown } | null = null;
     /** The first of all statements that failed: `work` may not have looked at its answer yet. */
     let first: { error: unknown } | null = null;
+    const failing = (error: unknown): void => {
+      first ??= { error };
+    };
     let acting = false;
     const asked = <Row>(statement: Sql | string, values: Value[] | undefined): Promise<Row[]> => {
       const answer = ask<Row>(on, acting ? within(statement) : statement, values, SILENCE_MS);
-      answer.catch((error: unknown) => {
-        first ??= { error };
-      });
+      answer.catch(failing);
       return answer;
     };
     let value: Result;
@@ -490,9 +492,8 @@ export function createLink(options: LinkOptions): Link {
         }
         now ??= begin.now;
       });
-      begun.catch((error: unknown) => {
-        first ??= { error };
-      });
+      // By itself, too: behind `begun` it would come after what is pipelined behind the BEGIN and failed because of it.
+      for (const answer of [begins, begun]) answer.catch(failing);
       if (!early || places.end - places.next < EARLY_PLACES) await begun;
       const tx: Tx = {
         get now() {
@@ -590,11 +591,11 @@ export function createLink(options: LinkOptions): Link {
     for (let attempt = 0; ; attempt++) {
       const on = await ensure(patienceMs);
       try {
-        return await ask<Row>(on, statement, values, SILENCE_MS);
+        return await ask<Row>(on, statement, values, options.setupMs ?? SILENCE_MS);
       } catch (error) {
         if (!isLost(error) && !on.dead) throw error;
         drop(on, error instanceof Error ? error.message : String(error), false);
-        if (attempt === 1) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(error)}`);
+        if (attempt === 1 || options.setupMs) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(error)}`);
       }
     }
   }

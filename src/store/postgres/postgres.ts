@@ -48,7 +48,7 @@ import {
   sessionPut,
   sessionUse,
 } from './accounts.ts';
-import { isRefusal, shownUrl } from './answers.ts';
+import { isRefusal, shownUrl, sqlState } from './answers.ts';
 import type { BackOp } from './back.ts';
 import { bulkGet, bulkList, createBulks } from './bulk.ts';
 import { anyCallBacks, noteCallBack, takeCallBacks } from './callback.ts';
@@ -150,6 +150,10 @@ const BEAT_MS = 2_000;
 /** Wake-ups for other nodes are sent at most this often. */
 const NOTIFY_MS = 20;
 const STATS_MS = 1_000;
+/** Above the ten minutes that the server gives a step of the schema: of millions of rows a step may need some. */
+const SETUP_MS = 620_000;
+/** An upgrade that nodes at work were in the way of (a deadlock with one of their transactions, a lock out of time) is tried again. */
+const UPGRADE_TRIES = 5;
 
 const SQL = {
   reserve: sql("UPDATE counter SET next = next + $1 WHERE k = 'number' RETURNING next"),
@@ -267,11 +271,21 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       places,
       onLost: () => undefined,
       wall: { role: null },
+      setupMs: SETUP_MS,
     });
+    const migrated = async (): Promise<boolean> => {
+      for (let run = 1; ; run++) {
+        try {
+          return await migrate(setup, schema);
+        } catch (error) {
+          if (run === UPGRADE_TRIES || !/^(40P01|55P03)$/.test(sqlState(error))) throw error;
+          await clock.sleep(run * 200);
+        }
+      }
+    };
     try {
       await setup.connect();
-      const fresh = await migrate(setup, schema);
-      return await raiseWall(setup, schema, fresh);
+      return await raiseWall(setup, schema, await migrated());
     } catch (error) {
       const name = error instanceof Error ? error.name : '';
       if (name === 'UnsafeServer' || name === 'SchemaTooNew' || name === 'HiddenRows') throw error;

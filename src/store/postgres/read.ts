@@ -41,13 +41,11 @@ const SQL = {
   bulkIds: sql('SELECT no FROM bulk WHERE account = $1 AND id = ANY($2::text[])'),
   keyNos: sql('SELECT no FROM message_key WHERE account = $1 AND key = ANY($2::text[])'),
   floor: sql('SELECT no FROM message WHERE account = $1 AND no < $2 ORDER BY no DESC OFFSET $3 LIMIT 1'),
-  // + 0: by the index spec_account.
-  specFloor: sql(
-    'SELECT no, first FROM spec WHERE account = $1 AND no + 0 < $2 ORDER BY no + 0 DESC OFFSET $3 LIMIT 1',
-  ),
-  spansOfBulks: sql(`SELECT s.no, s.first, s."end" AS "end" FROM unnest($1::bigint[]) AS b (no)
-    CROSS JOIN LATERAL (SELECT no, first, "end" FROM spec q WHERE q.bulk = b.no AND q.account + 0 = $2 AND q.no < $3 OFFSET 0) s
-    ORDER BY s.no DESC LIMIT $4`),
+  // By the index spec_account_first, here and below.
+  specFloor: sql('SELECT first FROM spec WHERE account = $1 AND first < $2 ORDER BY first DESC OFFSET $3 LIMIT 1'),
+  spansOfBulks: sql(`SELECT s.first, s."end" AS "end" FROM unnest($1::bigint[]) AS b (no)
+    CROSS JOIN LATERAL (SELECT first, "end" FROM spec q WHERE q.bulk = b.no AND q.account + 0 = $2 AND q.first + 0 < $3 OFFSET 0) s
+    ORDER BY s.first DESC LIMIT $4`),
   one: sql(
     `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = $1 AND m.no = $2 AND m.key IS NULL`,
   ),
@@ -218,9 +216,8 @@ async function search(
 
 // --- by spec: what a filter says of specs is looked for there, and only the messages of those that pass are looked at
 
-/** A spec and its messages' numbers [first, end). */
+/** A spec's messages' numbers [first, end). */
 interface Span {
-  no: number;
   first: number;
   end: number;
 }
@@ -256,7 +253,7 @@ async function logsOfSpecs(ask: Ask, filter: MessageFilter, before: number): Pro
     if (rest === null) return pageOf(ask, rows, null);
     left -= look;
     if (left <= 0) return pageOf(ask, rows, rest.first);
-    top = rest.no;
+    top = rest.first;
   }
 }
 
@@ -267,14 +264,14 @@ async function spansOf(
   bulks: number[] | null,
   top: number,
   look: number,
-): Promise<{ spans: Span[]; rest: { no: number; first: number } | null }> {
+): Promise<{ spans: Span[]; rest: { first: number } | null }> {
   const { account } = filter;
   if (bulks !== null) {
     const spans = await ask.query<Span>(SQL.spansOfBulks, [list(bulks), account, top, look]);
     return { spans, rest: spans.length < look ? null : (spans.at(-1) ?? null) };
   }
-  const [floor = null] = await ask.query<{ no: number; first: number }>(SQL.specFloor, [account, top, look - 1]);
-  const values: Value[] = [account, floor?.no ?? 0, top];
+  const [floor = null] = await ask.query<{ first: number }>(SQL.specFloor, [account, top, look - 1]);
+  const values: Value[] = [account, floor?.first ?? 0, top];
   const put = (value: Value): string => `$${values.push(value)}`;
   const where: string[] = [];
   const equal = (column: string, value: string | undefined): void => {
@@ -287,8 +284,8 @@ async function spansOf(
   // Nothing is sent before it is accepted.
   if (filter.until !== undefined) where.push(`AND accepted_at <= ${put(filter.until)}`);
   const spans = await ask.query<Span>(
-    `SELECT no, first, "end" AS "end" FROM spec WHERE account = $1 AND no + 0 >= $2 AND no + 0 < $3 ${where.join(' ')}
-     ORDER BY no + 0 DESC LIMIT ${SPANS_MOST}`,
+    `SELECT first, "end" AS "end" FROM spec WHERE account = $1 AND first >= $2 AND first < $3 ${where.join(' ')}
+     ORDER BY first DESC LIMIT ${SPANS_MOST}`,
     values,
   );
   return { spans, rest: spans.length < SPANS_MOST ? floor : (spans.at(-1) ?? null) };

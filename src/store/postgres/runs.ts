@@ -49,16 +49,18 @@ const SQL = {
   heldFlights: sql(`UPDATE flight t SET valid_until = x.ends
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS x(no, "end", at, ends)
     WHERE t.leader >= x.no AND t.leader < x."end" AND t.valid_until = x.at`),
+  // Under the lane's number below 0: a node of an older version would ask to call them back.
   heldTaken: sql(`INSERT INTO callback (leader, lane, at, generation, ref, earliest_at)
-    SELECT a.leader, a.lane, $4, a.generation, a.ref, x.send_at
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, next, send_at)
+    SELECT a.leader, -a.lane, $4, a.generation, a.ref, x.send_at
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $5::bigint[]) AS x(no, next, send_at, span)
     CROSS JOIN LATERAL (SELECT DISTINCT ON (q.leader) q.leader, q.lane, q.generation, q.ref FROM attempt q
       WHERE q.leader >= x.no AND q.leader < x.next AND q.outcome = 'accepted' AND q.ref <> '' ORDER BY q.leader, q.n DESC) a
-    CROSS JOIN LATERAL (SELECT state FROM message q WHERE q.no = a.leader OFFSET 0) m WHERE m.state = ${STATE.submitted}
+    CROSS JOIN LATERAL (SELECT q.no FROM message q WHERE q.no >= a.leader AND q.no < a.leader + x.span
+      AND q.state = ${STATE.submitted} LIMIT 1) m
     ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
       ref = excluded.ref, earliest_at = excluded.earliest_at`),
   heldFlying: sql(`INSERT INTO callback (leader, lane, at, generation, ref, earliest_at)
-    SELECT f.leader, f.lane, $4, f.generation, '', x.send_at
+    SELECT f.leader, -f.lane, $4, f.generation, '', x.send_at
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, next, send_at)
     CROSS JOIN LATERAL (SELECT leader, lane, generation FROM flight q WHERE q.leader >= x.no AND q.leader < x.next OFFSET 0) f
     ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
@@ -137,8 +139,16 @@ export class RunBook {
   >();
   private readonly ended: number[] = [];
   /** What has left of runs before their time: it ends later, and its carrier is asked to keep it. At most a request's messages each. */
-  private readonly held: { first: number; next: number; end: number; ended: number; ends: number; sendAt: number }[] =
-    [];
+  private readonly held: {
+    first: number;
+    next: number;
+    end: number;
+    /** Numbers of one submission of it. */
+    span: number;
+    ended: number;
+    ends: number;
+    sendAt: number;
+  }[] = [];
   private readonly charges = new Map<number, number>();
   private readonly clocks = new Map<number, BulkRow>();
   private readonly deadlines = new Map<string, Deadline>();
@@ -166,8 +176,10 @@ export class RunBook {
     const own = start !== null && !byTurns(run, start, before) ? start + run.validityMs : null;
     const ends = held ? bulk.sendAt + run.validityMs : own;
     if (held) {
+      const { no: first, next, end } = run;
+      const span = run.members > 0 ? end - first : 1;
       const ended = run.opensAt + run.validityMs;
-      this.held.push({ first: run.no, next: run.next, end: run.end, ended, ends: ends as number, sendAt: bulk.sendAt });
+      this.held.push({ first, next, end, span, ended, ends: ends as number, sendAt: bulk.sendAt });
     }
     run.opensAt = nextOpening(run.window, bulk.sendAt);
     run.moves = bulk.moves;
@@ -184,7 +196,8 @@ export class RunBook {
     this.tx.later(SQL.heldDeadlines, spans);
     for (const step of [SQL.heldRetries, SQL.heldFlights]) this.tx.later(step, [...spans, of((one) => one.ends)]);
     const left = [of((one) => one.first), of((one) => one.next), of((one) => one.sendAt), this.tx.now];
-    for (const step of [SQL.heldTaken, SQL.heldFlying]) this.tx.later(step, left);
+    this.tx.later(SQL.heldTaken, [...left, of((one) => one.span)]);
+    this.tx.later(SQL.heldFlying, left);
   }
 
   private async adoptDeadlines(): Promise<void> {

@@ -7,7 +7,7 @@
  * written in their order.
  */
 import type { SpendLimit } from '../../domain/accounts.ts';
-import type { Leg } from '../../domain/failover.ts';
+import { FAILED_OVER, type Leg } from '../../domain/failover.ts';
 import { SPEND, spendBucket, spendTake } from '../../domain/limits.ts';
 import { legCost, type Paid } from '../../domain/prices.ts';
 import { spendOf } from '../accounts.ts';
@@ -24,6 +24,8 @@ const SQL = {
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS x(account, scope, bucket, given, until)
     ORDER BY account, bucket
     ON CONFLICT (account, scope, bucket) DO UPDATE SET used = quota.used + excluded.used, until = excluded.until`),
+  // When the SMS legs of messages began.
+  began: sql(`SELECT message, max(at) AS at FROM event WHERE message = ANY($1::bigint[]) AND leg = ${FAILED_OVER} GROUP BY message`),
   back: sql(`WITH held AS (SELECT q.account, q.bucket, x.given
       FROM (SELECT account, bucket, given FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS y(account, bucket, given)
         ORDER BY account, bucket OFFSET 0) x
@@ -35,6 +37,7 @@ const SQL = {
 
 /** The message whose leg is meant. */
 interface Payer {
+  no: number;
   account: number;
   to: string;
 }
@@ -42,10 +45,12 @@ interface Payer {
 /** What is taken and given back in one transaction, until `flush`. */
 export class Spend {
   private readonly tx: Tx;
-  private readonly limits = new Map<number, { limit: SpendLimit; left: number } | null>();
+  private readonly limits = new Map<number, { limit: SpendLimit; bucket: number; most: number; left: number } | null>();
   private readonly taken = new Map<number, number>();
-  /** By account and bucket; null = the one that counts now. */
-  private readonly given = new Map<string, { account: number; bucket: number | null; given: number }>();
+  /** By account and bucket. */
+  private readonly given = new Map<string, { account: number; bucket: number; given: number }>();
+  /** Of SMS legs: when each began is asked at the end. */
+  private readonly givenSms: { no: number; account: number; cost: number }[] = [];
 
   constructor(tx: Tx) {
     this.tx = tx;
@@ -71,8 +76,8 @@ export class Spend {
       list(limited.map(({ bucket }) => bucket)),
     ]);
     const usedOf = new Map(used.map((row) => [row.account, row.used]));
-    for (const { account, limit, most } of limited) {
-      this.limits.set(account, { limit, left: most - (usedOf.get(account) ?? 0) });
+    for (const { account, limit, bucket, most } of limited) {
+      this.limits.set(account, { limit, bucket, most, left: most - (usedOf.get(account) ?? 0) });
     }
   }
 
@@ -88,12 +93,34 @@ export class Spend {
   }
 
   /** Of the leg of a message that costs nothing after all. */
-  back(paid: Paid, leg: Leg, { account, to }: Payer): void {
+  back(paid: Paid, leg: Leg, { no, account, to }: Payer): void {
     const cost = legCost(paid, leg, to);
     if (cost === 0) return;
-    const bucket = leg === 0 ? paid.bucket : null;
+    if (leg === 1) {
+      this.givenSms.push({ no, account, cost });
+      return;
+    }
+    // Its own SMS may be paid with it.
+    const purse = this.limits.get(account);
+    if (purse?.bucket === paid.bucket) purse.left = Math.min(purse.most, purse.left + cost);
+    this.give(account, paid.bucket, cost);
+  }
+
+  private give(account: number, bucket: number, cost: number): void {
     const name = `${account} ${bucket}`;
     this.given.set(name, { account, bucket, given: (this.given.get(name)?.given ?? 0) + cost });
+  }
+
+  /** Into the counters that were current when the SMS legs began. */
+  private async giveSms(): Promise<void> {
+    await this.load(this.givenSms.map(({ account }) => account));
+    const nos = list(this.givenSms.map(({ no }) => no));
+    const rows = await this.tx.query<{ message: number; at: number }>(SQL.began, [nos]);
+    const began = new Map(rows.map(({ message, at }) => [message, at]));
+    for (const { no, account, cost } of this.givenSms) {
+      const limit = this.limits.get(account)?.limit;
+      if (limit) this.give(account, spendBucket(limit, began.get(no) ?? this.tx.now).bucket, cost);
+    }
   }
 
   async flush(): Promise<void> {
@@ -111,14 +138,9 @@ export class Spend {
         list(takes.map(({ keepMs }) => tx.now + keepMs)),
       ]);
     }
+    if (this.givenSms.length > 0) await this.giveSms();
     if (this.given.size === 0) return;
-    await this.load([...this.given.values()].flatMap(({ account, bucket }) => (bucket === null ? [account] : [])));
-    const backs = [...this.given.values()].flatMap(({ account, bucket, given }) => {
-      const limit = this.limits.get(account)?.limit;
-      const at = bucket ?? (limit && spendBucket(limit, tx.now).bucket);
-      return at === undefined ? [] : [{ account, bucket: at, given }];
-    });
-    if (backs.length === 0) return;
+    const backs = [...this.given.values()];
     tx.later(SQL.back, [
       list(backs.map(({ account }) => account)),
       list(backs.map(({ bucket }) => bucket)),

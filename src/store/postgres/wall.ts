@@ -260,7 +260,8 @@ export async function raiseWall(connection: Ask, schema: string, fresh: boolean)
   if (state === null) throw new Error('the schema has no tables');
   let why = '';
   if (!stands(state)) {
-    await connection.query(`SELECT pg_advisory_lock(${WALL_LOCK})`);
+    // For another node as long as it may take, for a table not: who waits for it makes others wait.
+    await connection.query(`SET lock_timeout = '60s'; SELECT pg_advisory_lock(${WALL_LOCK}); SET lock_timeout = '3s'`);
     try {
       state = (await stateOf(connection, schema)) as State;
       why = await raise(connection, schema, state, fresh);
@@ -294,8 +295,10 @@ async function raise(connection: Ask, schema: string, state: State, fresh: boole
     if (!state.member) await retried(connection, `GRANT ${quoted(role)} TO ${quoted(login)}`);
   } catch (error) {
     if (!isForbidden(error)) throw error;
-    // The policies stand all the same: the wall is whole as soon as the role is there.
-    await raisePolicies(connection, tables, fresh);
+    // The policies stand all the same, if the tables are ours: the wall is whole as soon as the role is there.
+    await raisePolicies(connection, tables, fresh).catch((second: unknown) => {
+      if (!isForbidden(second)) throw second;
+    });
     return byHand(state);
   }
   try {

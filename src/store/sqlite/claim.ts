@@ -22,6 +22,11 @@ export const RETRY = 'leader, line, run, members, sent, generation, attempts, he
 /** Lines remembered as to whose turn it is, fresh or retry. */
 const FLIPS = 10_000;
 
+/** The start of what leaves before it; null = its time has come. */
+function earlyStart(earlyMs: number, start: number | null, now: number): number | null {
+  return earlyMs > 0 && start !== null && start > now ? start : null;
+}
+
 /** The verb `claim` on the transaction that it is given. */
 export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { screen }: Pick<InboundVerbs, 'screen'>) {
   const db = tx.db;
@@ -104,7 +109,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
       attempt: state.attempts + 1,
       notBeforeUs,
       paced: turns !== null,
-      ...(start !== null && start > tx.now ? { earliestAt: start } : {}),
+      ...(start === null ? {} : { earliestAt: start }),
       validUntil,
     });
   }
@@ -143,9 +148,9 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
     const other = members.length < retry.sent && members.every((member) => member.state === STATE.pending);
     const state = { ...retry, generation: retry.generation + (other ? 1 : 0) };
     const span = { leader: retry.leader, members: retry.members };
-    const time = { validUntil: admission.validUntil, start: earlyMs > 0 ? start : null };
+    const time = { validUntil: admission.validUntil, start: earlyStart(earlyMs, start, tx.now) };
     fly(line, run, members, span, state, admission.firstAt, bucket && { from: bucket.next, end }, time);
-    if (untried && byTurns(run, start, bulk)) {
+    if (untried && (time.start !== null || byTurns(run, start, bulk))) {
       runs.deadline(admission.validUntil, retry.leader, retry.leader + retry.members, run.no);
     }
     return 1;
@@ -179,7 +184,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
     const messages = screen(line.account, run.spec, pending(run.next, end - run.next), legOf(run.no));
     const fresh = { generation: 0, attempts: 0, held: 0 };
     const { firstAt, stepUs, validUntil } = admission;
-    const time = { validUntil, start: earlyMs > 0 ? start : null };
+    const time = { validUntil, start: earlyStart(earlyMs, start, tx.now) };
     let taken = 0;
     if (group) {
       if (messages.length > 0) {
@@ -200,7 +205,8 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
       // Numbers without a message to send (a duplicate id, an opt-out) take no turn, and move no clock.
       if (taken > 0) runs.charge(bulk, admission.bucketNext - (admission.count - taken) * stepUs);
     }
-    if (byTurns(run, start, bulk)) runs.deadline(validUntil, run.next, end, run.no);
+    // What leaves early has an end of its own, too: whatever its bulk's limit or a pause makes of the rest.
+    if (time.start !== null || byTurns(run, start, bulk)) runs.deadline(validUntil, run.next, end, run.no);
     runs.move(run, end, tx.now);
     return taken;
   }

@@ -302,6 +302,8 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     return row;
   }
 
+  const payer = ({ no, account }: Live) => ({ no, account, to: q.recipient.get(no)?.to ?? '' });
+
   function handOn(endpoint: number, event: number): void {
     q.out.run(endpoint, event);
     if (q.endpointWake.run(tx.now, tx.seq(), endpoint, tx.now) > 0) tx.hint('webhooks');
@@ -491,11 +493,10 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       const sentAt = message.sent_at ?? (SENT.has(event.kind) ? tx.now : null);
       const { bulk, counted, answered, paid } = spec(message.spec);
       const speaks = answered[message.leg];
-      const payer = () => ({ account: message.account, to: q.recipient.get(message.no)?.to ?? '' });
-      if (paid && final && isFree({ leg: message.leg, status: next.status, sentAt })) {
-        spend.back(paid, message.leg, payer());
+      if (paid && final && isFree({ leg: message.leg, status: next.status, error: next.error, sentAt })) {
+        spend.back(paid, message.leg, payer(message));
       }
-      const pays = (): boolean => paid === null || spend.take(paid, payer());
+      const pays = (): boolean => paid === null || spend.take(paid, payer(message));
       const second = final && message.leg === 0 ? failover.open(message, event, next, pays) : null;
       const then = second?.opened ? ACCEPTED : next;
       const leg = second?.opened ? 1 : message.leg;
@@ -522,7 +523,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       if (report !== 'retrieved' || !failover.withdraw(message)) return false;
       message.leg = 0;
       const { paid } = spec(message.spec);
-      if (paid) spend.back(paid, 1, { account: message.account, to: q.recipient.get(message.no)?.to ?? '' });
+      if (paid) spend.back(paid, 1, payer(message));
       return this.change(message, { kind: 'report', report }, `${words}; ${WITHDRAWN_WORDS}`);
     },
     /** A report that changed nothing (late, doubled) is still part of the story. */

@@ -14,6 +14,7 @@ import {
 import { NO_CREDIT_WORDS } from '../../domain/prices.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { type MessageStatus, STATE, type StatusEvent } from '../../domain/status.ts';
+import { opensOf } from '../clock.ts';
 import type { FailoverSide, Live } from './events.ts';
 import type { Lines } from './lines.ts';
 import type { RunRow, Runs } from './runs.ts';
@@ -56,7 +57,8 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
     if (sms.lane === null) return NO_FAILOVER_WORDS;
     if (!pays()) return NO_CREDIT_WORDS;
     const line = lines.line(sms.lane, message.account, from.bulk, bulk !== null && bulk.pausedAt !== null);
-    const opensAt = nextOpening(run.window, Math.max(tx.now, bulk?.sendAt ?? 0));
+    // Its MMS may have left, and ended, before its time.
+    const opensAt = nextOpening(run.window, Math.max(tx.now, bulk?.sendAt ?? 0, opensOf(run, bulk)));
     // An attempt of the MMS may be open yet, where an earlier one's report came first: one submission of a message at a time (G7).
     const flight = q.over.get(message.no);
     const due = Math.max(opensAt, flight && flight.end > message.no ? flight.until : 0);

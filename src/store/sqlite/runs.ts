@@ -55,8 +55,9 @@ export function createRuns(tx: Tx) {
     heldTaken: prepare(
       db,
       `INSERT OR REPLACE INTO callback (leader, lane, at, generation, ref, earliest_at)
-       SELECT a.leader, a.lane, ?1, a.generation, a.ref, ?2 FROM attempt a CROSS JOIN message m ON m.no = a.leader
-       WHERE a.leader >= ?3 AND a.leader < ?4 AND a.outcome = 'accepted' AND a.ref <> '' AND m.state = ${STATE.submitted}`,
+       SELECT a.leader, a.lane, ?1, a.generation, a.ref, ?2 FROM attempt a
+       WHERE a.leader >= ?3 AND a.leader < ?4 AND a.outcome = 'accepted' AND a.ref <> '' AND EXISTS (SELECT 1 FROM message m
+         WHERE m.no >= a.leader AND m.no < a.leader + ?5 AND m.state = ${STATE.submitted})`,
     ),
     heldFlying: prepare(
       db,
@@ -114,7 +115,8 @@ export function createRuns(tx: Tx) {
     q.heldDeadlines.run(ended, run.no, run.end);
     q.heldRetries.run(ends, run.no, run.end, ended);
     q.heldFlights.run(ends, run.no, run.end, ended);
-    q.heldTaken.run(tx.now, sendAt, run.no, run.next);
+    // A group is one submission of all its numbers.
+    q.heldTaken.run(tx.now, sendAt, run.no, run.next, run.members > 0 ? run.end - run.no : 1);
     q.heldFlying.run(tx.now, sendAt, run.no, run.next);
   }
 

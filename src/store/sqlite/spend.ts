@@ -6,7 +6,7 @@
  * spent).
  */
 
-import type { Leg } from '../../domain/failover.ts';
+import { FAILED_OVER, type Leg } from '../../domain/failover.ts';
 import { SPEND, spendBucket, spendTake } from '../../domain/limits.ts';
 import { legCost, type Paid } from '../../domain/prices.ts';
 import { spendOf } from '../accounts.ts';
@@ -14,6 +14,7 @@ import { prepare, type Tx } from './tx.ts';
 
 /** The message whose leg is meant. */
 interface Payer {
+  no: number;
   account: number;
   to: string;
 }
@@ -30,6 +31,10 @@ export function createSpend(tx: Tx) {
        ON CONFLICT (account, scope, bucket) DO UPDATE SET used = used + excluded.used, until = excluded.until`,
     ),
     back: prepare(db, 'UPDATE quota SET used = max(0, used - ?) WHERE account = ? AND scope = ? AND bucket = ?'),
+    began: prepare<{ at: number | null }>(
+      db,
+      `SELECT max(at) AS at FROM event WHERE message = ? AND leg = ${FAILED_OVER}`,
+    ),
   };
   const limitOf = (account: number) => spendOf(q.account.get(account)?.body ?? null);
   return {
@@ -43,7 +48,7 @@ export function createSpend(tx: Tx) {
       q.take.run(account, scope, bucket, cost, tx.now + keepMs);
       return true;
     },
-    back(paid: Paid, leg: Leg, { account, to }: Payer): void {
+    back(paid: Paid, leg: Leg, { no, account, to }: Payer): void {
       const cost = legCost(paid, leg, to);
       if (cost === 0) return;
       if (leg === 0) {
@@ -51,7 +56,9 @@ export function createSpend(tx: Tx) {
         return;
       }
       const limit = limitOf(account);
-      if (limit !== null) q.back.run(cost, account, SPEND, spendBucket(limit, tx.now).bucket);
+      if (limit === null) return;
+      const at = q.began.get(no)?.at ?? tx.now;
+      q.back.run(cost, account, SPEND, spendBucket(limit, at).bucket);
     },
   };
 }
