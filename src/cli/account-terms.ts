@@ -182,7 +182,8 @@ export function describeTerms(account: Command, terms: Terms): void {
         const { channel } = options;
         const prefix = given === 'all' ? '' : given.replace(/^\+|^00/, '');
         // '' is all others: nobody means that by a variable that is not set.
-        if (prefix === '' && given !== 'all') throw new Failure('the prefix is empty; all is for those that no other fits');
+        if (prefix === '' && given !== 'all')
+          throw new Failure('the prefix is empty; all is for those that no other fits');
         const { prices: before } = await prices(client, name);
         const rest = before.filter((row) => row.prefix !== prefix || row.channel !== channel);
         if (price === NONE && rest.length === before.length) {

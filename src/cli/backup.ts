@@ -17,7 +17,7 @@ const POSTGRES_BACKUP = [
   'see docs/OPERATIONS.md, Backup',
 ];
 const POSTGRES_RESTORE = [
-  'stop every node, then: pg_restore --clean --if-exists --dbname="$POSTCARD_STORE" postcard.dump',
+  'stop every node, then: pg_restore --clean --if-exists --no-privileges --dbname="$POSTCARD_STORE" postcard.dump',
   'or recover to an instant from pg_basebackup and the archived WAL',
   'then move the numbering on before the first start, or ids are given twice: see docs/OPERATIONS.md, Restore',
 ];

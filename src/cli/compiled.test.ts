@@ -51,6 +51,9 @@ describe('what was compiled', () => {
     const options = { env: { PATH: process.env.PATH }, encoding: 'utf8' } as const;
     const kept = execFileSync(process.execPath, ['--input-type=module', '-e', script], options);
     expect(kept.startsWith(join(data, 'compiled'))).toBe(true);
-    expect([data, join(data, 'compiled')].map((one) => (statSync(one).mode & 0o777).toString(8))).toEqual(['700', '700']);
+    expect([data, join(data, 'compiled')].map((one) => (statSync(one).mode & 0o777).toString(8))).toEqual([
+      '700',
+      '700',
+    ]);
   });
 });

@@ -217,26 +217,36 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
       expect((await claims(sms)).map(({ members }) => members[0]?.no)).toEqual([no]);
     });
 
-    it.each(['limited', 'paused and limited'])('ends with its validity where its bulk is %s before its time', async (how) => {
-      const [first, second, third] = (await accept({ to: numbers(3) })) as [number, number, number];
-      h.advance(HOUR - EARLY);
-      const [one, two] = (await desk.claim(2)).claims as [Claim, Claim];
-      await desk.settle(one, accepted('a'));
-      await desk.settle(two, DEFERRED);
-      if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PAUSED');
-      h.advance(MINUTE);
-      await h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'limit', speed: { amount: 1, timeUnit: 'MINUTE' } }]);
-      await desk.sweep();
-      h.advance(EARLY + 2 * EARLY);
-      if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PROCESSING');
-      const found = await claims();
-      expect(found.length).toBeGreaterThan(0);
-      for (const claim of found) await desk.settle(claim, accepted(`m${claim.leader}`));
-      for (let step = 0; step < 10; step++) {
-        h.advance(10 * MINUTE);
+    it.each(['limited', 'paused and limited'])(
+      'ends with its validity where its bulk is %s before its time',
+      async (how) => {
+        const [first, second, third] = (await accept({ to: numbers(3) })) as [number, number, number];
+        h.advance(HOUR - EARLY);
+        const [one, two] = (await desk.claim(2)).claims as [Claim, Claim];
+        await desk.settle(one, accepted('a'));
+        await desk.settle(two, DEFERRED);
+        if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PAUSED');
+        h.advance(MINUTE);
+        await h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'limit', speed: { amount: 1, timeUnit: 'MINUTE' } }]);
         await desk.sweep();
-      }
-      for (const no of [first, second, third]) expect((await desk.status(no))[0]).toBe(29);
+        h.advance(3 * EARLY);
+        if (how !== 'limited') await desk.steer(1, { id: 'b' }, 'PROCESSING');
+        for (let step = 0; step < 12; step++) {
+          for (const claim of await claims()) await desk.settle(claim, accepted(`m${claim.leader}`));
+          h.advance(10 * MINUTE);
+          await desk.sweep();
+        }
+        for (const no of [first, second, third]) expect((await desk.status(no))[0]).toBe(29);
+      },
+    );
+
+    it('is kept for longer though others are in flight yet', async () => {
+      const nos = (await accept({ to: numbers(2) })) as [number, number];
+      h.advance(HOUR - EARLY);
+      const [, other] = (await claims()) as [Claim, Claim];
+      await desk.settle(other, accepted('o'));
+      await move(sendAt + HOUR);
+      expect((await h.store.callBacks(desk.lane, 1)).map(({ leader }) => leader)).toEqual([nos[1]]);
     });
 
     it('is kept for longer with its group, also where the first of that was refused', async () => {

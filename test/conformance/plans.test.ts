@@ -198,7 +198,9 @@ describe.skipIf(!SERVER)('plans', () => {
     const floors = STATEMENTS.filter(({ text }) => / DESC OFFSET \$3 LIMIT 1$/.test(text));
     expect(floors.map(({ text }) => / FROM (\w+) /.exec(text)?.[1]).sort()).toEqual(['message', 'spec']);
     for (const { text } of floors) {
-      await client.query(`PREPARE floor AS ${text}; BEGIN; SET LOCAL postcard.accounts = '{1}'; SET LOCAL ROLE ${role}`);
+      await client.query(
+        `PREPARE floor AS ${text}; BEGIN; SET LOCAL postcard.accounts = '{1}'; SET LOCAL ROLE ${role}`,
+      );
       const { rows } = await client.query('EXPLAIN EXECUTE floor(1, 1000, 1)');
       await client.query('ROLLBACK; DEALLOCATE floor');
       const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');

@@ -68,6 +68,38 @@ describe.skipIf(!SERVER || dir === null)('the engine of the version before, besi
     rmSync(dir as string, { recursive: true });
   }, 60_000);
 
+  it('calls nothing back that is only to be kept for longer', async () => {
+    let now = Date.UTC(2026, 10, 24, 12);
+    const base = {
+      url: url.href,
+      schema: 'kept',
+      retentionMs: 7 * DAY,
+      log: env.log,
+      clock: env.clock,
+      testNow: () => now,
+    };
+    const old = await openOlder({ ...base, node: 'older' });
+    const store: Store = await openPostgres({ ...base, node: 'newer' });
+    const none = async (): Promise<void> => undefined;
+    const desk = createDesk({ store, advance: () => undefined, now: () => now, crash: none, close: none });
+    await desk.open();
+    await desk.accept({ to: numbers(2), bulkId: 'b', sendAt: now + HOUR, earlyMs: HOUR });
+    const [taken, flying] = (await desk.claim()).claims as [Claim, Claim];
+    await desk.settle(taken, accepted('t'));
+    const later = now + 2 * HOUR;
+    await store.bulkSteer(1, { id: 'b' }, [{ kind: 'reschedule', sendAt: later }]);
+    await desk.sweep();
+    await desk.settle(flying, accepted('f'));
+    now += SECOND;
+    expect(await old.callBacks(desk.lane, 10)).toEqual([]);
+    expect((await store.callBacks(desk.lane, 10)).map((one) => [one.carrierMessageId, one.earliestAt])).toEqual([
+      ['t', later],
+      ['f', later],
+    ]);
+    await old.close();
+    await store.close();
+  }, 60_000);
+
   it.each([1, 2, 3, 4])(
     'keeps every promise while either serves by chance, and one of them dies (seed %i)',
     async (seed) => {

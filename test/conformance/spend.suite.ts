@@ -7,7 +7,18 @@ import { DEFAULT_SETTINGS, type SpendLimit } from '../../src/domain/accounts.ts'
 import { bucketOf, DAY_MS, SPEND } from '../../src/domain/limits.ts';
 import { NO_CREDIT_WORDS } from '../../src/domain/prices.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
-import { accepted, CONTENT_GONE, createDesk, DAY, DEFERRED, type Desk, type Harness, HOUR, numbers, SECOND } from './desk.ts';
+import {
+  accepted,
+  CONTENT_GONE,
+  createDesk,
+  DAY,
+  DEFERRED,
+  type Desk,
+  type Harness,
+  HOUR,
+  numbers,
+  SECOND,
+} from './desk.ts';
 
 const NO_MMS: Outcome = { kind: 'refused', error: { id: 15019, words: 'no MMS' } };
 /** Millionths that the account may spend. */

@@ -1216,6 +1216,18 @@ function cases(engine: Engine): void {
       const no = await desk.one({ bulkId: 'bulk-0' });
       expect((await desk.claim(2)).claims.map(({ leader }) => leader)).toEqual([no]);
     });
+
+    timed('gives all that a request brings, however often its account ran empty before', async () => {
+      for (let n = 0; n < 40; n++) {
+        const no = await desk.one({ bulkId: `bulk-${n}` });
+        expect((await desk.claim(10)).claims.map(({ leader }) => leader)).toEqual([no]);
+        expect((await desk.claim(10)).claims).toEqual([]);
+      }
+      const { nos } = await desk.accept({ bulkId: 'all', to: numbers(30) });
+      const seen: number[] = [];
+      for (let n = 0; n < 3; n++) seen.push(...(await desk.claim(10)).claims.map(({ leader }) => leader));
+      expect(seen).toEqual(nos);
+    });
   });
 
   describe('fairness', () => {

@@ -10,7 +10,9 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { realEnv } from '../../src/env.ts';
 import type { Store } from '../../src/store/contract.ts';
+import { PLANS } from '../../src/store/postgres/link.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
+import { STATEMENTS } from '../../src/store/postgres/tx.ts';
 import { inspectWall, RULES, roleOf } from '../../src/store/postgres/wall.ts';
 import { createDesk, type Desk } from './desk.ts';
 
@@ -464,6 +466,50 @@ describe.skipIf(!SERVER)('row-level security', () => {
       await run();
       expect(texts.filter((text) => /SET LOCAL ROLE|set_config\('role'/.test(text)).length).toBeGreaterThan(0);
     });
+
+    it('takes a page of many reports without reading the others', async () => {
+      texts = [];
+      await store.takeReports(none);
+      const enter = texts.find((text) => text.includes("set_config('role'")) as string;
+      const take = texts.find((text) => text.startsWith('WITH picked')) as string;
+      await client.query(`SET search_path = each; ${PLANS}; SET plan_cache_mode = force_generic_plan;
+        INSERT INTO pull (account, event, message, spec, bulk, until)
+          SELECT 1, n, n, n, n, 9000000000000 FROM generate_series(1000000, 1020000) n;
+        INSERT INTO event (no, message, account, at, status, error, kind, words)
+          SELECT n, n, 1, 1, 5, 0, 0, '' FROM generate_series(1000000, 1020000) n;
+        INSERT INTO message (no, account, spec, "to", state, status, error)
+          SELECT n, 1, n, '49', 3, 5, 0 FROM generate_series(1000000, 1020000) n;
+        ALTER TABLE spec DISABLE TRIGGER spec_unsought;
+        INSERT INTO spec (no, account, bulk, first, "end", accepted_at, intermediate, sender, body)
+          SELECT n, 1, n, n, n + 1, 1, false, 's', 'b' FROM generate_series(1000000, 1020000) n;
+        ANALYZE; PREPARE take AS ${take}; BEGIN`);
+      await client.query(enter, ['{1}', store.wall.role, 'off']);
+      const { rows } = await client.query('EXPLAIN EXECUTE take(1, 1000, 1, 50)');
+      await client.query(`ROLLBACK; DEALLOCATE take; DELETE FROM pull; DELETE FROM event WHERE no >= 1000000;
+        DELETE FROM message WHERE no >= 1000000; DELETE FROM spec WHERE no >= 1000000;
+        SET search_path = public; RESET plan_cache_mode`);
+      const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
+      expect(plan).toContain('Scan Backward using pull_pkey');
+      expect(plan).not.toMatch(/Hash|Merge|Bitmap|pull_until/);
+    }, 30_000);
+
+    it('begins a page of logs of a large account where the one before has ended, and sorts nothing', async () => {
+      texts = [];
+      await store.logs(none);
+      const begin = texts.find((text) => text.includes('SET LOCAL ROLE')) as string;
+      await client.query(`SET search_path = each; ${PLANS}; ALTER TABLE spec DISABLE TRIGGER spec_unsought;
+        INSERT INTO spec (no, account, bulk, first, "end", accepted_at, intermediate, sender, body)
+          SELECT n * 3, 1, n * 3, n * 3 + 1, n * 3 + 2, 1, false, 's', 'b' FROM generate_series(1000, 100000) n; ANALYZE spec`);
+      const floor = STATEMENTS.find(({ text }) => text.startsWith('SELECT first FROM spec'))?.text as string;
+      await client.query(begin);
+      const { rows } = await client.query(
+        `EXPLAIN ${floor}`.replace('$1', '1').replace('$2', '290000').replace('$3', '9999'),
+      );
+      await client.query('ROLLBACK; SET search_path = public');
+      const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
+      expect(plan).toContain('Scan Backward using spec_account_first');
+      expect(plan).not.toMatch(/Sort|Bitmap/);
+    }, 30_000);
   });
 
   describe('of logins', () => {
@@ -585,7 +631,10 @@ describe.skipIf(!SERVER)('row-level security', () => {
   it('keeps nobody waiting for long who reads a table that somebody holds', { timeout: 60_000 }, async () => {
     await (await open('held')).close();
     await client.query('ALTER TABLE held.event DISABLE ROW LEVEL SECURITY');
-    const [holder, reader] = [new pg.Client({ connectionString: urlOf() }), new pg.Client({ connectionString: urlOf() })];
+    const [holder, reader] = [
+      new pg.Client({ connectionString: urlOf() }),
+      new pg.Client({ connectionString: urlOf() }),
+    ];
     await Promise.all([holder.connect(), reader.connect()]);
     await holder.query('BEGIN; LOCK TABLE held.event IN ACCESS SHARE MODE');
     const raised = open('held');

@@ -233,8 +233,8 @@ export function optOutList(ask: Ask, filter: OptOutFilter): Promise<OptOut[]> {
   return ask.query<OptOut>(SQL.optOutList, values);
 }
 
-/** For how long it is believed that nobody has opted out at all. */
-const NOBODY_MS = 1_000;
+/** For how long it is believed that somebody has opted out, or nobody at all. */
+const ANYBODY_MS = 1_000;
 
 export type Screen = ReturnType<typeof createScreen>;
 
@@ -244,7 +244,7 @@ export type Screen = ReturnType<typeof createScreen>;
  * opted out, else one statement a claim.
  */
 export function createScreen(events: ReturnType<typeof createEvents>) {
-  let nobodyUntil = Number.NEGATIVE_INFINITY;
+  let anybody = { there: true, until: Number.NEGATIVE_INFINITY };
   return {
     /** Of messages that may be claimed those that are not wanted, with the status that says so. */
     async find(
@@ -252,12 +252,12 @@ export function createScreen(events: ReturnType<typeof createEvents>) {
       count: number,
       all: () => readonly { no: number; to: string; spec: number; leg: Leg }[],
     ): Promise<ReadonlyMap<number, 10 | 14>> {
-      if (count === 0 || tx.now < nobodyUntil) return new Map();
-      const [any] = await tx.query<{ there: boolean }>(SQL.anyOptOut);
-      if (!any?.there) {
-        nobodyUntil = tx.now + NOBODY_MS;
-        return new Map();
+      if (count === 0) return new Map();
+      if (tx.now >= anybody.until) {
+        const [row] = await tx.query<{ there: boolean }>(SQL.anyOptOut);
+        anybody = { there: row?.there ?? false, until: tx.now + ANYBODY_MS };
       }
+      if (!anybody.there) return new Map();
       const members = all();
       const rows = await tx.query<{ no: number; sender: string }>(SQL.claimedOut, [
         list(members.map(({ no }) => no)),

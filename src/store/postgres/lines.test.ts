@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { testEnv } from '../../env.ts';
+import { AHEAD_MS } from '../waiting.ts';
 import { createLines } from './lines.ts';
 import type { Sql, Tx, Value } from './tx.ts';
 
@@ -22,6 +23,8 @@ function fake(clock: { monotonic(): number }) {
   const done: (() => void)[] = [];
   /** Values of the statements that put to rest. */
   const rests: Value[][] = [];
+  /** What rests is for a newer node, so it is never written. */
+  const version = { newer: false };
   let seq = 0;
   const unexpected = (): never => {
     throw new Error('not expected');
@@ -54,12 +57,14 @@ function fake(clock: { monotonic(): number }) {
           woken: taken.length === 0 ? null : [...new Set(taken.map(({ line }) => line))],
           low: null,
           turns: 0,
+          accounts: taken.length === 0 ? null : [3],
         };
         return [{ found: answer }] as Row[];
       }
       if (text.includes('claim_rest')) {
         rests.push(values);
-        const may = values[5] === '{true}';
+        const may = values[5] === '{true}' && !version.newer;
+        const waiting = [...wakes.keys()].filter((no) => no > (values[2] as number));
         const idle = [[7, 70, null]];
         const accounts = [[3, 30, null]];
         const written = may ? { wroteLines: [7], lines: null } : { wroteLines: null, lines: idle };
@@ -71,7 +76,7 @@ function fake(clock: { monotonic(): number }) {
               accounts: may ? null : accounts,
               wroteAccounts: null,
               due: null,
-              woken: null,
+              woken: waiting.length === 0 ? null : Math.min(...waiting),
             },
           },
         ] as Row[];
@@ -88,7 +93,7 @@ function fake(clock: { monotonic(): number }) {
   const commit = (): void => {
     for (const run of done.splice(0)) run();
   };
-  return { tx, wakes, held, floors, loads, rests, add, commit };
+  return { tx, wakes, held, floors, loads, rests, version, add, commit };
 }
 
 /** Takes wakes 101 to 200, one every 50 ms: scans begin behind the first of them by then. */
@@ -124,6 +129,21 @@ describe('where the scans of wakes begin', () => {
     server.add(190);
     await env.clock.advance(200);
     await lines.load(server.tx, 1, true, 64);
+    expect([...server.wakes.keys()]).toEqual([]);
+  });
+
+  it('finds it while every claim takes newer ones and looks behind it at its end', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = await busy(env, server);
+    for (let no = 201; no <= 225; no++) {
+      server.add(no);
+      await lines.load(server.tx, 1, true, 64);
+      await lines.served(server.tx, 1, { lines: [], accounts: [], crowded: false });
+      server.commit();
+      if (no === 201) server.add(190);
+      await env.clock.advance(20);
+    }
     expect([...server.wakes.keys()]).toEqual([]);
   });
 
@@ -206,6 +226,17 @@ describe('what a full claim owes', () => {
     expect(lines.owes(1)).toBe(false);
   });
 
+  it('rests for less than turns of a speed limit are handed out ahead, so that none passes unused', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    lines.owe(server.tx, 1, visited(line(7)));
+    server.commit();
+    await env.clock.advance(AHEAD_MS / 2);
+    await lines.load(server.tx, 1, true, 64);
+    expect(server.loads.at(-1)?.slice(8, 10)).toEqual(['{}', '{}']);
+  });
+
   it('is done by itself when no claim does it, with the turns of the lane', async () => {
     const env = testEnv();
     const server = fake(env.clock);
@@ -269,6 +300,29 @@ describe('what rests', () => {
     await lines.load(server.tx, 1, true, 64);
     await lines.served(server.tx, 1, visited);
     expect(server.rests.at(-1)?.slice(12, 15)).toEqual(['{}', '{}', '{}']);
+  });
+
+  it('is an account no more once a line of it was woken, also one that did not rest', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    const lines = createLines(env.clock);
+    for (let n = 0; n < 18; n++) await lines.served(server.tx, 1, visited);
+    await lines.load(server.tx, 1, true, 64);
+    expect(server.loads.at(-1)?.slice(10, 12)).toEqual(['{3}', '{30}']);
+    server.add(300, 8);
+    await lines.load(server.tx, 1, true, 64);
+    server.commit();
+    await lines.load(server.tx, 1, true, 64);
+    expect(server.loads.at(-1)?.slice(10, 12)).toEqual(['{}', '{}']);
+  });
+
+  it('is asked for twice a second where only a newer node may claim it', async () => {
+    const env = testEnv();
+    const server = fake(env.clock);
+    server.version.newer = true;
+    const lines = createLines(env.clock);
+    const { due } = await lines.served(server.tx, 1, visited);
+    expect(due).toBe(server.tx.now + 500);
   });
 
   it('is looked at again when its time has come', async () => {

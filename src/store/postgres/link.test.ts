@@ -61,6 +61,13 @@ const BEGUN = row([
 ]);
 const DONE = Buffer.concat([message('C', word('SET')), READY]);
 
+/** A statement failed; the transaction is of no use any more. */
+const failed = (code: string, words: string): Buffer =>
+  Buffer.concat([
+    message('E', ...['SERROR', 'VERROR', `C${code}`, `M${words}`].map(word), Buffer.from([0])),
+    message('Z', Buffer.from('E')),
+  ]);
+
 function answerTo(text: string): Buffer {
   if (text.includes('server_version_num')) return FIRST_ANSWER;
   if (text.startsWith('BEGIN')) return BEGUN;
@@ -253,6 +260,33 @@ describe('a connection to PostgreSQL', () => {
     const lost = link.query('ALTER TABLE spec', undefined, 10_000).catch((error: unknown) => error);
     expect(await pass(clock, lost, 10_000)).toBeInstanceOf(StoreUnavailable);
     expect(asked).toBe(2);
+  });
+
+  it('says why its BEGIN failed, not that what it asked behind it came too late', async () => {
+    const { clock } = testEnv();
+    let begun = 0;
+    const server = await serve((_, text) => {
+      // The first draws places; the second is asked behind its BEGIN, and both answers come in one piece.
+      if (text.startsWith('BEGIN') && ++begun === 2) return null;
+      if (text !== 'SELECT mine') return answerTo(text);
+      return Buffer.concat([failed('53100', 'disk full'), failed('25P02', 'current transaction is aborted')]);
+    });
+    const link = linkTo(server.url, clock);
+    const run = (text: string): Promise<unknown> =>
+      pass(
+        clock,
+        link
+          .transaction(
+            (tx) => tx.query(text),
+            1_500,
+            () => undefined,
+            true,
+          )
+          .catch((error: unknown) => error),
+        60_000,
+      );
+    expect(await run('SELECT another')).toEqual([]);
+    expect(await run('SELECT mine')).toMatchObject({ code: '53100' });
   });
 
   it('lost for long at a commit says that nobody knows, and nothing of that kind where nothing was committed', async () => {

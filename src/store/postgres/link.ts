@@ -2,11 +2,11 @@
  * One connection to PostgreSQL with one purpose, that heals by itself. It finds the host that takes writes (a URL may name several,
  * separated by commas), checks that commits are durable there, reconnects with back-off, and gives transactions whose end is always known.
  *
- * Promises: a resolved `transaction` is committed. When the answer to COMMIT is lost, the truth is looked up: every
- * transaction first writes its number into the connection's row of `mark`, so after reconnecting that row, read under its
- * lock, tells whether it happened, also on a standby that took over. A row is given up after MARK_MAX transactions for a new
- * one: each version of a row lies in the way while somebody holds an old snapshot. What surely did not commit is run again once while
- * the caller's patience lasts; nothing is ever applied twice.
+ * Promises: a resolved `transaction` is committed. When the answer to COMMIT is lost, the truth is looked up: every transaction first
+ * writes its number into the connection's row of `mark`, so after reconnecting that row, read under its lock, tells whether it happened,
+ * also on a standby that took over. A row is given up after MARK_MAX transactions for a new one: each version of a row lies in the way
+ * while somebody holds an old snapshot. What surely did not commit is run again once while the caller's patience lasts; nothing is ever
+ * applied twice.
  *
  * Statements are pipelined: what `later` was given, and the COMMIT behind it, are on the wire without waiting for answers,
  * and an `early` transaction's first question goes out behind its BEGIN. When one of them fails the server takes none of what follows and
@@ -20,7 +20,7 @@ import pg from 'pg';
 import type { Clock, Log, Timer } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
 import { hostsOf, isLost, quoted, Silence, shownUrl, sqlState, TYPES, unsafeSettings } from './answers.ts';
-import { type Ask, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
+import { type Ask, NOT_WITHIN, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
 
 /**
  * A server must greet, and answer each question of a new connection, within this; twice as long after each connection that
@@ -76,7 +76,8 @@ const EARLY_PLACES = 65_536;
 /** The setting that holds the accounts in whose name a transaction runs, as an array literal; see wall.ts. */
 export const ACCOUNTS = 'postcard.accounts';
 /** For this transaction only, so that nothing of it outlives an error or a connection's turn. */
-const ENTER = sql(`SELECT set_config('${ACCOUNTS}', $1, true), set_config('role', $2, true)`);
+const ENTER = sql(`SELECT set_config('${ACCOUNTS}', $1, true), set_config('role', $2, true),
+  ${NOT_WITHIN.map((way) => `set_config('${way}', $3, true)`).join()}`);
 
 /** A list of accounts as the setting holds it. */
 const held = (accounts: readonly number[]): string => `{${accounts.map(Number).join(',')}}`;
@@ -493,7 +494,7 @@ export function createLink(options: LinkOptions): Link {
         now ??= begin.now;
       });
       // By itself, too: behind `begun` it would come after what is pipelined behind the BEGIN and failed because of it.
-      for (const answer of [begins, begun]) answer.catch(failing);
+      for (const answer of [begins, begun] as Promise<unknown>[]) answer.catch(failing);
       if (!early || places.end - places.next < EARLY_PLACES) await begun;
       const tx: Tx = {
         get now() {
@@ -512,7 +513,7 @@ export function createLink(options: LinkOptions): Link {
           const { role } = options.wall;
           if (role === null || (accounts === null && !acting)) return;
           acting = false;
-          tx.later(ENTER, accounts === null ? ['', 'none'] : [held(accounts), role]);
+          tx.later(ENTER, accounts === null ? ['', 'none', 'on'] : [held(accounts), role, 'off']);
           acting = accounts !== null;
         },
         hint: (kind) => hints.add(kind),
@@ -588,14 +589,14 @@ export function createLink(options: LinkOptions): Link {
   }
 
   async function query<Row>(statement: Sql | string, values?: Value[], patienceMs = 2_000): Promise<Row[]> {
-    for (let attempt = 0; ; attempt++) {
+    for (let attempt = options.setupMs ? 1 : 0; ; attempt++) {
       const on = await ensure(patienceMs);
       try {
         return await ask<Row>(on, statement, values, options.setupMs ?? SILENCE_MS);
       } catch (error) {
         if (!isLost(error) && !on.dead) throw error;
         drop(on, error instanceof Error ? error.message : String(error), false);
-        if (attempt === 1 || options.setupMs) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(error)}`);
+        if (attempt === 1) throw new StoreUnavailable(`the connection to PostgreSQL was lost: ${String(error)}`);
       }
     }
   }
@@ -641,7 +642,7 @@ export function createLink(options: LinkOptions): Link {
     role: string,
     patienceMs: number,
   ): Promise<Result> {
-    const begin = `BEGIN; SET LOCAL ${ACCOUNTS} = '${held([account])}'; SET LOCAL ROLE ${quoted(role)}`;
+    const begin = `BEGIN; ${NOT_WITHIN.map((way) => `SET LOCAL ${way} = off; `).join('')}SET LOCAL ${ACCOUNTS} = '${held([account])}'; SET LOCAL ROLE ${quoted(role)}`;
     for (let attempt = 0; ; attempt++) {
       const end = await onceReads(await ensure(patienceMs), begin, work);
       if ('value' in end) return end.value;
@@ -658,8 +659,7 @@ export function createLink(options: LinkOptions): Link {
     },
     transaction: (work, patienceMs, committed, early) => alone(() => transaction(work, patienceMs, committed, early)),
     async connect() {
-      const one = await openAny(CONNECT_FIRST_MS);
-      live = one;
+      live = await openAny(CONNECT_FIRST_MS);
     },
     async probe() {
       const on = live;

@@ -138,7 +138,7 @@ export async function takeReports(tx: Tx, filter: MessageFilter): Promise<Page<E
   const limit = values.push(filter.limit);
   const rows = await tx.query<EventColumns>(
     `WITH picked AS (SELECT p.event FROM pull p JOIN event e ON e.no = p.event JOIN message m ON m.no = e.message
-        ${MESSAGE_JOINS} WHERE p.account = $${account} AND p.until > $${now} AND ${where.join(' AND ')} ORDER BY p.event DESC LIMIT $${limit}
+        ${MESSAGE_JOINS} WHERE p.account = $${account} AND p.until + 0 > $${now} AND ${where.join(' AND ')} ORDER BY p.event DESC LIMIT $${limit}
         FOR UPDATE OF p SKIP LOCKED),
       taken AS (DELETE FROM pull p USING picked x WHERE p.account = $${account} AND p.event = x.event
         RETURNING p.event, p.message, p.spec, p.bulk, p.until),

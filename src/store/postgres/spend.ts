@@ -25,7 +25,9 @@ const SQL = {
     ORDER BY account, bucket
     ON CONFLICT (account, scope, bucket) DO UPDATE SET used = quota.used + excluded.used, until = excluded.until`),
   // When the SMS legs of messages began.
-  began: sql(`SELECT message, max(at) AS at FROM event WHERE message = ANY($1::bigint[]) AND leg = ${FAILED_OVER} GROUP BY message`),
+  began: sql(
+    `SELECT message, max(at) AS at FROM event WHERE message = ANY($1::bigint[]) AND leg = ${FAILED_OVER} GROUP BY message`,
+  ),
   back: sql(`WITH held AS (SELECT q.account, q.bucket, x.given
       FROM (SELECT account, bucket, given FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS y(account, bucket, given)
         ORDER BY account, bucket OFFSET 0) x

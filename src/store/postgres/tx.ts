@@ -35,6 +35,12 @@ export interface Ask {
 /** Setting that holds `Tx.now` inside the transaction, for what is asked before it is known here. */
 export const NOW = 'postcard.now';
 
+/**
+ * Ways to find rows that are out of place behind the wall (wall.ts). A policy looks to the planner as if it left next to nothing, so that to
+ * read, join and sort all there is would seem cheaper than to walk an index until a LIMIT is reached.
+ */
+export const NOT_WITHIN = ['enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin'];
+
 export interface Tx extends Ask {
   /** Epoch ms of the store's clock; the same for the whole transaction. Throws while `early`. */
   readonly now: number;

@@ -31,16 +31,17 @@ export function createCallBacks(tx: Tx, events: Events) {
       `INSERT OR REPLACE INTO callback (leader, lane, at, generation, ref) SELECT leader, lane, ?, generation, ref FROM attempt
        WHERE leader = ? AND outcome = 'accepted' AND ref <> '' ORDER BY n DESC LIMIT 1`,
     ),
+    // What is in flight yet stays for later.
     take: prepare<Asked>(
       db,
-      'SELECT leader, generation, ref, earliest_at FROM callback WHERE lane = ? ORDER BY leader LIMIT ? + 0',
+      `SELECT leader, generation, ref, earliest_at FROM callback c WHERE lane = ?
+         AND (ref <> '' OR NOT EXISTS (SELECT 1 FROM flight f WHERE f.leader = c.leader)) ORDER BY leader LIMIT ? + 0`,
     ),
     // Of what was in flight.
     taken: prepare<{ generation: number; ref: string }>(
       db,
       `SELECT generation, ref FROM attempt WHERE leader = ? AND outcome = 'accepted' AND ref <> '' ORDER BY n DESC LIMIT 1`,
     ),
-    flying: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM flight WHERE leader = ?'),
     gone: prepare(db, 'DELETE FROM callback WHERE leader = ?'),
     sender: prepare<{ sender: string }>(
       db,
@@ -62,7 +63,6 @@ export function createCallBacks(tx: Tx, events: Events) {
     take(lane: number, limit: number): CallBack[] {
       return q.take.all(lane, limit).flatMap((asked) => {
         const { leader, earliest_at: earliestAt } = asked;
-        if (asked.ref === '' && q.flying.get(leader)) return [];
         q.gone.run(leader);
         const found = asked.ref === '' ? q.taken.get(leader) : asked;
         if (!found) return [];

@@ -80,7 +80,7 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
     notBeforeUs: number,
     /** Null = it needs none. */
     turns: Turns | null,
-    /** `start`: of its run's clock, where it may leave before that. */
+    /** `start`: of its run's clock, where it leaves before that. */
     { validUntil, start }: { validUntil: number; start: number | null },
   ): void {
     const token = tx.seq();
