@@ -20,6 +20,7 @@ import pg from 'pg';
 import type { Clock, Log, Timer } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
 import { hostsOf, isLost, quoted, Silence, shownUrl, sqlState, TYPES, unsafeSettings } from './answers.ts';
+import { cut, gather } from './socket.ts';
 import { type Ask, NOT_WITHIN, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
 
 /**
@@ -142,19 +143,6 @@ export interface Link {
   /** The connected client, for LISTEN; `onConnect` runs on each new one. */
   onConnect(run: (client: pg.Client) => Promise<void>): void;
   close(): Promise<void>;
-}
-
-/** Sends what is asked in one go of the program as one piece: a system call, and a wake-up of the server's process, instead of one each. */
-function gather(client: pg.Client): void {
-  const { stream } = (client as unknown as { connection: pg.Connection }).connection;
-  if (stream.writableCorked > 0) return;
-  stream.cork();
-  process.nextTick(() => stream.uncork());
-}
-
-/** Ends a client's socket without a word. */
-function cut(client: pg.Client): void {
-  (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
 }
 
 /** The answer to a COMMIT behind a statement that failed: surely nothing has happened. */
