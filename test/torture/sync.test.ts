@@ -21,6 +21,15 @@ function straceWorks(): boolean {
   }
 }
 
+/** The connection of a read, which strace names where the call began. */
+function socketOf(lines: string[], at: number): string {
+  const thread = `${lines[at]?.split(' ')[0]} `;
+  const began = lines[at]?.includes('resumed')
+    ? lines.findLast((line, n) => n < at && line.startsWith(thread) && line.includes('unfinished'))
+    : lines[at];
+  return /socket:\[\d+\]/.exec(began ?? '')?.[0] ?? 'none';
+}
+
 describe('durability seen from the kernel', () => {
   it.skipIf(!straceWorks())('syncs the message log between each request and its 200', async () => {
     const trace = join(dir, 'trace');
@@ -45,11 +54,9 @@ describe('durability seen from the kernel', () => {
     const lines = readFileSync(trace, 'utf8').split('\n');
     let from = 0;
     for (let i = 0; i < marks.length; i++) {
-      const arrived = lines.findIndex(
-        (line, at) => at >= from && /socket:\[\d+\]>, "POST \/mms\/2\/messages/.test(line),
-      );
+      const arrived = lines.findIndex((line, at) => at >= from && line.includes('"POST /mms/2/messages HTTP/1.1'));
       // On the same connection: the carrier's listener answers with a 200, too, when it likes.
-      const socket = /socket:\[\d+\]/.exec(lines[arrived] ?? '')?.[0] ?? 'none';
+      const socket = socketOf(lines, arrived);
       const answered = lines.findIndex(
         (line, at) => at > arrived && line.includes(socket) && /write.*HTTP\/1\.1 200/.test(line),
       );
