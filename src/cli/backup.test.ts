@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, describe, expect, it } from 'vitest';
 import { call, eventually, freePorts, type Postcard, startPostcard } from '../../test/torture/server.ts';
+import { backupSqlite } from '../store/sqlite/backup.ts';
 import { run } from './postcard.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'postcard-backup-'));
@@ -197,6 +198,40 @@ describe('postcard backup and restore', () => {
     expect(bytes.equals(picture)).toBe(true);
     expect(await running.end('SIGTERM')).toBe(0);
   }, 300_000);
+
+  it('a backup sees the sandbox and the log at one instant: what the one has told, the other knows', async () => {
+    const data = await stillData('one-instant', join(dir, 'second'));
+    const at = (name: string) => join(data, name);
+    const told = (name: string, change: string): void => {
+      const db = new DatabaseSync(name);
+      db.exec(change);
+      db.close();
+    };
+    for (const name of ['sandbox.db', 'postcard.db']) {
+      told(at(name), 'CREATE TABLE told (n INTEGER) STRICT; INSERT INTO told VALUES (0)');
+    }
+    let times = 0;
+    // Asked between the two views: a report is told, and taken, right there.
+    const now = (): number => {
+      if (times++ < 3) for (const name of ['sandbox.db', 'postcard.db']) told(at(name), 'UPDATE told SET n = n + 1');
+      return Date.now();
+    };
+    const made = await backupSqlite({
+      from: { log: at('postcard.db'), content: at('content.db'), sandbox: at('sandbox.db'), locks: [] },
+      dest: join(dir, 'one-instant-backup'),
+      version: '0',
+      now,
+      stop: new AbortController().signal,
+    });
+    expect(made.kind).toBe('done');
+    const seen = ['sandbox.db', 'postcard.db'].map((name) => {
+      const db = new DatabaseSync(join(dir, 'one-instant-backup', name));
+      const row = db.prepare('SELECT n FROM told').get();
+      db.close();
+      return row;
+    });
+    expect(seen).toEqual([{ n: 3 }, { n: 3 }]);
+  });
 
   it('a backup is for its owner only, complete, and never written over anything', async () => {
     expect(readdirSync(backedUp).sort()).toEqual(['content.db', 'manifest.json', 'postcard.db', 'sandbox.db']);

@@ -125,6 +125,7 @@ function nextSteps(
     `${inFlight} messages were being submitted at ${manifest.at}. Nobody knows whether the carrier took them: each follows its carrier's onUnknown (hold, retry or fail).`,
     `${waiting - inFlight} more were not final. Those that left after that instant are sent again, with the transaction id of the first time: a carrier that drops repeats gives one copy, another gives two.`,
     'What was accepted after that instant is not here: its customers must send it again. Its reports find no message and are dropped after 48 h.',
+    'What a carrier reported after that instant it does not report again: such a message stays handed over until its validity ends.',
     'Reports told or pulled after that instant are told or can be pulled again, webhooks under new ids.',
     'Numbering moved on: ids given out after that instant are not given again.',
   ];

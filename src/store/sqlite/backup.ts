@@ -1,9 +1,10 @@
 /**
  * A copy of everything that an embedded installation keeps, and the way back. `backupSqlite` works beside a running server,
- * from another process: it reads the message log first, then the content, then the sandbox's file, each at one instant (a
- * read transaction, held while SQLite copies the pages; without it every commit of the server would start the copy anew).
- * Content is stored before the message that needs it, so the later copy of the content has what the earlier copy of
- * the log refers to; that is checked, byte for byte, for every message that still waits.
+ * from another process: it begins a read transaction on each file, and holds them while SQLite copies the pages (without
+ * them every commit of the server would start a copy anew). Content is stored before the message that needs it, so the
+ * later view of the content has what the earlier view of the log refers to; that is checked, byte for byte, for every
+ * message that still waits. The sandbox commits nothing between its view and that of the log: else the log could wait for
+ * a report that the sandbox has told, or the sandbox could miss a message that the log knows as handed over.
  *
  * Promises: the directory appears under its name only when all of it is written, synced and checked; nothing that exists is
  * overwritten. `restoreSqlite` puts back only what agrees with its manifest, while it holds the server's lock, and moves
@@ -86,6 +87,8 @@ const MANIFEST = 'manifest.json';
 /** Pages copied between two looks at `stop`. */
 const STEP_PAGES = 1024;
 const CHUNK = 1024 * 1024;
+/** Looks for an instant at which the sandbox commits nothing; each takes well under a millisecond. */
+const LOOKS = 1_000;
 /** Largest manifest that is read. */
 const MANIFEST_BYTES = 64 * 1024;
 /** Numbers left out by a restore: more than any installation gives out between a backup and its use, far below 2^53. */
@@ -129,9 +132,15 @@ export async function backupSqlite(options: {
   try {
     const room = lacks(parent, [from.log, from.content, from.sandbox]);
     if (room !== null) return refused(`${parent}: ${room}`);
-    const at = await copy(from.log, join(partial, LOG), options);
-    if (existsSync(from.content)) await copy(from.content, join(partial, CONTENT), options);
-    if (existsSync(from.sandbox)) await copy(from.sandbox, join(partial, SANDBOX), options);
+    const views = look(from, options.now);
+    try {
+      await copy(views.log, join(partial, LOG), options.stop);
+      if (views.content) await copy(views.content, join(partial, CONTENT), options.stop);
+      if (views.sandbox) await copy(views.sandbox, join(partial, SANDBOX), options.stop);
+    } finally {
+      for (const db of [views.log, views.content, views.sandbox]) db?.close();
+    }
+    const { at } = views;
 
     const names = [LOG, CONTENT, SANDBOX].filter((name) => existsSync(join(partial, name)));
     for (const name of names) {
@@ -157,29 +166,64 @@ export async function backupSqlite(options: {
   }
 }
 
-/** Copies a database at one instant, which is returned. */
-async function copy(from: string, to: string, options: { now(): number; stop: AbortSignal }): Promise<number> {
+/** Read transactions on the files that exist; `at`: the instant of the log's. */
+interface Views {
+  at: number;
+  log: DatabaseSync;
+  content: DatabaseSync | null;
+  sandbox: DatabaseSync | null;
+}
+
+/** Looks at all files as they are now; the caller closes what it gets. */
+function look(from: DataFiles, now: () => number): Views {
+  const begin = (file: string): DatabaseSync => {
+    const db = new DatabaseSync(file, { readOnly: true });
+    db.exec('PRAGMA busy_timeout = 5000; BEGIN');
+    // The view is taken by the first read.
+    db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    return db;
+  };
+  if (!existsSync(from.sandbox)) {
+    const at = now();
+    const log = begin(from.log);
+    return { at, log, content: existsSync(from.content) ? begin(from.content) : null, sandbox: null };
+  }
+  const probe = new DatabaseSync(from.sandbox, { readOnly: true });
+  const version = (): unknown => (probe.prepare('PRAGMA data_version').get() as { data_version: number }).data_version;
+  try {
+    for (let tries = 1; ; tries++) {
+      const before = version();
+      const sandbox = begin(from.sandbox);
+      const at = now();
+      const log = begin(from.log);
+      // A sandbox that never rests is copied as it is: what it loses is a report, never a message.
+      if (version() === before || tries === LOOKS) {
+        return { at, log, content: existsSync(from.content) ? begin(from.content) : null, sandbox };
+      }
+      log.close();
+      sandbox.close();
+    }
+  } finally {
+    probe.close();
+  }
+}
+
+/** Copies what a view shows. */
+async function copy(source: DatabaseSync, to: string, stop: AbortSignal): Promise<void> {
   // Nobody but this user reads numbers and texts, whatever the umask.
   closeSync(openSync(to, 'wx', 0o600));
-  const source = new DatabaseSync(from, { readOnly: true });
   try {
-    source.exec('PRAGMA busy_timeout = 5000; BEGIN');
-    const at = options.now();
-    source.prepare('SELECT count(*) FROM sqlite_schema').get();
     await backup(source, to, {
       rate: STEP_PAGES,
       progress: () => {
-        if (options.stop.aborted) throw new Stopped();
+        if (stop.aborted) throw new Stopped();
       },
     });
-    if (options.stop.aborted) throw new Stopped();
-    return at;
   } catch (error) {
     // node:sqlite hands on what `progress` throws, by its message only in some versions.
-    throw options.stop.aborted ? new Stopped() : error;
-  } finally {
-    source.close();
+    throw stop.aborted ? new Stopped() : error;
   }
+  if (stop.aborted) throw new Stopped();
 }
 
 /** What says that there is too little room for copies of these files, or null. */
