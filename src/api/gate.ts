@@ -53,8 +53,11 @@ export interface Gate {
   pass(request: IncomingMessage, path: string): Caller | Answer | Promise<Caller | Answer>;
   /** The address of who asks, behind proxies that are trusted. */
   addressOf(request: IncomingMessage): string;
-  /** A place for a request whose body is there; null = there is none. `leave` frees it. */
-  enter(path: string, account: number): { leave(): void } | Answer | null;
+  /**
+   * A place for a request whose body is there; null = its path needs none. `leave` frees it; `answer`: what it came to, absent =
+   * nothing.
+   */
+  enter(path: string, account: number): { leave(answer?: Answer): void } | Answer | null;
   figures(): { places: number; under: number; refused: number };
 }
 
@@ -120,9 +123,15 @@ export function createGate(options: {
     return waiting >= maxWaiting;
   }
 
+  /** The refusals of a rush, made once: by path and seconds, of few paths. */
+  const made = new Map<string, Answer>();
   const refusal = (path: string, seconds: number): Answer => {
     refused++;
-    return tooMany(path, seconds);
+    if (!SEND_PATHS.has(path) || seconds > BEHIND_S) return tooMany(path, seconds);
+    const name = `${path} ${seconds}`;
+    const found = made.get(name) ?? tooMany(path, seconds);
+    made.set(name, found);
+    return found;
   };
 
   function judged(caller: Caller, path: string): Caller | Answer | Promise<Caller | Answer> {
@@ -149,13 +158,16 @@ export function createGate(options: {
     },
     enter(path, account) {
       if (!SEND_PATHS.has(path)) return null;
-      if (!places.free(account, clock.monotonic())) return refusal(path, FULL_S);
-      places.enter(account);
+      const entered = clock.monotonic();
+      if (!places.free(account, entered)) return refusal(path, FULL_S);
+      places.enter(account, entered);
       const began = turn();
       return {
-        leave() {
+        leave(answer) {
           const now = clock.monotonic();
-          places.leave(account, now - began, now);
+          // What was refused for its words never waited for the disk.
+          const took = answer?.status === 200 ? { ms: now - began, waited: entered - began } : null;
+          places.leave(account, took, now);
         },
       };
     },

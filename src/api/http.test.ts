@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { testEnv } from '../env.ts';
+import { type Clock, testEnv } from '../env.ts';
 import { createExchange } from './http.ts';
 
 const LIMIT = 600;
@@ -14,12 +14,30 @@ afterEach(() => {
   server?.close();
 });
 
-async function start() {
+/** `lateMs`: how much later than asked each timer comes. */
+async function start(lateMs = 0) {
   const { clock } = testEnv();
+  const began = clock.now();
   const statuses: number[] = [];
-  const exchange = createExchange(clock, (status) => statuses.push(status), BODIES);
+  const late: Clock = {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    setTimeout: (fn, ms) => clock.setTimeout(fn, ms + lateMs),
+    sleep: (ms) => clock.sleep(ms),
+  };
+  const exchange = createExchange(late, (status) => statuses.push(status), BODIES);
   const answer = (status: number, body: string) => ({ status, headers: { 'content-type': 'text/plain' }, body });
+  const full = answer(429, 'full');
+  let [asked, gone] = [0, 0];
   server = createServer((request, response) => {
+    response.on('close', () => {
+      gone++;
+    });
+    if (request.method === 'DELETE') {
+      asked++;
+      exchange.refuse(request, response, full);
+      return;
+    }
     exchange.read(request, LIMIT, (body) => {
       if (body.kind === 'gone') return;
       if (body.kind !== 'whole') {
@@ -45,7 +63,7 @@ async function start() {
     socket.write(text);
     return { socket, got: () => got };
   };
-  return { clock, statuses, open };
+  return { clock, began, statuses, open, asked: () => asked, gone: () => gone };
 }
 
 const head = (length: number): string => `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n`;
@@ -73,6 +91,7 @@ describe('an exchange', () => {
     await expect.poll(got).toContain('413');
     socket.write(`${'x'.repeat(LIMIT - 1)}${head(2)}ok`);
     await expect.poll(got).toMatch(/413 [\s\S]*200 OK/);
+    await clock.advance(5);
     expect(clock.pending()).toBe(0);
   });
 
@@ -87,6 +106,7 @@ describe('an exchange', () => {
     expect(socket.readableEnded).toBe(false);
     socket.write('x'.repeat(LIMIT - 1));
     await closed(socket);
+    await clock.advance(5);
     expect(clock.pending()).toBe(0);
   });
 
@@ -117,5 +137,78 @@ describe('an exchange', () => {
         return third.got();
       })
       .toContain('200 OK');
+  });
+
+  /** So many connections with a request each that is refused as a whole, all read. */
+  async function refused(count: number, started: Awaited<ReturnType<typeof start>>) {
+    const clients: Awaited<ReturnType<typeof started.open>>[] = [];
+    for (let n = 0; n < count; n++) clients.push(await started.open('DELETE / HTTP/1.1\r\nhost: x\r\n\r\n'));
+    await expect.poll(started.asked).toBe(count);
+    return clients;
+  }
+
+  it('tells refusals at a bounded pace: some at once, the others in their turn', async () => {
+    const started = await start();
+    const clients = await refused(70, started);
+    const told = (): number => started.statuses.length;
+    expect(told()).toBe(20);
+    await started.clock.advance(5);
+    expect(told()).toBe(40);
+    await started.clock.advance(5);
+    expect(told()).toBe(60);
+    await started.clock.advance(5);
+    expect(told()).toBe(70);
+    for (const { got } of clients) await expect.poll(got).toMatch(/^HTTP\/1\.1 429 [\s\S]*\r\n\r\nfull$/);
+    // They are served on.
+    clients[69]?.socket.write(`${head(5)}hello`);
+    await expect.poll(clients[69]?.got as () => string).toContain('200 OK');
+    await started.clock.advance(5);
+    expect(started.clock.pending()).toBe(0);
+  });
+
+  it('lets 9 000 wait at most, and tells the oldest then', async () => {
+    const { clock } = testEnv();
+    const exchange = createExchange(clock, () => undefined);
+    const told: number[] = [];
+    for (let n = 0; n < 9_030; n++) exchange.inTurn(() => told.push(n));
+    await new Promise(setImmediate);
+    // Twenty at once, as ever, and ten for whom there is no room.
+    expect(told.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, n) => n));
+    await clock.advance(2_000);
+    expect(told.length).toBe(9_030);
+    await clock.advance(10);
+    expect(clock.pending()).toBe(0);
+  });
+
+  it('tells fewer refusals at a time while the thread is late, and each within two seconds', async () => {
+    const started = await start(10);
+    await refused(800, started);
+    const told: number[] = [];
+    while (started.statuses.length < 800 && told.length < 500) {
+      told.push(started.statuses.length);
+      await started.clock.advance(15);
+    }
+    // 20, 10, then 5 each time; two seconds are up when some 150 periods of 15 ms are over.
+    expect(told.slice(0, 5)).toEqual([20, 30, 35, 40, 45]);
+    expect(told.at(-1)).toBe(20 + 10 + 5 * 132);
+    expect(started.clock.now() - started.began).toBeLessThan(2_000 + 20);
+  });
+
+  it('keeps nobody waiting who has asked for more on the same connection', async () => {
+    const started = await start();
+    await refused(40, started);
+    const ask = 'DELETE / HTTP/1.1\r\nhost: x\r\n\r\n';
+    const { got } = await started.open(`${ask}${ask}${head(5)}hello`);
+    await expect.poll(got).toMatch(/ 429 [\s\S]* 429 [\s\S]* 200 OK/);
+    expect(started.statuses.length).toBe(20 + 3);
+  });
+
+  it('forgets those that leave before they are told', async () => {
+    const started = await start();
+    const clients = await refused(60, started);
+    for (const { socket } of clients) socket.destroy();
+    await expect.poll(started.gone).toBe(60);
+    await started.clock.advance(250);
+    expect(started.statuses.length).toBe(20);
   });
 });

@@ -3,9 +3,11 @@
  * client really sees although it is still sending.
  *
  * Promises: no body is held beyond its limit, all bodies together not beyond `BODIES_MAX`; every request gets at most one
- * answer; nothing here throws for anything a client does.
+ * answer; nothing here throws for anything a client does. Refusals are told at a bounded pace, each within `HELD_MS`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { PACE_MS, Pace } from '../domain/limits.ts';
 import type { Clock } from '../env.ts';
 import { type Answer, apiError, formOf } from './errors.ts';
 import type { Bytes } from './inbox.ts';
@@ -15,6 +17,10 @@ const BODIES_MAX = 256 * 1024 * 1024;
 /** How much of a refused body is read and thrown away, and for how long, so that the client gets to read the answer. */
 const DRAIN_BYTES = 64 * 1024 * 1024;
 const DRAIN_MS = 10_000;
+/** No refusal waits longer. One a connection waits at most, and it holds nothing else. */
+const HELD_MS = 2_000;
+/** So many wait at most, nine tenths of the connections that may be open; then the oldest is told, so that there is room for new ones. */
+const HELD_MOST = 9_000;
 
 /**
  * On every answer that does not say otherwise: a browser shows nothing of it as a page, in no frame, runs nothing and tells no one
@@ -47,11 +53,21 @@ export interface Exchange {
   release(bytes: number): void;
   /** Writes an answer, once, errors as JSON or XML by Accept; later ones and those to clients that have gone are dropped. */
   give(response: ServerResponse, answer: Answer | Bytes): void;
-  /** Answers a request whose body is (partly) unread, then reads the rest away within limits. */
+  /** Answers a request whose body is (partly) unread, in its turn, then reads the rest away within limits. */
   refuse(request: IncomingMessage, response: ServerResponse, answer: Answer): void;
+  /** Does what is said to somebody who gets nothing else in its turn among the refusals. */
+  inTurn(work: () => void): void;
   /** From now on connections end with their answer. */
   closing(): void;
 }
+
+/** A refusal that waits for its turn. */
+interface Late {
+  tell(): void;
+  until: number;
+}
+const LATE = Symbol('the refusal that waits on a connection');
+type Waiting = Socket & { [LATE]?: Late };
 
 const CLOSING = { connection: 'close' };
 const TWO_HOSTS = apiError('E400', {
@@ -90,24 +106,107 @@ export function createExchange(
   const always = Object.entries(secure ? { ...SECURITY, 'strict-transport-security': HSTS } : SECURITY);
   let held = 0;
   let closing = false;
+  /** Refusals that wait, in order. */
+  const late = new Set<Late>();
+  const pace = new Pace();
+  let due = 0;
+  let pacing = false;
+  /** The last answer and what was written of it: in a rush it is the same one time after time. */
+  let last: { answer: Answer; accept: string | undefined; body: string; list: string[] } | null = null;
 
   /** `hold` = whole on the wire, but not ended: the end of an answer ends a connection that is not kept. */
   function give(response: ServerResponse, answer: Answer | Bytes, hold = false): void {
     if (response.headersSent || response.destroyed) return;
+    goAhead(response.req.socket);
     if (answer.status === NO_ANSWER.status) {
       response.destroy();
       return;
     }
-    const { body, headers } = isText(answer) ? formOf(answer, response.req.headers.accept) : answer;
-    // A flat list: node takes it as it is, and header and body leave in one write.
+    const { accept } = response.req.headers;
+    const { body, headers } = isText(answer) ? formOf(answer, accept) : answer;
+    onAnswer(answer.status);
+    response.writeHead(answer.status, listed(body, headers));
+    if (hold) response.write(body);
+    else response.end(body);
+  }
+
+  /** A flat list: node takes it as it is, and header and body leave in one write. */
+  function listed(body: string | Uint8Array, headers: Readonly<Record<string, string>>): string[] {
     const list: (string | number)[] = ['content-length', Buffer.byteLength(body)];
     for (const name in headers) list.push(name, headers[name] as string);
     for (const [name, value] of always) if (headers[name] === undefined) list.push(name, value);
     if (closing) list.push('connection', 'close');
+    return list as string[];
+  }
+
+  /** As `give`, for what is given many times: the same bytes without being put together again. */
+  function again(response: ServerResponse, answer: Answer): void {
+    if (response.headersSent || response.destroyed) return;
+    const { accept } = response.req.headers;
+    if (last === null || last.answer !== answer || last.accept !== accept || closing) {
+      const { body, headers } = formOf(answer, accept);
+      last = { answer, accept, body, list: listed(body, headers) };
+    }
     onAnswer(answer.status);
-    response.writeHead(answer.status, list as string[]);
-    if (hold) response.write(body);
-    else response.end(body);
+    response.writeHead(answer.status, last.list);
+    response.end(last.body);
+  }
+
+  function tell(request: IncomingMessage, response: ServerResponse, answer: Answer): void {
+    delete (request.socket as Waiting)[LATE];
+    if (request.complete) {
+      if (answer.status === NO_ANSWER.status) give(response, answer);
+      else again(response, answer);
+      return;
+    }
+    give(response, answer, true);
+    drain(request, response);
+  }
+
+  function period(): void {
+    due = clock.monotonic() + PACE_MS;
+    clock.setTimeout(turn, PACE_MS);
+  }
+
+  function turn(): void {
+    const now = clock.monotonic();
+    let left = pace.next(late.size, now - due);
+    pacing = left > 0;
+    for (const one of late) {
+      if (left-- <= 0 && one.until > now) break;
+      late.delete(one);
+      one.tell();
+    }
+    if (pacing) period();
+  }
+
+  /** Now, or when it is its turn; what waits and how. */
+  function inTurn(tell: () => void): Late | null {
+    if (!pacing) {
+      pacing = true;
+      period();
+    }
+    if (pace.free(late.size)) {
+      // A small body has come with its headers, and is seen to have when all that was read is parsed.
+      process.nextTick(tell);
+      return null;
+    }
+    if (late.size >= HELD_MOST) {
+      const oldest = late.values().next().value as Late;
+      late.delete(oldest);
+      oldest.tell();
+    }
+    const one: Late = { tell, until: clock.monotonic() + HELD_MS };
+    late.add(one);
+    return one;
+  }
+
+  /** Another request has come on this connection: its client did not wait for what waits there, so nothing is won by it. */
+  function goAhead(socket: Waiting): void {
+    const one = socket[LATE];
+    if (one === undefined) return;
+    delete socket[LATE];
+    if (late.delete(one)) one.tell();
   }
 
   function drain(request: IncomingMessage, response: ServerResponse): void {
@@ -124,6 +223,7 @@ export function createExchange(
 
   return {
     give: (response, answer) => give(response, answer),
+    inTurn: (work) => void inTurn(work),
     release(bytes) {
       held -= bytes;
     },
@@ -131,6 +231,7 @@ export function createExchange(
       closing = true;
     },
     read(request, limit, then) {
+      goAhead(request.socket);
       let first: Buffer | null = null;
       let more: Buffer[] | null = null;
       let size = 0;
@@ -159,17 +260,14 @@ export function createExchange(
       });
     },
     refuse(request, response, answer) {
-      if (request.complete) {
-        give(response, answer);
-        return;
-      }
       // A client that waits for "100 Continue" has sent nothing yet: what it would send next is anybody's guess.
-      if (request.headers.expect !== undefined && request.readableDidRead === false) {
+      if (!request.complete && request.headers.expect !== undefined && request.readableDidRead === false) {
         give(response, { ...answer, headers: { ...answer.headers, connection: 'close' } });
         return;
       }
-      give(response, answer, true);
-      drain(request, response);
+      goAhead(request.socket);
+      const one = inTurn(() => tell(request, response, answer));
+      if (one !== null) (request.socket as Waiting)[LATE] = one;
     },
   };
 }

@@ -38,6 +38,9 @@ const DRY_MS = 1_000;
 /** Longest Retry-After. */
 const RETRY_MAX_S = 3_600;
 
+/** What the counter of messages a day is called. */
+export const MESSAGES = 'messages';
+
 /** Statuses of what an account may not. */
 const SENDER_INVALID = 11;
 const NO_CREDIT = 12;
@@ -218,10 +221,10 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
       const { messagesPerDay, spend, flooding } = policy.limits;
       let counted = 0;
       if (messagesPerDay !== null && open.length > 0) {
-        counted = await take(account, 'messages', day, messagesPerDay, open.length);
+        counted = await take(account, MESSAGES, day, messagesPerDay, open.length);
         if (counted === 0) return waitFor(day.endsAt);
       }
-      const giveMessages = (count: number): void => giveBack(account, 'messages', day.bucket, Math.min(count, counted));
+      const giveMessages = (count: number): void => giveBack(account, MESSAGES, day.bucket, Math.min(count, counted));
 
       if (flooding && open.length > 0) {
         const contents = contentNames(asked, accept);

@@ -52,7 +52,7 @@ function load(
   let free = start;
   let refused = 0;
   const leave = ({ at, began, account }: (typeof ends)[number]): void => {
-    places.leave(account, at - began, at);
+    places.leave(account, { ms: at - began, waited: 0 }, at);
     if (began > start + (seconds * 1000) / 2) took.push(at - began);
   };
   for (let n = 0; n < demand * seconds; n++) {
@@ -63,7 +63,7 @@ function load(
       refused++;
       continue;
     }
-    places.enter(account);
+    places.enter(account, now);
     free = Math.max(free, now) + 1000 / rate;
     ends.push({ at: free + base, began: now, account });
   }
@@ -105,16 +105,120 @@ describe('places', () => {
     expect(load(places, { rate: 1_000_000, base: 200, demand: 1_000, seconds: 60 }).done).toBeGreaterThan(25_000);
   });
 
-  it('let an account have all of them while it is alone, and half of them while others ask', () => {
+  it('refuse nobody who waits for the own answers, however many these are, while all find a place', () => {
     const places = new Places();
-    for (let n = 0; n < places.places; n++) {
-      expect(places.free(1, 0)).toBe(true);
-      places.enter(1);
+    // 200 connections that never pause, before a service that does 500 a second: each waits 400 ms.
+    const began: number[] = Array.from({ length: 200 }, () => clock);
+    for (const _ of began) {
+      expect(places.free(1, clock)).toBe(true);
+      places.enter(1, clock);
     }
-    expect([places.free(1, 0), places.free(2, 0)]).toEqual([false, false]);
-    places.leave(1, 1, 10);
+    for (let n = 0; n < 5_000; n++) {
+      clock += 2;
+      places.leave(1, { ms: clock - (began.shift() as number), waited: 0 }, clock);
+      expect(places.free(1, clock)).toBe(true);
+      places.enter(1, clock);
+      began.push(clock);
+    }
+  });
+
+  it('follow a jump within 100 ms of what they let in before it', () => {
+    const places = new Places();
+    const service = { rate: 1_000, base: 5 };
+    load(places, { ...service, demand: 250, seconds: 20 });
+    const first = places.places;
+    load(places, { ...service, demand: 10_000, seconds: 0.1 });
+    // Those that filled the door are answered in `first` ms; the places are fewer long before.
+    expect(places.places).toBeLessThan(first / 2);
+    load(places, { ...service, demand: 10_000, seconds: 0.4 });
+    expect(places.places).toBeLessThanOrEqual(16);
+  });
+
+  it('are no fewer for what was refused for its words, which takes no time', () => {
+    const places = new Places();
+    const took: [number, number][] = [];
+    for (let n = 0; n < 20_000; n++) {
+      clock += 1;
+      while (took[0] && (took[0][1] as number) <= clock) {
+        const [began, at] = took.shift() as [number, number];
+        places.leave(1, { ms: at - began, waited: 0 }, at);
+      }
+      places.enter(1, clock);
+      places.leave(1, null, clock);
+      if (!places.free(1, clock)) continue;
+      places.enter(1, clock);
+      took.push([clock, clock + 30]);
+    }
+    clock += 30;
+    for (const _ of took) places.leave(1, { ms: 30, waited: 0 }, clock);
+    const over = load(places, { rate: 500, base: 30, demand: 5_000, seconds: 20 });
+    expect(over.done).toBeGreaterThan(500 * 10 * 0.9);
+  });
+
+  it('let an account have all of them while it is alone, and keep some for others while they ask', () => {
+    const places = new Places();
+    const most = places.places;
+    for (let n = 0; n < most; n++) {
+      expect(places.free(1, 0)).toBe(true);
+      places.enter(1, 0);
+    }
+    expect([places.free(1, 0), places.free(2, 0)]).toEqual([false, true]);
+    places.leave(1, null, 10);
     expect([places.free(1, 10), places.free(2, 10)]).toEqual([false, true]);
+    for (let n = 0; n < most / 4; n++) places.leave(1, null, 20);
+    expect(places.free(1, 20)).toBe(true);
     // Nobody else has asked for a while.
-    expect([places.free(1, 1_500), places.free(1, 5_000)]).toEqual([false, true]);
+    for (let n = 1; n < most / 4; n++) places.enter(1, 30);
+    expect([places.free(1, 30), places.free(1, 2_500)]).toEqual([false, true]);
+  });
+
+  it('let a quiet account in while the places become fewer than the noisy one holds, and few such guests in all', () => {
+    const places = new Places();
+    places.free(2, 0);
+    let inside = 0;
+    for (; places.free(1, 1); inside++) places.enter(1, 1);
+    // 16 answers of a second each: nearly no places are left, and the noisy one holds hundreds.
+    let now = 1;
+    while (places.places > 16) {
+      now += 100;
+      expect(places.free(1, now)).toBe(false);
+      for (let n = 0; n < 16 && inside > 40; n++, inside--) places.leave(1, { ms: 1_000, waited: 0 }, now);
+      if (inside <= 40) break;
+    }
+    expect(places.under).toBeGreaterThanOrEqual(places.places);
+    let guests = 0;
+    for (let account = 100; account < 200; account++) {
+      if (!places.free(account, now)) continue;
+      places.enter(account, now);
+      guests++;
+    }
+    expect(guests).toBe(Math.ceil(places.places / 2));
+    for (let account = 100; account < 100 + guests; account++) places.leave(account, null, now);
+    expect(places.free(300, now)).toBe(true);
+  });
+
+  it('have room for a quiet account, however many noisy ones ask without a pause', () => {
+    const places = new Places();
+    const inside: { account: number; until: number; began: number }[] = [];
+    let [asked, refused, free] = [0, 0, 0];
+    for (let n = 0; n < 200_000; n++) {
+      // Ten ask each half a millisecond in turn, 1 000 a second are answered; one asks 20 times a second.
+      const now = 1_000_000 + n / 2;
+      while (inside[0] && inside[0].until <= now) {
+        const { account, until, began } = inside.shift() as (typeof inside)[number];
+        places.leave(account, { ms: until - began, waited: 0 }, until);
+      }
+      const quiet = n % 100 === 0;
+      const account = quiet ? 99 : n % 10;
+      const allowed = places.free(account, now);
+      if (quiet && n > 20_000) asked++;
+      if (quiet && n > 20_000 && !allowed) refused++;
+      if (!allowed) continue;
+      places.enter(account, now);
+      free = Math.max(free, now) + 1;
+      inside.push({ account, until: free + 5, began: now });
+    }
+    expect(asked).toBeGreaterThan(1_000);
+    expect(refused / asked).toBeLessThan(0.02);
   });
 });

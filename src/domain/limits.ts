@@ -1,6 +1,6 @@
 /**
  * The arithmetic of limits: which bucket of time an instant falls into, how much of a shared counter is leased at a time, and the
- * concurrency that a door allows itself. Pure: time comes as an argument.
+ * concurrency that a door allows itself, and the pace of its refusals. Pure: time comes as an argument.
  */
 import type { SpendLimit, Take } from './accounts.ts';
 import { micros } from './prices.ts';
@@ -68,38 +68,55 @@ export function floodTakes(account: number, to: string, content: string, now: nu
   ];
 }
 
-/** Places at a door: never fewer, never more, and at the beginning. */
-const PLACES_MIN = 32;
+/** Places at a door: never fewer, never more, and while nobody was refused for a while: what a rush may fill at once. */
+const PLACES_MIN = 8;
 const PLACES_MAX = 4096;
-const PLACES_FIRST = 512;
-/** Looked at once in a window that has at least so many answers. */
-const WINDOW_MS = 500;
-const WINDOW_ANSWERS = 20;
-/** A p90 up to here is never too slow: disks have their moments. */
-const FAST_MS = 40;
-/** Beyond so many times the calm p90 requests have waited for each other. */
-const SLOWER = 2;
-
-/** How fast the calm time is learnt, from calm windows and (so that a slow disk is no emergency) at the fewest places. */
+const PLACES_FIRST = 256;
+/** Without a refusal for so long the rush is over. */
+const QUIET_MS = 1_000;
+/** Looked at as soon as there are so many answers, at most once in this time. */
+const WINDOW_MS = 50;
+const WINDOW_ANSWERS = 16;
+/** A mean up to here is never too slow: disks have their moments. */
+const FAST_MS = 10;
+/** What a mean may be of the calm one: their p99 is then 1.1 to 1.5 times the calm p99, where nothing else disturbs (in overload.test.ts, where it was chosen). */
+const SLOWER = 2.5;
+/** With at most so many under way, on average, it takes what it takes in calm. */
+const FEW = 32;
+/** How fast the calm time is learnt, of a window; and (so that a slow disk is no emergency) of a second at the fewest places. */
 const LEARN = 0.2;
-const LEARN_SLOWLY = 0.01;
+const LEARN_SLOWLY = 0.02;
+/** How far the places follow a window: those that wait for one commit come in bunches. */
+const FOLLOW = 0.5;
+/** This part of the places is kept for accounts that have few, while more than one asks. */
+const KEPT = 0.25;
 /** Whoever asked within this is there. */
 const PRESENT_MS = 1_000;
 
 /**
- * How many requests may be under way, found by their own times: while the slow ones of a window (p90) take more than twice what
- * they take in calm, places are taken away, at most half at once; while they do not and somebody found none, some are added. With
- * what is refused early, those that are let in keep their pace (AIMD, as in TCP Vegas and Netflix' concurrency limits).
+ * How many requests may be under way. As long as all find a place nothing is done: those who wait for their own answers do not
+ * overrun anybody. From the first that finds none, so many are let in as are answered within 2.5 times the calm time, by Little's law
+ * from the answers of each window: places = answers a second x (that time - what they wait for the thread). With what is refused early, those that are let in keep
+ * their pace; since it is the rate that counts and not how long the ones before took, a rush that filled the door is not taken
+ * for a slow store. (Of the same family: TCP Vegas, Netflix' concurrency limits.)
  */
 export class Places {
   #places = PLACES_FIRST;
   #under = 0;
   #peak = 0;
+  #shortAt = Number.NEGATIVE_INFINITY;
   #short = false;
   #calm = FAST_MS / SLOWER;
-  #times: number[] = [];
-  #windowEnds = 0;
+  #count = 0;
+  #sum = 0;
+  #waited = 0;
+  /** Time in which somebody was under way: until `#busySince`, which is null while nobody is. */
+  #busy = 0;
+  #busySince: number | null = null;
+  #windowBegan = Number.NEGATIVE_INFINITY;
   readonly #mine = new Map<number, number>();
+  /** Of each account, those that were let in where no place was free. */
+  readonly #guests = new Map<number, number>();
   #present = new Set<number>();
   #before = new Set<number>();
   #presentUntil = 0;
@@ -113,10 +130,72 @@ export class Places {
   }
 
   /**
-   * Whether `account` would be let in at `now`: not when all is taken, nor, while others ask too, when it holds half of all places
-   * itself. `now` here and below by a clock that never goes back.
+   * Whether `account` would be let in at `now`: to a free place, but while others ask too, to the last quarter of them only when it
+   * holds less than half of an equal share itself; then also where none is free. `now` here and below by a clock that never goes back.
    */
   free(account: number, now: number): boolean {
+    this.#note(account, now);
+    if (this.#places < PLACES_FIRST && now - this.#shortAt > QUIET_MS) this.#places = PLACES_FIRST;
+    const alone = isOnly(this.#present, account) && isOnly(this.#before, account);
+    if (this.#under < this.#places * (alone ? 1 : 1 - KEPT)) return true;
+    // Also where the others hold more than there are, since the places have just become fewer.
+    if (!alone && this.#mayCome(account)) return true;
+    this.#short = true;
+    this.#shortAt = now;
+    return false;
+  }
+
+  enter(account: number, now: number): void {
+    if (this.#under >= this.#places) this.#guests.set(account, (this.#guests.get(account) ?? 0) + 1);
+    this.#under++;
+    this.#busySince ??= now;
+    this.#peak = Math.max(this.#peak, this.#under);
+    this.#mine.set(account, (this.#mine.get(account) ?? 0) + 1);
+  }
+
+  /**
+   * `took`: how long the answer took, and how much of that it waited before it had its place, in ms; null where that tells nothing
+   * (what was refused for its words never saw the disk).
+   */
+  leave(account: number, took: { ms: number; waited: number } | null, now: number): void {
+    this.#under--;
+    less(this.#mine, account);
+    less(this.#guests, account);
+    this.#busy += now - (this.#busySince ?? now);
+    this.#busySince = this.#under === 0 ? null : now;
+    if (took !== null) {
+      this.#count++;
+      this.#sum += took.ms;
+      this.#waited += took.waited;
+    }
+    if (now - this.#windowBegan < WINDOW_MS || this.#count < WINDOW_ANSWERS) return;
+    if (this.#busy > 0) this.#look();
+    this.#windowBegan = now;
+    [this.#count, this.#sum, this.#waited, this.#busy] = [0, 0, 0, 0];
+    [this.#peak, this.#short] = [this.#under, false];
+  }
+
+  #look(): void {
+    const mean = this.#sum / this.#count;
+    if (mean < this.#calm || this.#sum / this.#busy <= FEW) this.#calm += (mean - this.#calm) * this.#rate(mean);
+    if (!this.#short) {
+      // What a long rush found is not kept for the next.
+      if (this.#places > PLACES_FIRST) this.#places = Math.max(PLACES_FIRST, this.#peak, (this.#places * 7) >> 3);
+      return;
+    }
+    const most = Math.max(FAST_MS, SLOWER * this.#calm);
+    const goal = (this.#count / this.#busy) * Math.max(most / 2, most - this.#waited / this.#count);
+    const next = Math.round(this.#places + (goal - this.#places) * FOLLOW);
+    this.#places = Math.min(PLACES_MAX, Math.max(PLACES_MIN, next));
+  }
+
+  /** In a rush even few may wait for others: for the thread, for the disk. */
+  #rate(mean: number): number {
+    if (mean < this.#calm || !this.#short) return LEARN;
+    return this.#places === PLACES_MIN ? Math.min(LEARN, (LEARN_SLOWLY * this.#busy) / 1_000) : 0;
+  }
+
+  #note(account: number, now: number): void {
     if (now >= this.#presentUntil) {
       // A gap longer than that leaves nobody.
       this.#before = now >= this.#presentUntil + PRESENT_MS ? new Set() : this.#present;
@@ -124,48 +203,59 @@ export class Places {
       this.#presentUntil = now + PRESENT_MS;
     }
     this.#present.add(account);
-    const alone = isOnly(this.#present, account) && isOnly(this.#before, account);
-    const most = alone ? this.#places : this.#places / 2;
-    if (this.#under < this.#places && (this.#mine.get(account) ?? 0) < most) return true;
-    this.#short = true;
-    return false;
   }
 
-  enter(account: number): void {
-    this.#under++;
-    this.#peak = Math.max(this.#peak, this.#under);
-    this.#mine.set(account, (this.#mine.get(account) ?? 0) + 1);
+  /** Of guests, for whom no place was free, there are at most as many accounts as half of the places. */
+  #mayCome(account: number): boolean {
+    const asking = Math.max(2, this.#present.size, this.#before.size);
+    if ((this.#mine.get(account) ?? 0) >= this.#places / (2 * asking)) return false;
+    return this.#under < this.#places || this.#guests.has(account) || this.#guests.size < this.#places / 2;
   }
+}
 
-  leave(account: number, tookMs: number, now: number): void {
-    this.#under--;
-    const mine = (this.#mine.get(account) ?? 1) - 1;
-    if (mine === 0) this.#mine.delete(account);
-    else this.#mine.set(account, mine);
-    this.#times.push(tookMs);
-    if (now < this.#windowEnds || this.#times.length < WINDOW_ANSWERS) return;
-    this.#look();
-    this.#windowEnds = now + WINDOW_MS;
-    this.#times = [];
-    this.#peak = this.#under;
-    this.#short = false;
-  }
-
-  #look(): void {
-    const sorted = this.#times.sort((a, b) => a - b);
-    const p90 = sorted[Math.floor(sorted.length * 0.9)] as number;
-    // What it takes with a few under way is what it takes in calm.
-    if (this.#peak <= PLACES_MIN / 2) this.#calm += (p90 - this.#calm) * LEARN;
-    else if (this.#places === PLACES_MIN) this.#calm += (p90 - this.#calm) * LEARN_SLOWLY;
-    const most = Math.max(FAST_MS, SLOWER * this.#calm);
-    if (p90 > most) {
-      this.#places = Math.max(PLACES_MIN, Math.floor(this.#places * Math.max(0.5, most / p90)));
-    } else if (this.#short) {
-      this.#places = Math.min(PLACES_MAX, this.#places + Math.max(1, this.#places >> 4));
-    }
-  }
+/** One less of an account's; none is not kept. */
+function less(counts: Map<number, number>, account: number): void {
+  const count = counts.get(account);
+  if (count === undefined) return;
+  if (count === 1) counts.delete(account);
+  else counts.set(account, count - 1);
 }
 
 function isOnly(set: ReadonlySet<number>, account: number): boolean {
   return set.size === 0 || (set.size === 1 && set.has(account));
+}
+
+/** A period of a pace, and how many refusals are told in one: 4 000 a second are a tenth of a processor, or a fifth with their reading. */
+export const PACE_MS = 5;
+const PACE_MOST = 20;
+const PACE_LEAST = 5;
+/** From one period to the next, while the thread is in time. */
+const PACE_MORE = 1.1;
+/** A period that ends so much later than it should says that the thread is behind: timers have a grain of 1 ms. */
+const LATE_MS = 2;
+
+/**
+ * How many refusals are told in a period; those beyond wait for the next ones. A client asks again when it has been told, so this
+ * bounds how many of those that come for nothing a thread reads in a turn, and with it how long all others wait for it. Half as
+ * many after a period that came late, and by and by as many as before.
+ */
+export class Pace {
+  #most = PACE_MOST;
+  #told = 0;
+
+  /** Whether one that comes while `waiting` wait is told at once. */
+  free(waiting: number): boolean {
+    if (waiting > 0 || this.#told >= this.#most) return false;
+    this.#told++;
+    return true;
+  }
+
+  /** A period has ended, `lateMs` too late: how many of the `waiting` are told now. 0 = there are none, and the rush is over. */
+  next(waiting: number, lateMs: number): number {
+    if (waiting === 0) this.#most = PACE_MOST;
+    else if (lateMs > LATE_MS) this.#most = Math.max(PACE_LEAST, this.#most >> 1);
+    else this.#most = Math.min(PACE_MOST, Math.ceil(this.#most * PACE_MORE));
+    this.#told = Math.min(waiting, this.#most);
+    return this.#told;
+  }
 }

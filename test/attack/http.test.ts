@@ -3,7 +3,8 @@
  * smuggling, 44 cases), S7 (JSON that costs more than it weighs). Real sockets against a real door.
  *
  * There are 5 000 slow connections, or as many as the file descriptors allow (each takes two here, where both ends are);
- * `ATTACK_SOCKETS` sets another number, and says that the machine is calm: then the p99 of real users is held to twice the calm one.
+ * `ATTACK_SOCKETS` sets another number. What real users wait beside them is held to a multiple of what they wait without them, in
+ * turns, so that a busy machine slows both; `ATTACK_SOCKETS` says that it is calm, and then the p99 is held to twice the calm one.
  */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,6 +14,7 @@ import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MAX_DEPTH, MAX_VALUES, parseJson } from '../../src/api/json.ts';
 import { KEY, type OpenDoor, openDoor } from '../api/door.ts';
+import { costOf } from './cost.ts';
 
 /** Node raises its own limit to the hard one. */
 const DESCRIPTORS = Number(execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' })) || 1_000_000;
@@ -208,14 +210,12 @@ describe('S7: JSON', () => {
 
   it.each(DEAR)('of %s is refused before it is parsed', (_, text) => {
     const bytes = Buffer.from(text);
-    const began = performance.now();
-    const parsed = parseJson(bytes);
-    const took = performance.now() - began;
+    const { result: parsed, ms } = costOf(() => parseJson(bytes));
     expect(parsed.ok ? 'ok' : parsed.fault).toMatch(
       /^Request body (has more than 300000 values|is nested deeper than 32)/,
     );
     // 5 to 60 ms here; parsing takes ten times as long at least.
-    expect(took).toBeLessThan(1000);
+    expect(ms).toBeLessThan(1000);
   });
 
   it.each(DEAR)('of %s is a 400 at the door', async (_, text) => {
@@ -324,24 +324,26 @@ describe('S5: connections', () => {
       },
     ],
   });
-  /** Real users: each sends a message, and looks. Sorted times of the sends, in ms. */
-  async function served(times: number): Promise<number[]> {
+  /** Real users, one after the other for a while: each sends a message, and looks. Sorted times of the sends, in ms. */
+  async function served(users: number, forMs = Number.POSITIVE_INFINITY): Promise<number[]> {
     const took: number[] = [];
-    for (let i = 0; i < times; i++) {
+    const end = performance.now() + forMs;
+    while (took.length < users && (took.length < 20 || performance.now() < end)) {
       const began = performance.now();
       const sent = await door.send(hello);
       took.push(performance.now() - began);
       expect([sent.status, sent.body]).toEqual([200, expect.stringContaining('PENDING_ACCEPTED')]);
-      expect((await door.ask('/mms/2/logs?limit=1')).status).toBe(200);
+      // Logs have a limit a minute.
+      expect((await door.ask('/mms/2/bulks?limit=1')).status).toBe(200);
     }
     return took.sort((a, b) => a - b);
   }
-  const p99 = (sorted: number[]): number => sorted[Math.ceil(sorted.length * 0.99) - 1] as number;
+  const at = (sorted: number[], q: number): number => sorted[Math.ceil(sorted.length * q) - 1] as number;
 
   it(`that say nothing or little, ${SOCKETS} at a time, stop nobody else`, { timeout: 240_000 }, async () => {
-    const users = MEASURED ? 500 : 40;
+    const users = MEASURED ? 500 : 60;
     await served(20);
-    const calm = await served(users);
+    const before = await served(users);
     const sockets: Socket[] = [];
     const beginnings = [
       '',
@@ -350,32 +352,42 @@ describe('S5: connections', () => {
       head(HOST, AUTH, TYPE, 'content-length: 100'),
       `${head(HOST, AUTH, TYPE, CHUNKED)}5\r\nab`,
     ];
-    let open = 0;
+    let [open, ended] = [0, 0];
     for (let i = 0; i < SOCKETS; i++) {
       const socket = connect(door.port, '127.0.0.1', () => {
         open++;
       });
       socket.on('error', () => undefined);
+      socket.once('close', () => {
+        ended++;
+      });
       // What the door says to them is read, as a client would.
       socket.resume();
       sockets.push(socket);
       if (i % 50 === 49) await once(socket, 'connect');
       socket.write(beginnings[i % beginnings.length] as string);
     }
+    let beside: number[];
     try {
       await expect.poll(() => open, { timeout: 60_000 }).toBe(SOCKETS);
-      const took = await served(users);
-      // What is asserted is that all are served and none waits for the slow ones' 10 s; how fast, on a calm machine.
-      expect(took.at(-1)).toBeLessThan(MEASURED ? 2000 : 8000);
-      if (MEASURED) {
-        process.stdout.write(
-          `p99 of a send: calm ${p99(calm).toFixed(1)} ms, beside them ${p99(took).toFixed(1)} ms\n`,
-        );
-        expect(p99(took)).toBeLessThanOrEqual(2 * p99(calm));
-      }
+      // The door ends those that say nothing after 10 s: what counts is while they are there.
+      beside = await served(users, 6_000);
+      if (MEASURED) expect(ended).toBeLessThan(SOCKETS / 2);
     } finally {
       for (const socket of sockets) socket.destroy();
     }
+    await expect.poll(() => ended, { timeout: 60_000 }).toBe(SOCKETS);
+    const after = await served(users);
+    const calm = (q: number): number => Math.max(at(before, q), at(after, q));
+    // Nobody waits for the slow ones' 10 s, and half of all hardly longer than without them, on whatever machine.
+    expect(beside.at(-1)).toBeLessThan(MEASURED ? 2_000 : 8_000);
+    expect(at(beside, 0.5) / calm(0.5)).toBeLessThan(5);
+    if (!MEASURED) return;
+    const shown = [at(before, 0.99), at(beside, 0.99), at(after, 0.99)].map((ms) => ms.toFixed(1));
+    process.stdout.write(
+      `p99 of a send: before, beside and after them ${shown.join(', ')} ms (${beside.length} sends)\n`,
+    );
+    expect(at(beside, 0.99) / calm(0.99)).toBeLessThanOrEqual(2);
   });
 
   it.each([
