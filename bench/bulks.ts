@@ -17,6 +17,7 @@ import type { Accept } from '../src/domain/rows.ts';
 import type { Bulk, BulkChange, Claims, Steered } from '../src/store/contract.ts';
 import { createBulkReads } from '../src/store/sqlite/bulk.ts';
 import { type Op, openEngine } from '../src/store/sqlite/engine.ts';
+import { rowsOf } from './rows.ts';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
 const SCALE = values.quick ? 10 : 1;
@@ -48,35 +49,7 @@ let next = one<number>('reserve', 100 * BIG);
 function request(account: number, count: number, bulkId: string | null): Accept {
   const first = next;
   next += count + 2;
-  const [start, end] = [first + 2, first + 2 + count];
-  return {
-    account,
-    first,
-    bulkId,
-    sendAt: null,
-    intervalUs: null,
-    specs: [
-      {
-        first: start,
-        end,
-        sender: 'Bench',
-        campaign: null,
-        entity: null,
-        application: null,
-        endpoint: null,
-        intermediate: false,
-        notify: true,
-        body: '{"sender":"Bench","content":{"messageSegments":[{"type":"TEXT","text":"hello"}]}}',
-        uploads: [],
-        links: [],
-      },
-    ],
-    runs: [{ first: start, end, spec: first + 1, lane, group: false, window: null, validityMs: 172_800_000 }],
-    to: Array.from({ length: count }, (_, n) => String(447_700_000_000 + n)),
-    refused: [],
-    keys: [],
-    idem: null,
-  };
+  return rowsOf({ first, count, lane }, { account, bulkId });
 }
 
 function timed<Result>(into: number[], work: () => Result): Result {

@@ -579,8 +579,8 @@ async function waitingCost(places: [name: string, Place][]): Promise<void> {
 
     const first = startServer(place, ports, sinkPort);
     await until('the server is not ready', isReady(ports));
-    // What a start leaves to do, checkpoints among it.
-    await env.clock.sleep(QUICK ? 200 : 5000);
+    // What a start leaves to do: checkpoints, and marks of all that was filled in past the server.
+    await env.clock.sleep(QUICK ? 200 : 30_000);
     const before = used(first.child);
     const begin = performance.now();
     await env.clock.sleep(IDLE_MS);

@@ -7,13 +7,8 @@
  *
  * Ends with code 1 when something is wrong (a refused request, a message that one of the four did not get), never for a slow machine.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { freePorts, KEY } from '../test/torture/server.ts';
+import { bench, median, ownDirectory, PATIENCE_MS, startPostcard, startScript, wait } from './stand.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 3);
 const EACH = Number(process.argv[3] ?? 4_000);
@@ -21,59 +16,24 @@ const HEALTHY = 4;
 const DEAD = ['hangs', 'refuses', '5xx'] as const;
 /** Destinations of one request. */
 const CHUNK = 1_000;
-const PATIENCE_MS = 120_000;
-const root = fileURLToPath(new URL('..', import.meta.url));
-const dir = mkdtempSync(join(process.env.BENCH_DIR ?? root, 'data-bench-dead-'));
-const children: ChildProcess[] = [];
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const dir = ownDirectory('dead');
 
 async function startPeers(): Promise<{ control: string; ports: number[] }> {
   const modes = [...Array.from({ length: HEALTHY }, () => 'takes'), ...DEAD];
-  const child = spawn(process.execPath, [join(root, 'bench/mmscs.ts'), ...modes], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  children.push(child);
-  const [line] = await once(createInterface({ input: child.stdout as NodeJS.ReadableStream }), 'line');
-  const { control, ports } = JSON.parse(String(line)) as { control: number; ports: number[] };
+  const { line } = await startScript('mmscs.ts', ...modes);
+  const { control, ports } = JSON.parse(line) as { control: number; ports: number[] };
   return { control: `http://127.0.0.1:${control}`, ports };
 }
 
 /** Carriers `c0` ... take the numbers that begin with 490, 491 ... */
 async function startServer(ports: number[]): Promise<string> {
-  const own = await freePorts();
-  const config = join(dir, 'postcard.yaml');
   const carriers = ports.map(
     (port, n) =>
       `  - { name: c${n}, type: mm7, url: "http://127.0.0.1:${port}/mm7", concurrency: 16, timeoutMs: 2000, reports: false }`,
   );
   const routes = ports.map((_, n) => `  - { to: 49${n}, carriers: [c${n}] }`);
-  writeFileSync(config, `carriers:\n${carriers.join('\n')}\nroutes:\n${routes.join('\n')}\n`);
-  mkdirSync(join(dir, 'data'));
-  const child = spawn(process.execPath, [join(root, 'src/cli/postcard.ts'), 'serve'], {
-    env: {
-      PATH: process.env.PATH,
-      POSTCARD_DATA_DIR: join(dir, 'data'),
-      POSTCARD_CONFIG: config,
-      POSTCARD_PORT: String(own.api),
-      POSTCARD_CARRIER_PORT: String(own.carrier),
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'error',
-    },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  children.push(child);
-  const url = `http://127.0.0.1:${own.api}`;
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && child.exitCode === null; ) {
-    const ready = await fetch(`${url}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) return url;
-    await wait(50);
-  }
-  throw new Error('the server did not become ready');
+  const yaml = `carriers:\n${carriers.join('\n')}\nroutes:\n${routes.join('\n')}\n`;
+  return (await startPostcard(dir, await freePorts(), yaml, { POSTCARD_LOG_LEVEL: 'error' })).url;
 }
 
 async function ask(url: string, method: string, body: object): Promise<void> {
@@ -120,7 +80,7 @@ async function phase(url: string, control: string, name: string, dead: number | 
   return (seen.count - 1) / ((seen.lastMs - seen.firstMs) / 1000);
 }
 
-try {
+await bench(dir, async () => {
   const { control, ports } = await startPeers();
   const url = await startServer(ports);
   await phase(url, control, 'warm', null);
@@ -148,10 +108,4 @@ try {
     const range = `[${Math.min(...values).toFixed(2)}..${Math.max(...values).toFixed(2)}]`;
     console.log(`  it ${mode === '5xx' ? 'answers 500' : mode}`.padEnd(20), median(values).toFixed(2), range);
   }
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-} finally {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(dir, { recursive: true, force: true });
-}
+});

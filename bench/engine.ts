@@ -9,9 +9,9 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { Accept } from '../src/domain/rows.ts';
 import type { Claim, Claims, Webhooks } from '../src/store/contract.ts';
 import { type Op, openEngine } from '../src/store/sqlite/engine.ts';
+import { bodyOf, rowsOf } from './rows.ts';
 
 const COUNT = Number(process.argv[2] ?? '40000');
 const GROUP = Number(process.argv[3] ?? '64');
@@ -33,44 +33,15 @@ function apply(ops: Op[]): unknown[] {
 
 const lane = apply([['lane', { carrier: 'bench', onUnknown: 'hold', reports: true }]])[0] as number;
 let next = apply([['reserve', 10 * COUNT]])[0] as number;
-const body = JSON.stringify({
-  sender: 'Bench',
-  content: { messageSegments: [{ type: 'TEXT', text: 'x'.repeat(500) }] },
-});
+const spec = {
+  body: bodyOf('x'.repeat(500)),
+  endpoint: { url: 'http://hook.test/', contentType: 'application/json' },
+};
 
 function accept(): Op {
   const first = next;
   next += 3;
-  const no = first + 2;
-  const request: Accept = {
-    account: 1,
-    first,
-    bulkId: null,
-    sendAt: null,
-    intervalUs: null,
-    specs: [
-      {
-        first: no,
-        end: no + 1,
-        sender: 'Bench',
-        campaign: null,
-        entity: null,
-        application: null,
-        endpoint: { url: 'http://hook.test/', contentType: 'application/json' },
-        intermediate: false,
-        notify: true,
-        body,
-        uploads: [],
-        links: [],
-      },
-    ],
-    runs: [{ first: no, end: no + 1, spec: first + 1, lane, group: false, window: null, validityMs: 172_800_000 }],
-    to: ['441134960001'],
-    refused: [],
-    keys: [],
-    idem: null,
-  };
-  return ['accept', request];
+  return ['accept', rowsOf({ first, count: 1, lane }, { spec })];
 }
 
 function cpu(): number {

@@ -7,10 +7,12 @@
  * where those are on this machine. Ends with code 1 when something is wrong (an answer that is not 200, an accepted message
  * that was not reported delivered), never because the machine is slow.
  *
- *   node bench/engines.ts --postgres URL [--rounds 5] [--seconds 3] [--destinations 1] [--carrier sandbox|sink]
+ *   node bench/engines.ts --postgres URL [--rounds 5] [--seconds 3] [--destinations 1] [--carrier sandbox|sink] [--statements] [--only]
  *
  * A database of its own is made on that server, and dropped at the end. --carrier sink: a bare MMSC in a process of its own instead of
  * the sandbox, which is durable and works in the server's process; the difference between the engines shows more.
+ * --statements: what the sessions did, by statement, for each message of the rounds (pg_stat_statements must be loaded on that server;
+ * figures that no other load of the machine moves). --only: PostgreSQL alone, for that.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,6 +33,8 @@ const { values: given } = parseArgs({
     seconds: { type: 'string', default: '3' },
     destinations: { type: 'string', default: '1' },
     carrier: { type: 'string', default: 'sandbox' },
+    statements: { type: 'boolean', default: false },
+    only: { type: 'boolean', default: false },
   },
 });
 const SERVER = given.postgres ?? process.env.POSTCARD_TEST_POSTGRES;
@@ -107,6 +111,31 @@ async function startSide(name: string, store: string | null, sessions: Side['ses
   throw new Error(`the server on ${name} did not become ready`);
 }
 
+/** What the sessions did since the last reset, for each of `messages`. */
+async function statements(admin: pg.Client, database: string, messages: number): Promise<void> {
+  type Row = { calls: number; ms: number; plan: number; rows: number; top: boolean; text: string };
+  const { rows } = (await admin.query(
+    `SELECT s.calls::float8 AS calls, s.total_exec_time AS ms, s.total_plan_time AS plan, s.rows::float8 AS rows, s.toplevel AS top,
+       regexp_replace(s.query, '\\s+', ' ', 'g') AS text
+     FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1 ORDER BY s.total_exec_time + s.total_plan_time DESC`,
+    [database],
+  )) as { rows: Row[] };
+  const top = rows.filter((row) => row.top);
+  const sum = (pick: (row: Row) => number): number => top.reduce((all, row) => all + pick(row), 0) / messages;
+  line('PostgreSQL: statements a message', sum((row) => row.calls).toFixed(2));
+  const us = (sum((row) => row.ms + row.plan) * 1000).toFixed(0);
+  line(
+    'PostgreSQL: executed and planned, us a message by the clock',
+    `${us} (planned ${(sum((row) => row.plan) * 1000).toFixed(0)})`,
+  );
+  for (const { calls, ms, plan, rows: moved, top: own, text } of rows.slice(0, 60)) {
+    const figures = [calls / messages, (ms * 1000) / messages, (plan * 1000) / messages, moved / calls];
+    console.log(
+      `  ${own ? ' ' : '>'} ${figures.map((figure) => figure.toFixed(2).padStart(8)).join(' ')}  ${text.slice(0, 110)}`,
+    );
+  }
+}
+
 /** Processor time of a process of this machine, us. */
 function cpu(pid: number | undefined): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
@@ -117,12 +146,17 @@ async function counts(side: Side): Promise<{ delivered: number; repeated: number
   return (await (await fetch(`http://127.0.0.1:${side.sinkPort}/count`)).json()) as never;
 }
 
-function body(side: Side): string {
+/** Bodies for so many connections. Each has destinations of its own: they spread over the carrier's lanes, as a campaign's do. */
+function bodies(side: Side): string[] {
+  return Array.from({ length: CONNECTIONS }, (_, n) => body(side, n * DESTINATIONS));
+}
+
+function body(side: Side, from: number): string {
   return JSON.stringify({
     messages: [
       {
         sender: '441134960000',
-        destinations: Array.from({ length: DESTINATIONS }, (_, i) => ({ to: String(441134960001 + i) })),
+        destinations: Array.from({ length: DESTINATIONS }, (_, i) => ({ to: String(441134960001 + from + i) })),
         content: {
           title: 'Some title',
           messageSegments: [
@@ -136,6 +170,7 @@ function body(side: Side): string {
 }
 
 interface Figures {
+  done: number;
   perSecond: number;
   cpuUs: number;
   sessionsUs: number | null;
@@ -150,7 +185,7 @@ async function round(side: Side, ms: number): Promise<Figures> {
     port: side.ports.api,
     path: '/mms/2/messages',
     headers: { authorization: `App ${KEY}` },
-    body: body(side),
+    body: bodies(side),
     connections: CONNECTIONS,
     ms,
   };
@@ -173,6 +208,7 @@ async function round(side: Side, ms: number): Promise<Figures> {
   if (done !== accepted) throw new Error(`wrong: ${accepted} accepted, ${done} told delivered on ${side.name}`);
   const sessions = await side.sessions();
   return {
+    done,
     perSecond: done / seconds,
     cpuUs: (cpu(side.child.pid) - cpuBefore) / done,
     sessionsUs: sessions === null || sessionsBefore === null ? null : (sessions - sessionsBefore) / done,
@@ -201,17 +237,21 @@ async function main(server: string): Promise<void> {
       return pids.length === 0 ? null : pids.reduce((sum, pid) => sum + cpu(pid), 0);
     }
     const sides = [
-      await startSide('embedded', null, async () => null),
+      ...(given.only ? [] : [await startSide('embedded', null, async () => null)]),
       await startSide('postgresql', url.href, sessions),
-    ] as const;
+    ];
     const figures = new Map<Side, Figures[]>(sides.map((side) => [side, []]));
     // Compilers have done most of their work by the end of it, and plans are made.
     for (const side of sides) await round(side, MS);
+    if (given.statements) {
+      const extension = 'CREATE EXTENSION IF NOT EXISTS pg_stat_statements; SELECT pg_stat_statements_reset()';
+      await admin.query(extension);
+    }
     for (let n = 0; n < ROUNDS; n++) {
       const order = n % 2 === 0 ? sides : [...sides].reverse();
       for (const side of order) figures.get(side)?.push(await round(side, MS));
     }
-    const [embedded, postgres] = sides.map((side) => figures.get(side) ?? []) as [Figures[], Figures[]];
+    const [postgres = [], embedded = []] = [...figures.values()].reverse();
     console.log(
       `${ROUNDS} rounds in turns after one of warm-up, bursts of ${MS / 1000} s, ${CONNECTIONS} connections, ${DESTINATIONS} destination(s) a ` +
         `request, carrier: ${given.carrier}; median [min..max]\nnode ${process.version}, ${cpus().length} processors, load ${loadavg()[0]?.toFixed(1)}`,
@@ -220,6 +260,7 @@ async function main(server: string): Promise<void> {
       ['embedded', embedded],
       ['PostgreSQL', postgres],
     ] as const) {
+      if (of.length === 0) continue;
       line(
         `${name}: messages/s`,
         show(
@@ -246,6 +287,14 @@ async function main(server: string): Promise<void> {
     }
     const inSessions = postgres.flatMap(({ sessionsUs }) => (sessionsUs === null ? [] : [sessionsUs]));
     if (inSessions.length > 0) line('PostgreSQL: CPU us a message in its sessions', show(inSessions, 0));
+    if (given.statements) {
+      await statements(
+        admin,
+        database,
+        postgres.reduce((all, one) => all + one.done, 0),
+      );
+    }
+    if (given.only) return;
     const ratios = postgres.map((one, n) => one.perSecond / (embedded[n] as Figures).perSecond);
     line(`RATIO PostgreSQL / embedded, messages/s (aim >= ${AIM})`, show(ratios, 2));
   } finally {

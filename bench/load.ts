@@ -8,7 +8,8 @@ export interface Load {
   port: number;
   path: string;
   headers: Record<string, string>;
-  body: string;
+  /** One for all connections, or several that they take in turns. */
+  body: string | string[];
   connections: number;
   /** Ms of load; latencies of the first tenth are not counted. */
   ms: number;
@@ -37,9 +38,9 @@ const load = JSON.parse(process.argv[2] ?? '{}') as Load;
 const head = Object.entries({ host: '127.0.0.1', 'content-type': 'application/json', ...load.headers })
   .map(([name, value]) => `${name}: ${value}\r\n`)
   .join('');
-const request = Buffer.from(
-  `POST ${load.path} HTTP/1.1\r\n${head}content-length: ${Buffer.byteLength(load.body)}\r\n\r\n${load.body}`,
-);
+const requests = [load.body].flat().map((body) => {
+  return Buffer.from(`POST ${load.path} HTTP/1.1\r\n${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+});
 
 const begin = performance.now();
 const warm = begin + load.ms / 10;
@@ -81,7 +82,7 @@ for (let i = 0; i < load.connections; i++) {
       return;
     }
     sent = performance.now();
-    socket.write(request);
+    socket.write(requests[i % requests.length] as Buffer);
   };
   socket.on('connect', send);
   socket.on('data', (chunk) => {

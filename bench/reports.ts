@@ -10,13 +10,12 @@
  *
  * Ends with code 1 when a report was lost or a status is another than its first final report said, never for a slow machine.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { Agent, createServer, request as httpRequest, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { freePorts, KEY } from '../test/torture/server.ts';
+import { bench, ownDirectory, PATIENCE_MS, startPostcard, wait } from './stand.ts';
 
 const args = process.argv.slice(2);
 const at = args.indexOf('--postgres');
@@ -32,10 +31,7 @@ const CHUNK = 1_000;
 const ACCEPTS_PER_SECOND = 50;
 const QUIET_MS = 15_000;
 const STORM_MS = 60_000;
-const PATIENCE_MS = 120_000;
-const root = fileURLToPath(new URL('..', import.meta.url));
-const dir = mkdtempSync(join(process.env.BENCH_DIR ?? root, 'data-bench-reports-'));
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const dir = ownDirectory('reports');
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 const soap = (id: string, body: string): string =>
   `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Header><TransactionID xmlns="${NS}">${id}</TransactionID></E:Header><E:Body>${body}</E:Body></E:Envelope>`;
@@ -136,36 +132,13 @@ const headers = { authorization: `App ${KEY}`, 'content-type': 'application/json
 
 async function start(carrierPort: number): Promise<{ child: ChildProcess; url: string; reportPort: number }> {
   const ports = await freePorts();
-  const config = join(dir, 'postcard.yaml');
-  writeFileSync(
-    config,
+  const server = await startPostcard(
+    dir,
+    ports,
     `carriers:\n  - { name: bench, type: mm7, url: "http://127.0.0.1:${carrierPort}/mm7", concurrency: ${SLOTS}, timeoutMs: 60000 }\n`,
+    { POSTCARD_LOG_LEVEL: 'error', ...(POSTGRES === null ? {} : { POSTCARD_STORE: POSTGRES }) },
   );
-  mkdirSync(join(dir, 'data'));
-  const child = spawn(process.execPath, [join(root, 'src/cli/postcard.ts'), 'serve'], {
-    env: {
-      PATH: process.env.PATH,
-      POSTCARD_DATA_DIR: join(dir, 'data'),
-      POSTCARD_CONFIG: config,
-      POSTCARD_PORT: String(ports.api),
-      POSTCARD_CARRIER_PORT: String(ports.carrier),
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'error',
-      ...(POSTGRES === null ? {} : { POSTCARD_STORE: POSTGRES }),
-    },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  const url = `http://127.0.0.1:${ports.api}`;
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && child.exitCode === null; ) {
-    const ready = await fetch(`${url}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) return { child, url, reportPort: ports.carrier };
-    await wait(50);
-  }
-  throw new Error('the server did not become ready');
+  return { ...server, reportPort: ports.carrier };
 }
 
 async function send(url: string, from: number, count: number, schedule: object): Promise<void> {
@@ -220,11 +193,9 @@ const progress = async (url: string): Promise<Bulk['progress']> =>
 const memory = (pid: number): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
 
-let server: ChildProcess | null = null;
-try {
+await bench(dir, async () => {
   await new Promise<void>((resolve) => carrier.listen(0, '127.0.0.1', resolve));
   const { child, url, reportPort } = await start((carrier.address() as AddressInfo).port);
-  server = child;
   for (let from = 0; from < MESSAGES; from += CHUNK) {
     await send(url, from, Math.min(CHUNK, MESSAGES - from), { bulkId: 'storm' });
   }
@@ -270,13 +241,7 @@ try {
     ].join('\n'),
   );
   if (seen.delivered !== MESSAGES || seen.failed > 0) throw new Error('wrong: a report was lost, or a later one won');
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-} finally {
-  server?.kill('SIGKILL');
-  agent.destroy();
-  carrier.closeAllConnections();
-  carrier.close();
-  rmSync(dir, { recursive: true, force: true });
-}
+});
+agent.destroy();
+carrier.closeAllConnections();
+carrier.close();

@@ -8,91 +8,28 @@
  * CPU is what the kernel booked for all threads of the process (Linux only: /proc). The first round is preceded by one of the
  * same kind that is not counted: compilers have done most of their work by then, but not all of it.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  closeSync,
-  fdatasyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, fdatasyncSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import type { Accept } from '../src/domain/rows.ts';
 import type { Store } from '../src/store/contract.ts';
 import { connectSqlite, openSqlite } from '../src/store/sqlite/sqlite.ts';
 import { freePorts, KEY } from '../test/torture/server.ts';
 import type { Load, LoadResult } from './load.ts';
+import { bodyOf, rowsOf } from './rows.ts';
+import { bench, median, ownDirectory, PATIENCE_MS, startPostcard, startScript, wait } from './stand.ts';
 
 const ROUNDS = Number(process.argv[2] ?? '5');
 const MS = Number(process.argv[3] ?? '2') * 1000;
 const CONNECTIONS = 64;
 /** Bursts that the way from end to end is run for before it counts. */
 const WARM = 5;
-/** The server may take this long to start, and messages in flight this long without any being reported. */
-const PATIENCE_MS = 60_000;
-const root = fileURLToPath(new URL('..', import.meta.url));
-const dir = mkdtempSync(join(root, 'data-bench-'));
-const children: ChildProcess[] = [];
-
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const dir = ownDirectory('run');
 
 // ------------------------------------------------------------------------------------------------------------- processes
 
-async function startLine(script: string, ...args: string[]): Promise<{ child: ChildProcess; line: string }> {
-  const child = spawn(process.execPath, [join(root, 'bench', script), ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  children.push(child);
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  const [line] = (await Promise.race([once(lines, 'line'), once(child, 'exit')])) as [unknown];
-  if (typeof line !== 'string') throw new Error(`${script} ended without a word`);
-  return { child, line };
-}
-
-async function startServer(sinkPort: number, carrierPort: number, apiPort: number): Promise<ChildProcess> {
-  const dataDir = join(dir, 'server');
-  const config = join(dir, 'server.yaml');
-  writeFileSync(
-    config,
-    `carriers:\n  - name: bench\n    type: mm7\n    url: http://127.0.0.1:${sinkPort}/mm7\n    concurrency: 64\n    onUnknown: retry\n`,
-  );
-  mkdirSync(dataDir, { recursive: true });
-  const child = spawn(process.execPath, [join(root, 'src/cli/postcard.ts'), 'serve'], {
-    env: {
-      PATH: process.env.PATH,
-      POSTCARD_DATA_DIR: dataDir,
-      POSTCARD_CONFIG: config,
-      POSTCARD_PORT: String(apiPort),
-      POSTCARD_CARRIER_PORT: String(carrierPort),
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'warn',
-    },
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  children.push(child);
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end && child.exitCode === null; ) {
-    const ready = await fetch(`http://127.0.0.1:${apiPort}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) return child;
-    await wait(50);
-  }
-  throw new Error('the server did not become ready');
-}
-
 async function burst(load: Load): Promise<LoadResult> {
-  const { line } = await startLine('load.ts', JSON.stringify(load));
+  const { line } = await startScript('load.ts', JSON.stringify(load));
   const result = JSON.parse(line) as LoadResult;
   if (result.bad > 0 || result.ok === 0) throw new Error(`wrong: ${result.ok} good and ${result.bad} bad answers`);
   return result;
@@ -129,7 +66,7 @@ function fdatasync(ms: number): { perSecond: number; p50: number } {
 
 /** 64 closed-loop writers over one append log, natural group commit: what the store is compared with. */
 async function appendLog(ms: number): Promise<number> {
-  const { line } = await startLine('append.ts', join(dir, 'append.log'), String(ms));
+  const { line } = await startScript('append.ts', join(dir, 'append.log'), String(ms));
   return Number(line);
 }
 
@@ -162,7 +99,7 @@ async function storeAlone(bare: Bare, ms: number): Promise<number> {
     while (performance.now() < end) {
       const first = bare.next;
       bare.next += 3;
-      const answer = await bare.store.accept(one(first, bare.lane));
+      const answer = await bare.store.accept(rowsOf({ first, count: 1, lane: bare.lane }, { spec: STORED }));
       if (answer.kind !== 'accepted') throw new Error(`wrong: the store answered ${answer.kind}`);
       done++;
     }
@@ -171,42 +108,7 @@ async function storeAlone(bare: Bare, ms: number): Promise<number> {
   return done / (ms / 1000);
 }
 
-const STORED = JSON.stringify({
-  sender: 'Bench',
-  content: { messageSegments: [{ type: 'TEXT', text: 'x'.repeat(700) }] },
-});
-
-function one(first: number, lane: number): Accept {
-  const no = first + 2;
-  return {
-    account: 1,
-    first,
-    bulkId: null,
-    sendAt: null,
-    intervalUs: null,
-    specs: [
-      {
-        first: no,
-        end: no + 1,
-        sender: 'Bench',
-        campaign: null,
-        entity: null,
-        application: null,
-        endpoint: null,
-        intermediate: false,
-        notify: true,
-        body: STORED,
-        uploads: [],
-        links: [],
-      },
-    ],
-    runs: [{ first: no, end: no + 1, spec: first + 1, lane, group: false, window: null, validityMs: 172_800_000 }],
-    to: ['441134960001'],
-    refused: [],
-    keys: [],
-    idem: null,
-  };
-}
+const STORED = { body: bodyOf('x'.repeat(700)) };
 
 // --------------------------------------------------------------------------------------------------------------- bodies
 
@@ -230,7 +132,6 @@ function body(destinations: number, options: object | null, hook: string | null)
   });
 }
 
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 const show = (values: number[], digits = 2): string =>
   `${median(values).toFixed(digits)} [${Math.min(...values).toFixed(digits)}..${Math.max(...values).toFixed(digits)}]`;
 
@@ -238,11 +139,16 @@ const show = (values: number[], digits = 2): string =>
 
 async function main(): Promise<void> {
   const ports = await freePorts();
-  const echo = await startLine('echo.ts');
+  const echo = await startScript('echo.ts');
   const echoPort = Number(echo.line);
-  const sink = await startLine('sink.ts', String(ports.carrier));
+  const sink = await startScript('sink.ts', String(ports.carrier));
   const sinkPort = Number(sink.line);
-  const server = await startServer(sinkPort, ports.carrier, ports.api);
+  const { child: server } = await startPostcard(
+    dir,
+    ports,
+    `carriers:\n  - name: bench\n    type: mm7\n    url: http://127.0.0.1:${sinkPort}/mm7\n    concurrency: 64\n    onUnknown: retry\n`,
+    { POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8' },
+  );
   const bare = await openBare();
   const headers = { authorization: `App ${KEY}` };
   const later = { schedule: { bulkId: 'later', sendAt: new Date(Date.now() + 30 * 86_400_000).toISOString() } };
@@ -324,14 +230,6 @@ async function main(): Promise<void> {
   for (const [name, values] of figures) console.log(`${name.padEnd(66)} ${show(values)}`);
 }
 
-try {
-  await main();
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-} finally {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(dir, { recursive: true, force: true });
-}
+await bench(dir, main);
 // The store's threads, where a failure left them open.
 process.exit();

@@ -9,16 +9,10 @@
  */
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { SANDBOX, SANDBOX_SMS } from './configured.ts';
 import { ERRORS } from './domain/codes.ts';
 import { type Profile, readProfile } from './domain/profile.ts';
-import {
-  type Channel,
-  type Choice,
-  createRouter,
-  type RoutedCarrier,
-  type Router,
-  type Rule,
-} from './domain/routing.ts';
+import type { Choice, Rule } from './domain/routing.ts';
 import { SUBMIT_REQ_CHILDREN } from './domain/submission.ts';
 
 // --- Kinds of value --------------------------------------------------------------------------------------------------
@@ -80,11 +74,6 @@ const NAME = 'must be 1 to 40 of a-z, 0-9 and -';
 const WEB = 'must be an http or https URL; user name and password have keys of their own';
 const ERROR_ID = 'must be an id of the error table, like 15009';
 const XML_NAME = 'must be the name of an XML element, without prefix';
-
-/** The built-in carrier's name, which routes may use. */
-export const SANDBOX = 'sandbox';
-/** Its SMSC in the store: a carrier's lanes are of one channel. */
-export const SANDBOX_SMS = `${SANDBOX}-sms`;
 
 const carrierName = matching(/^[a-z0-9-]{1,40}$/, NAME).refine(
   (name) => name !== SANDBOX && name !== SANDBOX_SMS,
@@ -354,29 +343,8 @@ export type SmppCarrierConfig = Omit<z.output<typeof smpp>, 'type'> & { type: 's
 /** One configured carrier. */
 export type CarrierConfig = Mm7CarrierConfig | SmppCarrierConfig;
 
-/** Whether it is an MMSC. */
-export function isMm7(carrier: CarrierConfig): carrier is Mm7CarrierConfig {
-  return carrier.type === 'mm7';
-}
-
 const kindOf = (item: unknown): typeof mm7 | typeof smpp =>
   typeof item === 'object' && item !== null && (item as { type?: unknown }).type === 'smpp' ? smpp : mm7;
-
-/** How a carrier calls us, as the listener wants it. */
-export function inboundOf(
-  carrier: Mm7CarrierConfig,
-): NonNullable<Mm7CarrierConfig['inbound']> &
-  Pick<Mm7CarrierConfig, 'name' | 'statusCodes' | 'errors' | 'reportIdForm'> {
-  const { name, inboundSecret, inbound: own, statusCodes: codes, errors: ids, reportIdForm } = carrier;
-  return {
-    ...own,
-    name,
-    ...(inboundSecret === undefined ? {} : { secret: inboundSecret }),
-    ...(codes ? { statusCodes: codes } : {}),
-    ...(ids ? { errors: ids } : {}),
-    ...(reportIdForm ? { reportIdForm } : {}),
-  };
-}
 
 /** Not a union of zod's: an unknown `type` must not hide what else is wrong. */
 const carrier = z.unknown().transform((item, context): CarrierConfig => {
@@ -569,51 +537,14 @@ export interface CarrierChanges {
   routing: boolean;
 }
 
-type Reloadable = Readonly<{
+/** What is read again when the configuration changes. */
+export type Reloadable = Readonly<{
   carriers: readonly CarrierConfig[];
   routes: readonly Rule[];
   networks: Readonly<Record<string, string>>;
   resellerCodeRequired: readonly string[];
   failoverAfterUnknown?: boolean;
 }>;
-
-/**
- * The ways that a configuration describes. `lanesOf` gives the lanes of a carrier for a channel; none = it takes no such
- * messages here.
- */
-export function routerOf(
-  config: Reloadable & { readonly sandbox: boolean },
-  lanesOf: (name: string, channel: Channel) => readonly number[],
-): Router {
-  const carriers = config.carriers.map((one): RoutedCarrier => {
-    if (one.type === 'smpp') return { name: one.name, channel: 'SMS', lanes: lanesOf(one.name, 'SMS') };
-    const { name, maxRecipients, handOverEarlyMs: earlyMs } = one;
-    return {
-      name,
-      channel: 'MMS',
-      lanes: lanesOf(name, 'MMS'),
-      ...(maxRecipients ? { maxRecipients } : {}),
-      ...(earlyMs ? { earlyMs } : {}),
-    };
-  });
-  const box = (['MMS', 'SMS'] as const).map(
-    (channel): RoutedCarrier => ({
-      name: SANDBOX,
-      waitsAs: channel === 'SMS' ? SANDBOX_SMS : SANDBOX,
-      channel,
-      lanes: config.sandbox ? lanesOf(SANDBOX, channel) : [],
-    }),
-  );
-  return createRouter({
-    carriers: carriers.filter(({ lanes }) => lanes.length > 0),
-    sandbox: box.filter(({ lanes }) => lanes.length > 0),
-    configured: config.carriers.length,
-    rules: config.routes,
-    networks: config.networks,
-    failoverAfterUnknown: config.failoverAfterUnknown === true,
-    resellerCodeRequired: config.resellerCodeRequired,
-  });
-}
 
 /** What is different in `next`. A carrier of the same name and another type is removed and added. */
 export function diffCarriers(last: Reloadable, next: Reloadable): CarrierChanges {

@@ -22,9 +22,9 @@ import {
   carrierTogether,
   ROUTE_KEYS,
   routesTogether,
-  SANDBOX,
   shownCarrier,
 } from './carrier-settings.ts';
+import { isLoopback, isSqlite, SANDBOX, withoutPassword } from './configured.ts';
 import { readNetworks } from './domain/networks.ts';
 import { type Config, type Key, ROLES, SETTINGS, type Setting } from './settings.ts';
 
@@ -134,11 +134,6 @@ function finished(config: Config, origins: Origins, cwd: string, file: string | 
   };
 }
 
-/** Whether `store` names a file of the embedded engine, else it is the URL of a PostgreSQL server. */
-export function isSqlite(store: string): boolean {
-  return store.startsWith('sqlite:');
-}
-
 function sqliteFile(store: string, dataDir: string, cwd: string): string {
   const path = store.slice('sqlite:'.length);
   return path === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, path);
@@ -151,11 +146,6 @@ export function publicUrlOf(host: string, port: number, tls = false): string {
   // Nobody can call "every address": say the one that works on this machine.
   const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   return `http${tls ? 's' : ''}://${isIP(name) === 6 ? `[${name}]` : name}:${port}`;
-}
-
-/** Whether only this machine reaches what listens on `host`. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
 function fromEnvironment(
@@ -458,11 +448,6 @@ export function describeConfig(config: Config, origins: Origins): Described[] {
       help: s.unit ? `${s.help} (${s.unit})` : s.help,
     };
   });
-}
-
-/** A store as people may see it. */
-export function withoutPassword(store: string): string {
-  return store.replace(/^([a-z]+:\/\/[^:/@]*):.*@/, '$1:***@').replace(/([?&]password=)[^&]*/gi, '$1***');
 }
 
 function shown(s: Setting, value: unknown): string {

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../test/properties.ts';
 import { maskNumber, realEnv, testEnv } from './env.ts';
 
 function captured(level: 'debug' | 'info' | 'silent' = 'debug', pretty = false) {

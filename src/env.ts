@@ -9,8 +9,9 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { write as writeFd, writeSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { isMainThread } from 'node:worker_threads';
-import { pino } from 'pino';
+import type { pino } from 'pino';
 
 /** A pending call; `cancel` after it has run does nothing. */
 export interface Timer {
@@ -299,6 +300,8 @@ function writeNow(what: string | Buffer): void {
 
 /** The environment of a real process; for main and cli only. Times in the log are UTC. */
 export function realEnv(options: RealEnvOptions): Env {
+  // Loaded by who writes a log: the store's threads need the clock only, and start a third sooner without it.
+  const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino');
   stderr ??= standardError();
   const plain = options.destination ?? stderr;
   const destination = options.pretty ? { write: (line: string) => void plain.write(prettyLine(line)) } : plain;

@@ -1,6 +1,7 @@
 /** The reader against hostile and sloppy documents; the writer against any text, by reading back what it printed. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../test/properties.ts';
 import { childOf, element, readXml, text, textOf, XML_DECLARATION, type XmlElement } from './xml.ts';
 
 function root(input: string | Uint8Array): XmlElement {

@@ -101,6 +101,8 @@ interface Import {
   specifier: string;
   /** Erased before it runs. */
   type: boolean;
+  /** Loaded when that line runs, or by another thread. */
+  later: boolean;
   /** What stands between the braces; empty = all of it, or nothing by name. */
   names: string[];
   at: number;
@@ -118,7 +120,7 @@ function importsOf(text: string): Import[] {
     if (before === '(' && opener === 'URL' && !/^\.\.?\/.*\.ts$/.test(specifier)) return;
     if (before === 'import' || (before === '(' && ['import', 'require', 'URL'].includes(opener))) {
       // `import('./x.ts').Name` in a type position loads nothing, but a value may look the same: count it as a value.
-      found.push({ specifier, type: false, names: [], at: token.start });
+      found.push({ specifier, type: false, later: before === '(', names: [], at: token.start });
     } else if (before === 'from') {
       let start = i - 2;
       while (start > 0 && tokens[start]?.text !== 'import' && tokens[start]?.text !== 'export') start--;
@@ -129,7 +131,7 @@ function importsOf(text: string): Import[] {
         .split(',');
       const names = clause[0] === '{' ? braced.map((one) => one.trim()).filter((one) => one !== '') : [];
       const type = clause[0] === 'type' || (names.length > 0 && names.every((one) => one.startsWith('type ')));
-      found.push({ specifier, type, names, at: token.start });
+      found.push({ specifier, type, later: false, names, at: token.start });
     }
   });
   return found;
@@ -149,9 +151,9 @@ function isTest(path: string): boolean {
 
 /** The rooms of docs/ARCHITECTURE.md by the path of their files; first match counts. */
 const ROOMS: [RegExp, string][] = [
-  [/^src\/(main|lanes)\.ts$/, 'main'],
+  [/^src\/(main\.ts$|wiring\/.+)/, 'main'],
   [/^src\/cli\/.+/, 'cli'],
-  [/^src\/(settings|carrier-settings|config|reload)\.ts$/, 'config'],
+  [/^src\/(settings|carrier-settings|config|configured|reload)\.ts$/, 'config'],
   [/^src\/env\.ts$/, 'env'],
   [/^src\/xml\.ts$/, 'xml'],
   [/^src\/domain\/.+/, 'domain'],
@@ -189,7 +191,7 @@ const ALSO: { from: RegExp; to: RegExp; why: string }[] = [
   { from: /^src\/cli\/(serve|demo)\.ts$/, to: /^src\/main\.ts$/, why: 'they start the server' },
   {
     from: /^src\/cli\/(backup|doctor)\.ts$/,
-    to: /^src\/main\.ts$/,
+    to: /^src\/wiring\/(store|serving)\.ts$/,
     why: 'which store there is, only the wiring knows',
   },
   {
@@ -269,6 +271,46 @@ const packagesStayInTheirPlace: Rule = (files) =>
     }),
   );
 
+// ------------------------------------------------------------------------------------------------- what a thread loads
+
+/** What the file of a thread must not load before it works: a start is mostly the loading of code. */
+const NOT_LOADED: { thread: string; never: RegExp }[] = [
+  {
+    thread: 'src/main.ts',
+    never: /^(undici|nodemailer\/|pg$|fastify$|@fastify\/|file-type|src\/(api|store\/postgres)\/)/,
+  },
+  { thread: 'src/api/server.ts', never: /^(undici|@fastify\/|fastify-type-provider-zod|yaml)/ },
+  {
+    thread: 'src/cli/postcard.ts',
+    never: /^(undici|pg$|fastify$|file-type|sharp|src\/(main\.ts|(api|media|store|wiring)\/))/,
+  },
+  {
+    thread: 'src/wiring/carriers-thread.ts',
+    never: /^(zod|yaml|fastify$|pg$|sharp|mediabunny|src\/(api|store\/postgres)\/|src\/carriers\/sandbox\/sandbox)/,
+  },
+  {
+    thread: 'src/wiring/sandbox-thread.ts',
+    never: /^(zod|yaml|fastify$|pg$|file-type|src\/(api|dispatch|media|webhooks|store\/postgres)\/)/,
+  },
+  { thread: 'src/store/sqlite/thread.ts', never: /^(pino|zod|undici|src\/(api|carriers|dispatch|webhooks)\/)/ },
+];
+
+const threadsLoadWhatTheyNeed: Rule = (files) => {
+  const sources = new Map(files.filter(isSource).map((file) => [file.path, file.text]));
+  return NOT_LOADED.flatMap(({ thread, never }) => {
+    const by = new Map<string, string>([[thread, '']]);
+    for (const path of by.keys()) {
+      for (const { specifier, type, later } of importsOf(sources.get(path) ?? '')) {
+        const target = specifier.startsWith('.') ? posix.join(posix.dirname(path), specifier) : specifier;
+        if (!type && !later && !by.has(target)) by.set(target, path);
+      }
+    }
+    return [...by]
+      .filter(([target]) => never.test(target))
+      .map(([target, path]) => `${thread}: ${path} loads ${target}`);
+  });
+};
+
 // ------------------------------------------------------------------------------------------- time, chance, the network
 
 /** Names nobody but env.ts may use, as they stand in the tokens. */
@@ -337,7 +379,7 @@ const KEYS: { words: string[]; files: RegExp }[] = [
   { words: ['.', 'putKey', '('], files: /^src\/(main\.ts|cli\/)/ },
   { words: ['store', '.', 'keys', '('], files: /^src\/(main\.ts|cli\/|api\/auth)/ },
   { words: ['store', '.', 'directory', '('], files: /^src\/(main|api\/auth)\.ts$/ },
-  { words: ['store', '.', 'administer', '('], files: /^src\/api\/(admin|apply|numbers)\.ts$/ },
+  { words: ['store', '.', 'administer', '('], files: /^src\/(api\/(admin|apply|auth|numbers)|store\/seal)\.ts$/ },
   { words: ['store', '.', 'sessionUse', '('], files: /^src\/api\/auth\.ts$/ },
 ];
 
@@ -577,6 +619,22 @@ const cases: Case[] = [
       ['src/api/x.ts', "import { createServer, type IncomingMessage } from 'node:http';"],
       ['src/config.ts', "import { isIP } from 'node:net';"],
       ['src/xml.ts', "import { SaxesParser } from 'saxes';"],
+    ],
+  },
+  {
+    says: 'a thread loads what it needs before it works, and nothing else',
+    rule: threadsLoadWhatTheyNeed,
+    bad: [
+      ['src/wiring/sandbox-thread.ts', "import { z } from 'zod';"],
+      ['src/wiring/carriers-thread.ts', "import { createApi } from '../api/server.ts';"],
+      ['src/main.ts', "export { Agent } from 'undici';"],
+    ],
+    good: [
+      ['src/wiring/sandbox-thread.ts', "import type { z } from 'zod'; const later = import('zod');"],
+      [
+        'src/main.ts',
+        "const door = import('./api/server.ts'); new Worker(new URL('./wiring/sandbox-thread.ts', url));",
+      ],
     ],
   },
   {

@@ -2,7 +2,9 @@
  * The files for containers and systemd against the code that they start: every setting that they name exists and is taken, every path
  * that they copy or call is there, ports and stops are the server's. What an engine would say is not asked here.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -93,12 +95,15 @@ describe('the Kubernetes manifest', () => {
       kind: string;
       spec: {
         serviceName: string;
+        selector: { matchLabels: object };
         template: {
           metadata: { labels: object };
           spec: {
             terminationGracePeriodSeconds: number;
             containers: Container[];
             securityContext: object;
+            automountServiceAccountToken: boolean;
+            topologySpreadConstraints: { labelSelector: { matchLabels: object } }[];
             volumes: { name: string }[];
           };
         };
@@ -120,6 +125,10 @@ describe('the Kubernetes manifest', () => {
     const env = Object.fromEntries(container.env.map(({ name, value }) => [name, value ?? 'postcard-0']));
     expect(mistakes({ ...secret.stringData, ...env, POSTCARD_HOST: '0.0.0.0' })).toEqual([]);
     expect(metadata.labels).toEqual(service.spec.selector);
+    expect(set.spec.selector.matchLabels).toEqual(metadata.labels);
+    for (const { labelSelector } of spec.topologySpreadConstraints) {
+      expect(labelSelector.matchLabels).toEqual(metadata.labels);
+    }
     expect(container.ports.map(({ containerPort }) => containerPort)).toEqual(
       service.spec.ports.map(({ port }) => port),
     );
@@ -134,6 +143,7 @@ describe('the Kubernetes manifest', () => {
   it('runs without rights, on a file system that it cannot write', () => {
     const { spec } = set.spec.template;
     expect(spec.securityContext).toMatchObject({ runAsNonRoot: true });
+    expect(spec.automountServiceAccountToken).toBe(false);
     expect(spec.containers[0]?.securityContext).toEqual({
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
@@ -142,9 +152,39 @@ describe('the Kubernetes manifest', () => {
   });
 });
 
+describe('what an operator does inside a container', () => {
+  it('is a command that is in the image, with a key that the files pass on', () => {
+    const command = 'node bin/postcard.cjs account list';
+    expect(read('Dockerfile')).toMatch(/^COPY bin bin$/m);
+    for (const path of ['compose.yaml', 'deploy/kubernetes.yaml']) {
+      expect([path, read(path).includes(command), read(path).includes('POSTCARD_ADMIN_KEY: ')]).toEqual([
+        path,
+        true,
+        true,
+      ]);
+    }
+  });
+});
+
 describe('the systemd unit', () => {
   const unit = read('deploy/postcard.service');
   const of = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(unit)?.[1] ?? '';
+  const tool = spawnSync('systemd-analyze', ['--version']).status === 0;
+  it.skipIf(!tool)('is one that systemd reads without a complaint, where systemd is at hand', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'postcard-unit-'));
+    try {
+      // There is no /opt/postcard here; all else is as it stands.
+      const path = join(dir, 'postcard.service');
+      writeFileSync(path, unit.replace(/^ExecStart=\S+/m, `ExecStart=${process.execPath}`));
+      const verified = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' });
+      expect([verified.status, `${verified.stdout}${verified.stderr}`]).toEqual([0, '']);
+      writeFileSync(path, unit.replace('ProtectSystem=strict', 'ProtectSystm=strict'));
+      expect(spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' }).stderr).toContain('ProtectSystm');
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+
   it('starts what is there, with settings that exist, and gives a stop its time', () => {
     const [path = '', ...args] = of('ExecStart').replace('/opt/postcard/', '').split(' ');
     expect([path, args]).toEqual(['bin/postcard.cjs', ['serve']]);

@@ -13,7 +13,7 @@ const PLANTED: [string, RegExp][] = [
   ['a key of our making', /"(?:key|apiKey|secret|token|password)":"(?!\[hidden\])/],
   ['a password', /correct horse battery|right password|another password|hunter\d|s3cret|canary-carrier-password/],
   ['a webhook secret', /whsec_[A-Za-z0-9+/=]{8,}/],
-  ['a kept password', /scrypt\$\d/],
+  ['a kept password', /scrypt\$\d|\$argon2id\$/],
   ['a private key', /PRIVATE KEY/],
   ['a credential', /\b(?:Basic|Bearer|IBSSO|App) (?!key\b)[A-Za-z0-9+/=_-]{16,}/],
   ['a whole number', /(?<![\w.+-])\+?(?:417[69]|4917[01]|441134|499900)\d{5,8}(?![\w.-])/],

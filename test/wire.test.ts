@@ -298,7 +298,7 @@ describe.skipIf(!hasPython())('by Python', () => {
       });
       const out = execFileSync('python3', ['-c', PYTHON], {
         input: paths.join('\n'),
-        timeout: 25_000,
+        timeout: 100_000,
         maxBuffer: 64e6,
       });
       return JSON.parse(out.toString()) as Python[];

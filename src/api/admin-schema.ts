@@ -3,9 +3,11 @@
  * for customers they refuse what they do not know: a misspelt limit is never silently no limit.
  */
 import { z } from 'zod';
-import { isNetwork, PRICES_MAX, SCOPES } from '../domain/accounts.ts';
+import { isNetwork, PRICES_MAX, SCOPES, SPEND_MAX } from '../domain/accounts.ts';
 import { parseSender } from '../domain/address.ts';
 import { formatInstant, parseInstant } from '../domain/schedule.ts';
+import { ENDPOINTS_MAX } from '../store/contract.ts';
+import { endpointHeaders } from './webhooks.ts';
 
 const whole = (least: number, most: number) =>
   z
@@ -41,7 +43,20 @@ const instant = z
   .meta({ type: 'string', format: 'date-time', example: formatInstant(0) })
   .nullable();
 const networks = z.array(z.string().refine(isNetwork, 'must be a network like 10.0.0.0/8 or an address')).max(100);
-const money = z.number().refine((n) => n >= 0 && n <= 1_000_000_000, 'must be an amount from 0 to 1000000000');
+const money = z.number().refine((n) => n >= 0 && n <= SPEND_MAX, `must be an amount from 0 to ${SPEND_MAX}`);
+
+/** Each row of a list under another name; null = it has none. `property` is where it is said that it has not. */
+const onceEach =
+  <Row>(nameOf: (row: Row) => string | null, property: string, message: string) =>
+  ({ value, issues }: z.core.ParsePayload<Row[]>): void => {
+    const seen = new Set<string>();
+    for (const [at, row] of value.entries()) {
+      const one = nameOf(row);
+      if (one === null) continue;
+      if (seen.has(one)) issues.push({ code: 'custom', message, path: [at, property], input: row });
+      seen.add(one);
+    }
+  };
 
 const limits = z.strictObject({
   requestsPerMinute: whole(1, 10_000_000).nullable().optional(),
@@ -72,6 +87,16 @@ const name = words(100).refine((text) => !/^\d+$/.test(text) && text !== 'all', 
 export const accountBody = z.strictObject({ name, ...settings });
 /** A change of one. */
 export const accountChange = z.strictObject({ name: name.optional(), ...settings });
+
+/** What is added to a prepaid credit; below 0 takes away. */
+export const creditBody = z.strictObject({
+  amount: z
+    .number()
+    .refine(
+      (n) => n !== 0 && Math.abs(n) <= SPEND_MAX && Math.round(n * 1e6) / 1e6 === n,
+      `must be an amount of at most ${SPEND_MAX}, not 0, with at most six decimals`,
+    ),
+});
 
 const keyRules = {
   label: words(100),
@@ -119,48 +144,98 @@ const prices = z
       price: money,
     }),
   )
-  .max(PRICES_MAX);
+  .max(PRICES_MAX)
+  .check(onceEach(({ prefix, channel }) => `${channel} ${prefix}`, 'prefix', 'has its price in this list already'));
 /** An account's price list, whole. */
 export const pricesBody = z.strictObject({ prices });
 
 /** A block; a `*` at the end stands for all that begin so. */
 export const blockBody = z.strictObject({ kind: oneOf('SENDER', 'DESTINATION'), value: words(40) });
 
-/**
- * Accounts as they shall be. Lists that are given replace what is there, but keys and logins are only added and changed: a key
- * that is missing from a file is not revoked by that.
- */
 /** Carriers by the names that they have, or had, in the configuration. */
 export const rerouteBody = z.strictObject({ from: z.string().min(1).max(64), to: z.string().min(1).max(64) });
 
-export const applyBody = z.strictObject({
-  accounts: z
-    .array(
-      z.strictObject({
-        name,
-        ...settings,
-        keys: z
-          .array(
-            z.strictObject({
-              ...keyRules,
-              key: z
-                .string()
-                .regex(/^[\x21-\x7e]{16,256}$/, 'must be 16 to 256 visible ASCII characters')
-                .optional(),
-            }),
-          )
-          .max(1000)
-          .optional(),
-        logins: z.array(loginBody).max(1000).optional(),
-        senders: z.array(sender).max(10_000).optional(),
-        domains: z.array(domain).max(1000).optional(),
-        prices: prices.optional(),
-        blocks: z.array(blockBody).max(10_000).optional(),
-      }),
-    )
-    .max(1000),
-});
-export type Wanted = z.output<typeof applyBody>;
+const APPLIED_ENDPOINTS = 'is there already, with the same kind';
+/** An endpoint as it shall be: what is absent stays; `secret` null = no signature. */
+const endpointWanted = (checkCallout: (url: string) => string | null) =>
+  z
+    .strictObject({
+      kind: oneOf('DELIVERY', 'INBOUND', 'CLICK'),
+      url: z
+        .string()
+        .min(1, 'must not be empty')
+        .max(2048, 'must be at most 2048 characters')
+        .check(({ value, issues }) => {
+          const wrong = checkCallout(value);
+          if (wrong !== null) issues.push({ code: 'custom', message: wrong, input: value });
+        }),
+      contentType: oneOf('application/json', 'application/xml').optional(),
+      default: z.boolean().optional(),
+      headers: endpointHeaders.optional(),
+      secret: z
+        .string()
+        .refine((text) => text.length >= 16 && text.length <= 200, 'must be 16 to 200 characters')
+        .nullable()
+        .optional(),
+    })
+    .check(({ value, issues }) => {
+      if (value.kind !== 'DELIVERY' && value.contentType === 'application/xml') {
+        const message = 'must be application/json but for delivery reports';
+        issues.push({ code: 'custom', message, path: ['contentType'], input: value });
+      }
+    });
+
+/**
+ * Accounts as they shall be. Lists that are given replace what is there, but what holds a secret (keys, logins, endpoints) is only
+ * added and changed: what is missing from a file is not revoked by that.
+ */
+export const applyBody = (checkCallout: (url: string) => string | null) =>
+  z.strictObject({
+    accounts: z
+      .array(
+        z.strictObject({
+          name,
+          ...settings,
+          keys: z
+            .array(
+              z.strictObject({
+                ...keyRules,
+                key: z
+                  .string()
+                  .regex(/^[\x21-\x7e]{16,256}$/, 'must be 16 to 256 visible ASCII characters')
+                  .optional(),
+              }),
+            )
+            .max(1000)
+            .check(onceEach(({ label }) => label, 'label', 'is the label of another key in this list'))
+            .optional(),
+          logins: z
+            .array(loginBody)
+            .max(1000)
+            .check(onceEach(({ user }) => user, 'user', 'is there already'))
+            .optional(),
+          senders: z.array(sender).max(10_000).optional(),
+          domains: z.array(domain).max(1000).optional(),
+          endpoints: z
+            .array(endpointWanted(checkCallout))
+            .max(ENDPOINTS_MAX)
+            .check(onceEach(({ kind, url }) => `${kind} ${url}`, 'url', APPLIED_ENDPOINTS))
+            .check(
+              onceEach(
+                ({ kind, default: standard }) => (standard ? kind : null),
+                'default',
+                'is another one of this kind already',
+              ),
+            )
+            .optional(),
+          prices: prices.optional(),
+          blocks: z.array(blockBody).max(10_000).optional(),
+        }),
+      )
+      .max(1000)
+      .check(onceEach((one) => one.name, 'name', 'is the name of another account in this list')),
+  });
+export type Wanted = z.output<ReturnType<typeof applyBody>>;
 
 // --- Answers -----------------------------------------------------------------------------------------------------------
 
@@ -205,8 +280,34 @@ export const adminAnswers = {
   domain: z.strictObject({ domain: z.string() }).meta({ id: 'Domain' }),
   block: z.strictObject({ kind: z.string(), value: z.string() }).meta({ id: 'Block' }),
   removed: z.strictObject({ removed: z.number().int() }).meta({ id: 'Removed' }),
+  usage: z
+    .strictObject({
+      account: z.number().int(),
+      messagesPerDay: z.strictObject({ used: z.number(), most: z.number(), left: z.number() }).nullable(),
+      spend: z
+        .strictObject({
+          ...{ per: z.string(), currency: z.string(), used: z.number(), most: z.number(), left: z.number() },
+        })
+        .nullable(),
+    })
+    .meta({
+      id: 'Usage',
+      description:
+        'Of limits that it has, else null. A fiftieth of each, for each node, may be held and not used yet: it counts as used.',
+    }),
+  credit: z
+    .strictObject({
+      account: z.number().int(),
+      name: z.string(),
+      currency: z.string(),
+      amount: z.number(),
+      total: z.number().meta({ description: 'What may be spent in TOTAL after it.' }),
+      repeated: z.boolean().meta({ description: 'It had been added before, under the same Idempotency-Key.' }),
+    })
+    .meta({ id: 'Credit' }),
   applied: z
     .strictObject({
+      dryRun: z.boolean(),
       changes: z.number().int(),
       accounts: z.array(
         z.strictObject({
@@ -214,8 +315,20 @@ export const adminAnswers = {
           name: z.string(),
           added: z.boolean(),
           keys: z.array(z.strictObject({ label: z.string(), key: z.string() })),
+          endpoints: z.array(z.strictObject({ kind: z.string(), url: z.string(), secret: z.string() })),
         }),
       ),
+      differences: z
+        .array(
+          z.strictObject({
+            account: z.string(),
+            what: z.string(),
+            name: z.string(),
+            change: z.enum(['ADDED', 'CHANGED', 'REMOVED']),
+            fields: z.array(z.strictObject({ name: z.string(), from: z.unknown(), to: z.unknown() })),
+          }),
+        )
+        .meta({ description: 'What differed, the first 1000 of it; secrets without their values.' }),
     })
     .meta({ id: 'Applied' }),
   rerouted: z.strictObject({ moved: z.number().int(), more: z.boolean() }).meta({ id: 'Rerouted' }),

@@ -12,7 +12,8 @@ import { hash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import {
   type Account,
-  type AdminChange,
+  type Administered,
+  type AdminTerms,
   type ApiKey,
   type Block,
   blockName,
@@ -23,17 +24,23 @@ import {
   type Directory,
   type Held,
   networksOf,
+  type Refused,
+  SPEND_MAX,
 } from '../domain/accounts.ts';
+import { bucketOf, DAY_MS, SPEND, spendBucket } from '../domain/limits.ts';
 import { senderKey } from '../domain/optout.ts';
+import { micros } from '../domain/prices.ts';
 import type { Channel } from '../domain/routing.ts';
 import { formatInstant } from '../domain/schedule.ts';
 import type { Env } from '../env.ts';
-import type { Rerouted, Store } from '../store/contract.ts';
+import type { OperatorChange, Rerouted, Store } from '../store/contract.ts';
+import { endpointRoutes } from './admin-endpoints.ts';
 import {
   accountBody,
   accountChange,
   applyBody,
   blockBody,
+  creditBody,
   domainBody,
   keyBody,
   loginBody,
@@ -43,11 +50,13 @@ import {
 } from './admin-schema.ts';
 import { createApply } from './apply.ts';
 import type { Auth } from './auth.ts';
-import { type Answer, apiError, malformed, unauthorized } from './errors.ts';
+import { type Answer, apiError, malformed, unauthorized, unavailable } from './errors.ts';
 import { ok, valid } from './intake.ts';
 import { MAX_VALUES, parseJson } from './json.ts';
-import { isEncoded, isJson } from './messages.ts';
+import { MESSAGES } from './limits.ts';
+import { BAD_KEY, isEncoded, isJson, KEY_CONFLICT, VISIBLE } from './messages.ts';
 import { numberRoutes } from './numbers.ts';
+import { endpointsFull } from './webhooks.ts';
 
 /** Where everything of this door lies. */
 export const ADMIN = '/admin/1/';
@@ -55,6 +64,10 @@ export const ADMIN = '/admin/1/';
 const BODY_MAX = 4 * 1024 * 1024;
 const AUDIT_PAGE = 100;
 const AUDIT_MAX = 1000;
+/** What money is counted in. */
+const MICROS = micros(1);
+/** How often what is read, changed and written again is tried while others come in between. */
+const RUNS = 20;
 
 export interface Admin {
   /** Bytes of the largest body. */
@@ -75,6 +88,9 @@ export interface Asked {
   query: URLSearchParams;
   body: unknown;
   by: string;
+  /** If-Match and Idempotency-Key as they came; undefined = there is none. */
+  ifMatch: string | undefined;
+  once: string | undefined;
 }
 export type Handler = (asked: Asked) => Promise<Answer>;
 
@@ -101,6 +117,9 @@ export function keyView(key: ApiKey): object {
 }
 
 const NOT_FOUND = apiError('E404');
+/** What is not there is not dropped. */
+const DROPS: ReadonlySet<string> = new Set(['drop', 'numberDrop', 'endpointDrop']);
+type Done = Extract<Administered, { kind: 'done' }>;
 
 /** Makes the door; with no key it is not there. */
 export function createAdmin(options: {
@@ -133,28 +152,64 @@ export function createAdmin(options: {
     return null;
   }
 
-  /** All changes, and what they are to the client. */
-  async function change(
+  /** All changes, and what they are to the client; null = the directory is not that of `terms` any more. */
+  async function changed(
     asked: Asked,
     action: string,
-    changes: AdminChange[],
+    changes: OperatorChange[],
     detail: object,
-    answer: (accounts: number[]) => object,
-  ): Promise<Answer> {
+    answer: (done: Done) => object | Promise<object>,
+    terms: AdminTerms = {},
+  ): Promise<Answer | null> {
     const account = asked.account?.no ?? null;
-    const done = await store.administer(changes, { by: asked.by, action, account, detail });
+    const done = await store.administer(changes, { by: asked.by, action, account, detail }, terms);
+    if (done.kind === 'stale') return null;
     if (done.kind === 'notFound') return NOT_FOUND;
-    if (done.kind === 'conflict') return taken(changes[done.change] as AdminChange);
-    const drops = changes.some(({ kind }) => kind === 'drop' || kind === 'numberDrop');
-    if (drops && done.dropped === 0) return NOT_FOUND;
+    if (done.kind === 'conflict') return taken(changes[done.change] as OperatorChange);
+    if (done.kind === 'refused') return refusedFor(done.why);
+    if (changes.some(({ kind }) => DROPS.has(kind)) && done.dropped === 0) return NOT_FOUND;
     // Whoever asks next, here, meets the change.
     await auth.refresh();
     env.log.info({ action, account: account ?? done.accounts[0], by: asked.by }, 'administered');
-    return ok(answer(done.accounts));
+    return ok(await answer(done));
+  }
+
+  /** As `changed`, of what does not hang on what was there. */
+  async function change(
+    asked: Asked,
+    action: string,
+    changes: OperatorChange[],
+    detail: object,
+    answer: (accounts: number[], done: Done) => object | Promise<object>,
+  ): Promise<Answer> {
+    const given = await changed(asked, action, changes, detail, (done) => answer(done.accounts, done));
+    return given ?? unavailable(ADMIN, 1);
+  }
+
+  /**
+   * What is read, changed and written again: as often as somebody else comes in between, so that no change undoes another. With
+   * If-Match it is only done where what was read is what the client has seen (412).
+   */
+  async function amend(
+    asked: Asked,
+    view: () => object,
+    make: () => { action: string; changes: OperatorChange[]; detail: object },
+  ): Promise<Answer> {
+    // Another node may have changed it, and the client may know that before us.
+    if (asked.ifMatch !== undefined) await auth.refresh();
+    for (let run = 0; run < RUNS; run++) {
+      const at = auth.directory().revision;
+      if (asked.ifMatch !== undefined && !matches(asked.ifMatch, tagOf(view()))) return apiError('E412');
+      const { action, changes, detail } = make();
+      const given = await changed(asked, action, changes, detail, view, { at });
+      if (given !== null) return given.status === 200 ? tagged(view()) : given;
+      await auth.refresh();
+    }
+    return unavailable(ADMIN, 1);
   }
 
   const numbered = (no: number): Account => auth.directory().accounts.find((one) => one.no === no) as Account;
-  const put = (what: Held, name: string, account: number, body: object): AdminChange => ({
+  const put = (what: Held, name: string, account: number, body: object): OperatorChange => ({
     kind: 'put',
     what,
     name,
@@ -194,10 +249,15 @@ export function createAdmin(options: {
     };
 
   const apply = createApply({ store, env, auth });
+  const applied = applyBody(options.checkCallout);
   const account = (asked: Asked): number => asked.account?.no ?? 0;
+  const pricesOf = (asked: Asked): object => ({
+    prices: mine(auth.directory().prices, asked).flatMap(({ prices }) => prices),
+  });
 
   const ROUTES: Record<string, Partial<Record<Method, Handler>>> = {
     ...numberRoutes({ store, checkCallout: options.checkCallout, change }),
+    ...endpointRoutes({ store, env, checkCallout: options.checkCallout, change }),
     accounts: {
       GET: async () => ok({ results: auth.directory().accounts.map(accountView) }),
       POST: taking(
@@ -214,20 +274,64 @@ export function createAdmin(options: {
       ),
     },
     'accounts/:account': {
-      GET: async (asked) => ok(accountView(asked.account as Account)),
+      GET: async (asked) => tagged(accountView(asked.account as Account)),
       PUT: taking(
         accountChange,
         () => [],
         (asked, { name, ...settings }) => {
-          const before = asked.account as Account;
-          const after = changedSettings(before, settings);
-          return change(
+          const no = account(asked);
+          return amend(
             asked,
-            'account changed',
-            [{ kind: 'account', no: before.no, name: name ?? before.name, settings: after }],
-            { name, ...settings },
-            () => accountView(numbered(before.no)),
+            () => accountView(numbered(no)),
+            () => {
+              const before = numbered(no);
+              const after = changedSettings(before, settings);
+              return {
+                action: 'account changed',
+                changes: [{ kind: 'account', no, name: name ?? before.name, settings: after }],
+                detail: { name, ...settings },
+              };
+            },
           );
+        },
+      ),
+    },
+    'accounts/:account/usage': {
+      GET: async (asked) => {
+        const { no, currency, limits } = asked.account as Account;
+        const now = env.clock.now();
+        const spend = limits.spend === null ? null : { ...limits.spend, ...spendBucket(limits.spend, now) };
+        const day = bucketOf(now, DAY_MS);
+        const [messages = 0, spent = 0] = await store.quotaUsed([
+          { account: no, scope: MESSAGES, bucket: day.bucket, buckets: 1 },
+          { account: no, scope: SPEND, bucket: spend?.bucket ?? 0, buckets: 1 },
+        ]);
+        const most = limits.messagesPerDay;
+        const money = spent / MICROS;
+        return ok({
+          account: no,
+          messagesPerDay: most === null ? null : { used: messages, most, left: Math.max(0, most - messages) },
+          spend: spend && {
+            ...{ per: spend.per, currency, used: money, most: spend.amount },
+            left: Math.max(0, Math.round((spend.amount - money) * MICROS) / MICROS),
+          },
+        });
+      },
+    },
+    'accounts/:account/credit': {
+      POST: taking(
+        creditBody,
+        () => [],
+        async (asked, { amount }) => {
+          const no = account(asked);
+          const key = asked.once;
+          if (key !== undefined && !VISIBLE.test(key)) return BAD_KEY;
+          const once = key === undefined ? null : { key, hash: hash('sha256', String(amount)) };
+          const changes: OperatorChange[] = [{ kind: 'credit', account: no, amount, once }];
+          return change(asked, 'credit added', changes, { amount, key }, (_, { credits: [credit] }) => ({
+            ...{ account: no, name: numbered(no).name, currency: numbered(no).currency, amount },
+            ...{ total: credit?.total, repeated: credit?.repeated },
+          }));
         },
       ),
     },
@@ -325,14 +429,20 @@ export function createAdmin(options: {
     },
     'accounts/:account/domains/:name': { DELETE: dropping('domain', ({ name }) => name.toLowerCase()) },
     'accounts/:account/prices': {
-      GET: async (asked) => ok({ prices: mine(auth.directory().prices, asked).flatMap(({ prices }) => prices) }),
+      GET: async (asked) => tagged(pricesOf(asked)),
       PUT: taking(
         pricesBody,
         () => [],
-        (asked, { prices }) => {
-          const changes = [put('prices', String(account(asked)), account(asked), { prices })];
-          return change(asked, 'prices set', changes, { rows: prices.length }, () => ({ prices }));
-        },
+        (asked, { prices }) =>
+          amend(
+            asked,
+            () => pricesOf(asked),
+            () => ({
+              action: 'prices set',
+              changes: [put('prices', String(account(asked)), account(asked), { prices })],
+              detail: { rows: prices.length },
+            }),
+          ),
       ),
     },
     'accounts/:account/blocks': {
@@ -357,13 +467,16 @@ export function createAdmin(options: {
     },
     apply: {
       POST: taking(
-        applyBody,
+        applied,
         () => [],
         async (asked, wanted) => {
-          const done = await apply(wanted, asked.by);
-          if (done.kind === 'conflict') return taken(done.change);
-          if (done.kind === 'full') return full();
-          return ok(done.answer);
+          const dry = asked.query.get('dryRun');
+          if (dry !== null && dry !== 'true' && dry !== 'false') {
+            return apiError('E400', { violations: [{ property: 'dryRun', violation: 'must be true or false' }] });
+          }
+          const done = await apply(wanted, asked.by, dry === 'true');
+          if (done.kind === 'refused') return apiError('E409', { violations: [done.violation] });
+          return done.kind === 'busy' ? unavailable(ADMIN, 1) : ok(done.answer);
         },
       ),
     },
@@ -450,14 +563,44 @@ export function createAdmin(options: {
         if (!parsed.ok) return malformed(parsed.fault);
         body = parsed.value;
       }
-      return handler({ account: found, name: route.name, query, body, by: `admin from ${addressOf(request)}` });
+      return handler({
+        ...{ account: found, name: route.name, query, body, by: `admin from ${addressOf(request)}` },
+        ifMatch: request.headers['if-match'],
+        once: request.headers['idempotency-key'] as string | undefined,
+      });
     },
   };
 }
 
-function taken(change: AdminChange): Answer {
+function taken(change: OperatorChange): Answer {
   const property = change.kind === 'account' ? 'name' : change.kind === 'put' ? change.what : change.kind;
   return apiError('E409', { violations: [{ property, violation: 'is taken by another account' }] });
+}
+
+function refusedFor(why: Refused): Answer {
+  if (why === 'once') return KEY_CONFLICT;
+  if (why === 'endpoints') return endpointsFull();
+  const violation =
+    why === 'period'
+      ? 'cannot be added: the account has a limit per day or month; set limits.spend'
+      : `would make it less than 0 or more than ${SPEND_MAX}`;
+  return apiError('E409', { violations: [{ property: 'amount', violation }] });
+}
+
+/** Of what a view shows. */
+function tagOf(view: object): string {
+  return `"${hash('sha256', JSON.stringify(view), 'base64url').slice(0, 22)}"`;
+}
+
+/** 200 with the tag that If-Match takes. */
+function tagged(view: object): Answer {
+  const answer = ok(view);
+  return { ...answer, headers: { ...answer.headers, etag: tagOf(view) } };
+}
+
+/** Whether If-Match names it (RFC 9110, 13.1.1; a weak tag never does). */
+function matches(header: string, tag: string): boolean {
+  return header.trim() === '*' || header.split(',').some((one) => one.trim() === tag);
 }
 
 /** What the store answers, too. */

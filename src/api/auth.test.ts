@@ -62,6 +62,83 @@ describe('passwords', () => {
     await env.clock.advance(1);
     expect(await auth.caller(basic('anna', 'wrong again'), '192.0.2.1')).toBeNull();
   });
+
+  it('wrong a hundred times from one address, whoever they are tried for, are not looked at for a minute', async () => {
+    const from = (n: number) => auth.caller(basic(`user ${n}`, 'Summer2026'), '192.0.2.7');
+    for (let n = 0; n < 100; n++) expect(await from(n)).toBeNull();
+    expect(await from(100)).toEqual({ busyS: 60 });
+    expect(await auth.caller(basic('anna'), '192.0.2.7')).toEqual({ busyS: 60 });
+    expect(await auth.caller(basic('anna'), '192.0.2.8')).toMatchObject({ account: 1 });
+    // Who was right before is not looked at again, so the customer behind the same address goes on.
+    expect(await auth.caller(basic('anna'), '192.0.2.7')).toMatchObject({ account: 1 });
+    await env.clock.advance(60_000);
+    expect(await from(101)).toBeNull();
+  });
+});
+
+describe('passwords that were kept by an older rule', () => {
+  const NEW = { memory: 64, passes: 1 };
+  const deed = { by: 'test', action: 'set', account: 1, detail: {} };
+  const keptOf = async (): Promise<string> => (await store.directory(-1))?.logins[0]?.password ?? '';
+  const newer = (of = store): Promise<Auth> => createAuth(of, env, NEW);
+
+  it('open, and are kept by the present one after that; sessions go on, and the audit log has a line', async () => {
+    const old = await keptOf();
+    expect(old).toMatch(/^scrypt\$1024\$8\$1\$/);
+    await store.sessionPut({ hash: 's', user: 'anna', kind: 'IBSSO', ttlMs: 3_600_000, idle: true });
+    const now = await newer();
+    try {
+      expect(await now.caller(basic('anna', 'wrong'), '192.0.2.1')).toBeNull();
+      expect(await keptOf()).toBe(old);
+      expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      const kept = await keptOf();
+      expect(kept).toMatch(/^\$argon2id\$v=19\$m=64,t=1,p=1\$/);
+      expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      expect(await now.caller(basic('anna', 'wrong'), '192.0.2.1')).toBeNull();
+      expect(await keptOf()).toBe(kept);
+      expect(await store.sessionUse('s')).not.toBeNull();
+      const [line] = await store.auditLog(1);
+      expect([line?.action, line?.by, JSON.stringify(line)]).toEqual([
+        'password kept anew',
+        'postcard',
+        expect.not.stringMatching(/argon2|scrypt|right password/),
+      ]);
+      // Who cannot make new ones so looks at them all the same, and leaves them.
+      await auth.refresh();
+      expect(await auth.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      expect(await keptOf()).toBe(kept);
+    } finally {
+      now.close();
+    }
+  });
+
+  it('never come back over a new one that the operator gives meanwhile', async () => {
+    const body = { user: 'anna', scopes: null, password: await auth.passwordHash('another password') };
+    const racing = {
+      ...store,
+      async administer(...[changes, asked, terms]: Parameters<typeof store.administer>) {
+        await store.administer([{ kind: 'put', what: 'login', name: 'anna', account: 1, body }], deed);
+        return store.administer(changes, asked, terms);
+      },
+    };
+    const now = await newer(racing);
+    try {
+      expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      expect(await keptOf()).toBe(body.password);
+    } finally {
+      now.close();
+    }
+  });
+
+  it('open also where they cannot be kept anew, and the log says so', async () => {
+    const now = await newer({ ...store, administer: () => Promise.reject(new Error('no room on the disk')) });
+    try {
+      expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      expect(JSON.stringify(env.lines.at(-1))).toMatch(/"warn".*could not be kept anew/);
+    } finally {
+      now.close();
+    }
+  });
 });
 
 describe('what the operator changes', () => {

@@ -3,15 +3,16 @@
  * and what the operator decided of that account, held in memory.
  *
  * Promises: keys and tokens are compared by their SHA-256, so neither the time nor the path of a look-up tells how much of a
- * guess was right; passwords by scrypt, with the same work for users that do not exist; a credential of any length costs at most
- * `CREDENTIAL_MAX` bytes of hashing. A change counts at once where the store says so, and within `REFRESH_MS` in any case (hints
- * are no promise), for keys, logins, sessions and accounts alike. Passwords are looked at `SCRYPTS` at a time; who guesses is
+ * guess was right; passwords by Argon2id (`passwords.ts`), with the same work for users that do not exist; one that was kept by an
+ * older rule is kept by the present one after its next good login; a credential of any length costs at most `CREDENTIAL_MAX` bytes
+ * of hashing. A change counts at once where the store says so, and within `REFRESH_MS` in any case (hints
+ * are no promise), for keys, logins, sessions and accounts alike. Passwords are looked at `LOOKS` at a time; who guesses is
  * made to wait.
  *
  * Fails: a wrong credential is null. While the store cannot be read, what is known goes on to count; a session that is not known
  * then rejects with StoreUnavailable.
  */
-import { hash, scrypt, timingSafeEqual } from 'node:crypto';
+import { hash } from 'node:crypto';
 import {
   type Account,
   type ApiKey,
@@ -28,23 +29,24 @@ import {
 import { type PriceBook, priceBook } from '../domain/prices.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Store } from '../store/contract.ts';
+import { isDated, nobodys, PASSWORD_WORK, type PasswordWork, passwordIs, passwordKept } from './passwords.ts';
 
 /** Longer ones are nobody's. */
 const CREDENTIAL_MAX = 1024;
 const REFRESH_MS = 5_000;
 /** Sessions and passwords remembered; the oldest make room. */
 const REMEMBERED = 10_000;
-/** Passwords that are looked at at a time: each takes 16 MiB and some 0.2 s of one of the four threads that files use too. */
-const SCRYPTS = 2;
+/** Passwords that are looked at at a time: each takes some 20 MiB and 0.2 s of one of the four threads that files use too. */
+const LOOKS = 2;
 /** Those that wait for it. */
-const SCRYPTS_WAITING = 32;
+const LOOKS_WAITING = 32;
 /** Seconds after which those for whom there is no room may come back. */
-const SCRYPTS_BUSY_S = 1;
+const LOOKS_BUSY_S = 1;
 /** Wrong passwords of one user from one address in `GUESS_MS`. */
 const GUESSES = 10;
+/** The same over all users: one common password is tried with many names. */
+const GUESSES_ALL = 100;
 const GUESS_MS = 60_000;
-/** Parameters of new passwords (OWASP's least for scrypt with 16 MiB). */
-const SCRYPT: PasswordWork = { N: 16_384, r: 8, p: 5 };
 const IDLE_MS = 3_600_000;
 const TOKEN_MS = 3_600_000;
 
@@ -92,35 +94,9 @@ export interface Auth {
   ): Promise<{ token: string } | Busy | null>;
   /** Ends the session of an IBSSO header; false = there is none. */
   end(authorization: string | undefined): Promise<boolean>;
-  /** A password as a login keeps it: its scrypt under a salt of its own. */
+  /** A password as a login keeps it, under a salt of its own. */
   passwordHash(password: string): Promise<string>;
   close(): void;
-}
-
-/** How much work a password is; less only in tests. */
-export interface PasswordWork {
-  N: number;
-  r: number;
-  p: number;
-}
-
-const printed = ({ N, r, p }: PasswordWork, salt: Buffer, derived: Buffer): string =>
-  `scrypt$${N}$${r}$${p}$${salt.toString('base64')}$${derived.toString('base64')}`;
-
-function derive(password: string, salt: Buffer, { N, r, p }: PasswordWork): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    scrypt(password, salt, 32, { N, r, p, maxmem: 256 * N * r }, (error, key) =>
-      error ? reject(error) : resolve(key),
-    );
-  });
-}
-
-/** Whether a password is the one that was kept. */
-export async function passwordIs(password: string, kept: string): Promise<boolean> {
-  const [, N, r, p, salt = '', derived = ''] = kept.split('$');
-  const asked = await derive(password, Buffer.from(salt, 'base64'), { N: Number(N), r: Number(r), p: Number(p) });
-  const wanted = Buffer.from(derived, 'base64');
-  return wanted.length === asked.length && timingSafeEqual(wanted, asked);
 }
 
 const sha256 = (text: string): string => hash('sha256', text);
@@ -130,6 +106,15 @@ function remember<Value>(map: Map<string, Value>, name: string, value: Value): v
   map.delete(name);
   map.set(name, value);
   if (map.size > REMEMBERED) map.delete(map.keys().next().value as string);
+}
+
+type Guesses = Map<string, { count: number; until: number }>;
+
+/** One more wrong password, at `at`; the first of them begins the time in which they count. */
+function wrong(guesses: Guesses, from: string, at: number): void {
+  const before = guesses.get(from);
+  const fresh = !before || before.until <= at;
+  remember(guesses, from, { count: fresh ? 1 : before.count + 1, until: fresh ? at + GUESS_MS : before.until });
 }
 
 interface Known {
@@ -173,9 +158,9 @@ function known(directory: Directory): Known {
 }
 
 /** Rejects when the directory cannot be read at all. */
-export async function createAuth(store: Store, env: Env, work: PasswordWork = SCRYPT): Promise<Auth> {
+export async function createAuth(store: Store, env: Env, work: PasswordWork = PASSWORD_WORK): Promise<Auth> {
   // Nobody's: its work is what an unknown user costs.
-  const nobody = printed(work, Buffer.alloc(16), Buffer.alloc(32));
+  const nobody = nobodys(work);
   const first = await store.directory(-1);
   if (first === null) throw new Error('no directory');
   let now = known(first);
@@ -187,7 +172,9 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
   const sessions = new Map<string, { session: Session; at: number }>();
   /** By the header's hash: users whose password was right while it was `password`. */
   const passwords = new Map<string, { user: string; password: string }>();
-  const guesses = new Map<string, { count: number; until: number }>();
+  /** Wrong passwords by user and address, and by address alone. */
+  const guesses: Guesses = new Map();
+  const guessers: Guesses = new Map();
   const turns = createTurns();
 
   async function read(): Promise<void> {
@@ -243,23 +230,47 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
   async function check(user: string, password: string, address: string): Promise<Login | Busy | null> {
     const from = `${user} ${address}`;
     const at = env.clock.monotonic();
-    const tried = guesses.get(from);
-    if (tried && tried.until > at && tried.count >= GUESSES) {
-      return { busyS: Math.max(1, Math.ceil((tried.until - at) / 1000)) };
+    for (const [tried, most] of [
+      [guesses.get(from), GUESSES],
+      [guessers.get(address), GUESSES_ALL],
+    ] as const) {
+      if (tried && tried.until > at && tried.count >= most) {
+        return { busyS: Math.max(1, Math.ceil((tried.until - at) / 1000)) };
+      }
     }
     const turn = turns.take();
-    if (turn === null) return { busyS: SCRYPTS_BUSY_S };
+    if (turn === null) return { busyS: LOOKS_BUSY_S };
     await turn;
     try {
       const login = now.logins.get(user);
-      if ((await passwordIs(password, login?.password ?? nobody)) && login !== undefined) return login;
+      if ((await passwordIs(password, login?.password ?? nobody)) && login !== undefined) {
+        if (isDated(login.password, work)) await keepAnew(login, password);
+        return login;
+      }
     } finally {
       turns.give();
     }
-    const before = guesses.get(from);
-    const fresh = !before || before.until <= at;
-    remember(guesses, from, { count: fresh ? 1 : before.count + 1, until: fresh ? at + GUESS_MS : before.until });
+    wrong(guesses, from, at);
+    wrong(guessers, address, at);
     return null;
+  }
+
+  /**
+   * Keeps a password by the present rule. Only where the login is what it was when we looked: a new password of the operator's wins.
+   * What fails is left to the next login.
+   */
+  async function keepAnew({ user, account, scopes, password: dated }: Login, password: string): Promise<void> {
+    const { revision } = now.directory;
+    if (now.logins.get(user)?.password !== dated) return;
+    try {
+      const body = { user, scopes, password: await passwordKept(password, work, env.random) };
+      const deed = { by: 'postcard', action: 'password kept anew', account, detail: { user } };
+      const change = { kind: 'put', what: 'login', name: user, account, body, same: true } as const;
+      const done = await store.administer([change], deed, { at: revision });
+      if (done.kind === 'done') await refresh();
+    } catch (error) {
+      env.log.warn({ err: error, account }, 'a password could not be kept anew; its next login tries again');
+    }
   }
 
   function basic(encoded: string, address: string): Asked | Promise<Asked> {
@@ -316,10 +327,7 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = SC
     domain: (name) => now.domains.get(name.toLowerCase()) ?? null,
     directory: () => now.directory,
     refresh,
-    async passwordHash(password) {
-      const salt = Buffer.from(env.random.bytes(16));
-      return printed(work, salt, await derive(password, salt, work));
-    },
+    passwordHash: (password) => passwordKept(password, work, env.random),
     async open(user, password, kind, address) {
       const login = await check(user, password, address);
       if (login === null || 'busyS' in login) return login;
@@ -364,18 +372,18 @@ export function mayUse(caller: Caller, scopes: readonly Scope[]): boolean {
   return holds(caller.scopes, scopes);
 }
 
-/** `SCRYPTS` places, and a bounded queue for them. */
+/** `LOOKS` places, and a bounded queue for them. */
 function createTurns() {
   let busy = 0;
   const waiting: (() => void)[] = [];
   return {
     /** Null = too many wait. */
     take(): Promise<void> | null {
-      if (busy < SCRYPTS) {
+      if (busy < LOOKS) {
         busy++;
         return Promise.resolve();
       }
-      if (waiting.length >= SCRYPTS_WAITING) return null;
+      if (waiting.length >= LOOKS_WAITING) return null;
       return new Promise((resolve) => waiting.push(resolve));
     },
     give(): void {

@@ -3,7 +3,8 @@
  * /mms/2 (exactly five members: strict clients fail on a sixth), the older `requestError` of /mms/1, and the upload's own 400.
  *
  * Promises: bodies are complete answers with status, headers and text; nothing of the request is quoted. Words of E400, E401,
- * E403, E404, E409, E429 and E500 are Infobip's; the documents lack E405, E413, E415 and E503, which are ours.
+ * E403, E404, E409, E429 and E500 are Infobip's; the documents lack E405, E412, E413, E415 and E503, which are
+ * ours.
  */
 import { element, text, XML_DECLARATION, type XmlText } from '../xml.ts';
 import type { Violation } from './violations.ts';
@@ -34,6 +35,7 @@ export type ErrorCode =
   | 'E404'
   | 'E405'
   | 'E409'
+  | 'E412'
   | 'E413'
   | 'E415'
   | 'E429'
@@ -104,6 +106,13 @@ export const ERRORS: Readonly<Record<ErrorCode, Row>> = {
     action: 'Check violations and adjust the request.',
     resources: [],
     older: ['CONFLICT', 'Conflict'],
+  },
+  E412: {
+    status: 412,
+    description: 'What If-Match names is not what is there. Nothing of the request was done.',
+    action: 'Read it again, and repeat the change with the ETag that is there now.',
+    resources: [],
+    older: ['PRECONDITION_FAILED', 'Precondition failed'],
   },
   E413: {
     status: 413,

@@ -64,28 +64,22 @@ export function createFeed(options: { store: Store; env: Env; ids: Ids; networks
     try {
       // 0 = from now; a store without events says 0 again, and the first one must not be passed over.
       let place = from;
-      let spoken = Number.NEGATIVE_INFINITY;
+      /** When something was written last; null = nothing yet. */
+      let spoken: number | null = null;
       while (!gone.signal.aborted) {
         const page = await readFeed(account, place);
         if (page !== null) {
           place = page.last === 0 ? -1 : page.last;
-          const { rows } = page;
-          let text = '';
-          let passed = false;
-          reportsOf(rows, page.specs, ids, options.networks).forEach((report, index) => {
-            passed = search !== null && !isFound(report, search);
-            if (!passed) text += `id: ${rows[index]?.event}\nevent: status\ndata: ${JSON.stringify(report)}\n\n`;
-          });
-          if (passed) text += `id: ${rows.at(-1)?.event}\n\n`;
+          let text = textOf(page, search);
           // Headers and first line leave when the place is known: who has them misses nothing that happens after.
-          if (spoken === Number.NEGATIVE_INFINITY) text = `retry: ${RETRY_MS}\n\n${text}`;
+          if (spoken === null) text = `retry: ${RETRY_MS}\n\n${text}`;
           else if (text === '' && env.clock.monotonic() - spoken >= HEARTBEAT_MS) text = ': still here\n\n';
           if (text !== '') {
             spoken = env.clock.monotonic();
             if (gone.signal.aborted) break;
             if (!response.write(text) && !(await drained(response, gone.signal))) break;
           }
-          if (rows.length === BATCH) continue;
+          if (page.rows.length === BATCH) continue;
         }
         await env.clock.sleep(POLL_MS, gone.signal);
       }
@@ -98,6 +92,17 @@ export function createFeed(options: { store: Store; env: Env; ids: Ids; networks
       if (stop.signal.aborted) response.end();
       else response.destroy();
     }
+  }
+
+  /** The events of a page that are found; of what is left out behind the last of them, the last id alone. */
+  function textOf({ rows, specs }: Awaited<ReturnType<Store['feed']>>, search: Search | null): string {
+    let text = '';
+    let passed = false;
+    reportsOf(rows, specs, ids, options.networks).forEach((report, index) => {
+      passed = search !== null && !isFound(report, search);
+      if (!passed) text += `id: ${rows[index]?.event}\nevent: status\ndata: ${JSON.stringify(report)}\n\n`;
+    });
+    return passed ? `${text}id: ${rows.at(-1)?.event}\n\n` : text;
   }
 
   async function readFeed(account: number, place: number) {

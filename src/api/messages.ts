@@ -67,16 +67,19 @@ export interface SendOptions extends SendSettings {
 const PATH = '/mms/2/messages';
 const NOT_JSON = apiError('E415');
 const ENCODED = apiError('E415', { action: 'Send the body as it is, without Content-Encoding.' });
-const BAD_KEY = apiError('E400', {
+/** 400: not an Idempotency-Key. */
+export const BAD_KEY = apiError('E400', {
   violations: [{ property: 'Idempotency-Key', violation: 'must be 1 to 255 visible ASCII characters' }],
 });
-const KEY_CONFLICT = apiError('E409', {
+/** 409: an Idempotency-Key that stands for something else. */
+export const KEY_CONFLICT = apiError('E409', {
   violations: [{ property: 'Idempotency-Key', violation: 'was used with another body in the last 24 hours' }],
 });
 const BULK_CANCELED = apiError('E409', {
   violations: [{ property: 'options.schedule.bulkId', violation: 'this bulk is cancelled' }],
 });
-const VISIBLE = /^[\x21-\x7e]{1,255}$/;
+/** What an Idempotency-Key may be. */
+export const VISIBLE = /^[\x21-\x7e]{1,255}$/;
 
 /** Status 26: taken. 23: the account has used this message id before. */
 const TAKEN = 26;

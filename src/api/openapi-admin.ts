@@ -9,6 +9,7 @@ import {
   adminAnswers,
   applyBody,
   blockBody,
+  creditBody,
   domainBody,
   keyBody,
   loginBody,
@@ -16,9 +17,10 @@ import {
   rerouteBody,
   senderBody,
 } from './admin-schema.ts';
-import { apiErrorAnswer, olderErrorAnswer } from './answers.ts';
+import { apiErrorAnswer, endpointAnswer, endpointsAnswer, olderErrorAnswer } from './answers.ts';
 import { numberAnswer, numberBody } from './numbers.ts';
 import { SESSION, sessionAnswer, sessionBody, TOKEN, tokenAnswer, tokenErrorAnswer } from './sessions.ts';
+import { endpointBody, endpointQuery } from './webhooks.ts';
 
 const json = (schema: z.ZodType, description: string) => ({ description, content: { 'application/json': { schema } } });
 /** An error, which Accept may want as XML. */
@@ -63,19 +65,30 @@ export const SECURITY_SCHEMES = {
 const accountOf = { account: z.string().meta({ description: 'Number or name.' }) };
 const { rows } = adminAnswers;
 
+const IF_MATCH = z.object({
+  'If-Match': z.string().optional().meta({
+    description: 'The ETag of what was read: the change is only made where that still holds, else 412.',
+  }),
+});
+const ONCE = z.object({
+  'Idempotency-Key': z.string().min(1).max(255).optional().meta({
+    description: 'The same amount under the same key within 24 h is added once.',
+  }),
+});
+
 function admin(
   method: Method,
   path: string,
   operationId: string,
   summary: string,
   answer: z.ZodType,
-  more: { body?: z.ZodType; querystring?: z.ZodType } = {},
+  more: { body?: z.ZodType; querystring?: z.ZodType; headers?: z.ZodType } = {},
 ): Described {
   const named = path.includes(':name');
   const params = path.includes(':account')
     ? { params: z.object(named ? { ...accountOf, name: z.string() } : accountOf) }
     : {};
-  const failures = [400, 401, 404, 405, 409, 413, 415, 500, 503];
+  const failures = [400, 401, 404, 405, 409, ...(more.headers === IF_MATCH ? [412] : []), 413, 415, 500, 503];
   const words = 'As its errorCode and violations say.';
   return {
     method,
@@ -97,7 +110,7 @@ function admin(
 
 /** All of them. */
 export function operatorOperations(): Described[] {
-  const { account, key, login, sender, domain, block, removed, applied, rerouted, audit } = adminAnswers;
+  const { account, credit, usage, key, login, sender, domain, block, removed, applied, rerouted, audit } = adminAnswers;
   const prices = pricesBody;
   const blockQuery = z.object({ kind: z.enum(['SENDER', 'DESTINATION']), value: z.string() });
   const page = z.object({ limit: z.string().optional(), cursor: z.string().optional() });
@@ -144,7 +157,8 @@ export function operatorOperations(): Described[] {
           200: json(tokenAnswer, 'Granted.'),
           400: json(tokenErrorAnswer, 'Not a request for one.'),
           401: json(tokenErrorAnswer, 'No such client, or another secret.'),
-          ...older(405, 413, 429, 500, 503),
+          429: json(tokenErrorAnswer, 'Too many wrong secrets, or too many at a time: Retry-After says for how long.'),
+          ...older(405, 413, 500, 503),
         },
       },
     },
@@ -153,7 +167,20 @@ export function operatorOperations(): Described[] {
     admin('GET', 'accounts/:account', 'get-account', 'One account', account),
     admin('PUT', 'accounts/:account', 'change-account', 'Change what is given; the rest stays', account, {
       body: accountChange,
+      headers: IF_MATCH,
     }),
+    admin('GET', 'accounts/:account/usage', 'get-usage', 'What it has used of its messages a day and its money', usage),
+    admin(
+      'POST',
+      'accounts/:account/credit',
+      'add-credit',
+      'Add to its prepaid credit, what it may spend in TOTAL',
+      credit,
+      {
+        body: creditBody,
+        headers: ONCE,
+      },
+    ),
     admin('GET', 'accounts/:account/keys', 'list-keys', 'Its API keys', rows(key)),
     admin('POST', 'accounts/:account/keys', 'add-key', 'Make an API key; shown here and never again', key, {
       body: keyBody,
@@ -170,8 +197,25 @@ export function operatorOperations(): Described[] {
     admin('GET', 'accounts/:account/domains', 'list-domains', 'Its domains for links', rows(domain)),
     admin('POST', 'accounts/:account/domains', 'add-domain', 'Give it a domain', domain, { body: domainBody }),
     admin('DELETE', 'accounts/:account/domains/:name', 'remove-domain', 'Take a domain away', removed),
+    admin('GET', 'accounts/:account/endpoints', 'list-endpoints', "Its webhooks' endpoints", endpointsAnswer),
+    admin(
+      'PUT',
+      'accounts/:account/endpoints',
+      'set-endpoint',
+      'Set an endpoint; a new secret is shown here',
+      endpointAnswer,
+      {
+        body: endpointBody(() => null),
+      },
+    ),
+    admin('DELETE', 'accounts/:account/endpoints', 'remove-endpoint', "Forget an endpoint's settings", removed, {
+      querystring: endpointQuery,
+    }),
     admin('GET', 'accounts/:account/prices', 'get-prices', 'Its price list', prices),
-    admin('PUT', 'accounts/:account/prices', 'set-prices', 'Set the whole price list', prices, { body: pricesBody }),
+    admin('PUT', 'accounts/:account/prices', 'set-prices', 'Set the whole price list', prices, {
+      body: pricesBody,
+      headers: IF_MATCH,
+    }),
     admin('GET', 'accounts/:account/blocks', 'list-blocks', 'Senders and destinations that are refused', rows(block)),
     admin('POST', 'accounts/:account/blocks', 'add-block', 'Refuse one; account "all" = for all accounts', block, {
       body: blockBody,
@@ -180,7 +224,8 @@ export function operatorOperations(): Described[] {
       querystring: blockQuery,
     }),
     admin('POST', 'apply', 'apply-accounts', 'Accounts as they shall be; again changes nothing', applied, {
-      body: applyBody,
+      body: applyBody(() => null),
+      querystring: z.object({ dryRun: z.enum(['true', 'false']).optional() }),
     }),
     admin('GET', 'numbers', 'list-numbers', 'All numbers of ours', rows(numberAnswer)),
     admin('GET', 'accounts/:account/numbers', 'list-account-numbers', 'Its numbers', rows(numberAnswer)),

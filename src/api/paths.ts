@@ -49,7 +49,9 @@ export function allowOf(path: string): string | undefined {
   const allow = ALLOW.get(path);
   if (allow !== undefined) return allow;
   if (replayedId(path) !== null) return 'POST';
-  return [STORY, PART_PATH].some((place) => isBelow(path, place)) ? 'GET' : undefined;
+  // Whoever holds the URL of a part may ask how large it is before fetching it.
+  if (isBelow(path, PART_PATH)) return 'GET, HEAD';
+  return isBelow(path, STORY) ? 'GET' : undefined;
 }
 
 function isBelow(path: string, place: string): boolean {

@@ -32,7 +32,9 @@ const list = z
     if (joined.includes('\0')) issues.push({ code: 'custom', message: words.nul, input: value });
     // An id may have commas of its own: what was given counts as a whole, too.
     const whole = typeof value === 'string' ? [value] : value;
-    return [...new Set([...joined.split(','), ...whole])].filter((item) => item !== '');
+    // People write `a, b`; an id may begin with a blank of its own.
+    const split = joined.split(',').flatMap((item) => [item, item.trim()]);
+    return [...new Set([...split, ...whole])].filter((item) => item !== '');
   })
   .meta({
     type: 'array',

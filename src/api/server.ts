@@ -15,9 +15,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { parse as parseQuery } from 'node:querystring';
 import type { Duplex } from 'node:stream';
-import swagger from '@fastify/swagger';
 import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
-import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import type { Ids } from '../domain/ids.ts';
 import { createPartTokens, createPartUrls, PART_PATH } from '../domain/inbound.ts';
 import { createShortener, LINK_PATH } from '../domain/links.ts';
@@ -26,10 +24,11 @@ import type { Routing } from '../domain/routing.ts';
 import type { Env } from '../env.ts';
 import { type Store, StoreUnavailable } from '../store/contract.ts';
 import { ADMIN, createAdmin } from './admin.ts';
-import { type Caller, createAuth, type PasswordWork } from './auth.ts';
+import { type Caller, createAuth } from './auth.ts';
 import { createBulks } from './bulks.ts';
 import { CLICKS, createClicks } from './clicks.ts';
 import { createContent } from './content.ts';
+import { describeRoutes, NO_SCHEMAS } from './document.ts';
 import { type Answer, apiError, errorFor, JSON_HEADERS, unavailable } from './errors.ts';
 import { createFeed } from './feed.ts';
 import { createGate } from './gate.ts';
@@ -40,8 +39,9 @@ import { createLimits } from './limits.ts';
 import { createLinks, type Geo } from './links.ts';
 import { createSend, type Intake } from './messages.ts';
 import { createMetrics, createMetricsLock } from './metrics.ts';
-import { operations, tidy } from './openapi.ts';
-import { operatorOperations, SECURITY_SCHEMES } from './openapi-admin.ts';
+import { operations } from './openapi.ts';
+import { operatorOperations } from './openapi-admin.ts';
+import type { PasswordWork } from './passwords.ts';
 import { allowOf, BULK_STATUS, BULKS, CONTENT, PROBES, pathOf, replayedId, SEND, STORY } from './paths.ts';
 import { createReads } from './reads.ts';
 import { createReady } from './ready.ts';
@@ -241,10 +241,12 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       take(path, intake, request, response, async (bytes) => {
         const place = gate.enter(path, (caller as Caller).account);
         if (place !== null && 'status' in place) return place;
+        let given: Answer | undefined;
         try {
-          return await intake.body(head as Head, bytes);
+          given = await intake.body(head as Head, bytes);
+          return given;
         } finally {
-          place?.leave();
+          place?.leave(given);
         }
       });
     };
@@ -282,7 +284,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
           void work(body.bytes)
             .catch((error: unknown) => failed(path, error))
             .then((given) => {
-              exchange.give(response, given);
+              if (given.status === 429) exchange.refuse(request, response, given);
+              else exchange.give(response, given);
               exchange.release(body.bytes.length);
             });
       }
@@ -294,6 +297,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   const app = Fastify({
     logger: false,
     exposeHeadRoutes: false,
+    // What validates is queries.ts, in the house's words: Fastify's compilers of schemas are not even loaded.
+    schemaController: NO_SCHEMAS,
     // An own message id has up to 200 code points, each up to 12 characters in a URL.
     routerOptions: { maxParamLength: 4096 },
     frameworkErrors: (_error, _request, reply) => hijack(reply, BAD_URL),
@@ -304,9 +309,6 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     body.resume();
     done(null);
   });
-  // The schemas of routes are for the document; what validates is queries.ts, in the house's words.
-  app.setValidatorCompiler(() => () => true);
-  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.setNotFoundHandler((request, reply) => hijack(reply, errorFor(request.url, 'E404')));
   app.setErrorHandler((error, request, reply) => hijack(reply, failed(pathOf(request.url), error)));
 
@@ -334,23 +336,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       })(request, reply);
     };
 
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Postcard',
-        version: '2',
-        description: "Send MMS and follow what becomes of them. Field by field Infobip's MMS API v2.",
-        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-      },
-      servers: [{ url: config.publicUrl === '' ? '/' : config.publicUrl }],
-      components: { securitySchemes: SECURITY_SCHEMES },
-    },
-    transform: createJsonSchemaTransform({}),
-    transformObject: createJsonSchemaTransformObject({}),
-  });
+  const documented = describeRoutes(app, config.publicUrl, env.clock);
   const described = operations(settings);
-  let document = '';
   const text = (status: number, body: string, type = 'text/plain; charset=utf-8'): Answer => ({
     status,
     headers: { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' },
@@ -386,7 +373,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     hijack(reply, errorFor(BULK_STATUS, 'E500')),
   );
   own('get', INBOX, described.inbox, (account, request) => inbox.reports(account, request.query));
-  app.get(`${PART_PATH}:token`, { schema: described.part }, async (request, reply) => {
+  app.get(`${PART_PATH}:token`, { schema: described.part, exposeHeadRoute: true }, async (request, reply) => {
     reply.hijack();
     try {
       exchange.give(reply.raw, await inbox.part((request.params as { token: string }).token));
@@ -454,7 +441,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     livez: open(() => text(200, 'ok\n')),
     readyz: open(async () => (!closing && (await ready()) ? text(200, 'ok\n') : text(503, 'not ready\n'))),
     metrics: open(async ({ raw }) => metricsLock(raw) ?? text(200, await metrics.page(), metrics.contentType)),
-    openapi: open(() => ({ status: 200, headers: JSON_HEADERS, body: document })),
+    openapi: open(async () => ({ status: 200, headers: JSON_HEADERS, body: await documented() })),
   };
   for (const name of ['livez', 'readyz', 'metrics', 'openapi'] as const) {
     const path = name === 'openapi' ? '/openapi.json' : `/${name}`;
@@ -462,7 +449,6 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     app.head(path, { schema: { hide: true } as object }, probes[name]);
   }
   await app.ready();
-  document = JSON.stringify(tidy(app.swagger() as unknown as Record<string, unknown>));
 
   // --- The server ----------------------------------------------------------------------------------------------------
 
@@ -621,7 +607,14 @@ export async function createApi(options: ApiOptions): Promise<Api> {
       ],
     });
     if (current === undefined || (current.writableFinished && current.req.complete)) {
-      hangUp(socket, given);
+      if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT') {
+        hangUp(socket, given);
+        return;
+      }
+      // Slow ones are found by the thousand at once, and must not hold up anybody else. One whose request comes meanwhile is served.
+      exchange.inTurn(() => {
+        if (socket.writable && (socket as Tagged)[CURRENT] === current) hangUp(socket, given);
+      });
       return;
     }
     // Its own request is broken and not answered yet: that is the answer. What is broken behind a sound request must not

@@ -46,11 +46,17 @@ export interface TokenIntake {
   body(request: IncomingMessage, bytes: Buffer): Promise<Answer>;
 }
 
-const oauthError = (status: number, error: string, words: string): Answer => ({
+const oauthError = (status: number, error: string, words: string, headers: Record<string, string> = {}): Answer => ({
   status,
-  headers: status === 401 ? { ...JSON_HEADERS, 'www-authenticate': 'Basic' } : JSON_HEADERS,
+  headers: { ...JSON_HEADERS, ...headers },
   body: JSON.stringify({ error, error_description: words }),
 });
+
+/** RFC 6749 has no error for 429 here; the name is that of 4.1.2.1, "temporary overloading", which its clients know. */
+const oauthBusy = (seconds: number): Answer =>
+  oauthError(429, 'temporarily_unavailable', `Too many requests. Ask again in ${seconds} s.`, {
+    'retry-after': String(seconds),
+  });
 
 /** A client's id and secret in an Authorization header (RFC 6749, 2.3.1), null = there are none. */
 function basicClient(authorization: string | undefined): [string, string] | null {
@@ -104,9 +110,14 @@ export function createSessions(auth: Auth, addressOf: (request: IncomingMessage)
       return oauthError(400, 'invalid_request', 'client_id and client_secret must be given once each, or as Basic.');
     }
     const opened = await auth.open(user, password, 'OAUTH', addressOf(request));
-    if (opened !== null && 'busyS' in opened) return tooMany(TOKEN, opened.busyS);
-    if (opened === null) return oauthError(401, 'invalid_client', 'No such client, or another secret.');
-    return ok({ access_token: opened.token, expires_in: TOKEN_SECONDS, token_type: 'Bearer' });
+    if (opened !== null && 'busyS' in opened) return oauthBusy(opened.busyS);
+    if (opened === null) {
+      const scheme = { 'www-authenticate': 'Basic' };
+      return oauthError(401, 'invalid_client', 'No such client, or another secret.', scheme);
+    }
+    const granted = ok({ access_token: opened.token, expires_in: TOKEN_SECONDS, token_type: 'Bearer' });
+    // For caches older than Cache-Control (RFC 6749, 5.1).
+    return { ...granted, headers: { ...granted.headers, pragma: 'no-cache' } };
   }
 
   return (method: string, path: string): TokenIntake | null => {

@@ -341,10 +341,19 @@ function older(answer: Answer, named: (path: string) => string): Answer {
     requestError?: object;
   };
   if (requestError !== undefined || errorCode === undefined) return answer;
-  const renamed = violations.map(({ property, violation }) => ({ property: named(property), violation }));
+  const renamed = violations.map(
+    ({ property, violation }) => shapeless(named(property)) ?? { property: named(property), violation },
+  );
   if (answer.status === 400) return badRequest(renamed);
   const { 'content-type': _, ...headers } = answer.headers;
   return olderError(errorCode, { headers });
+}
+
+/** Segments of this version have no type: what lacks one there has none of the members that tell it. */
+function shapeless(path: string): Violation | null {
+  const segment = /^(messages\[\d+\]\.messageSegments\[\d+\])\.type$/.exec(path)?.[1];
+  if (segment === undefined) return null;
+  return { property: segment, violation: 'must have text, contentUrl, smil, contentBase64 or uploadedContentId' };
 }
 
 function badRequest(violations: readonly Violation[]): Answer {

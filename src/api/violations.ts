@@ -32,6 +32,7 @@ export const words = {
   toOrGroup: 'Provide either to or group, not both.',
   window: 'must be at least 1 hour after from',
   upload: 'refers to no uploaded content',
+  unknown: 'is not known here',
   nothing: 'Provide sendAt, sendingSpeedLimit or both.',
 } as const;
 
@@ -65,6 +66,10 @@ export function translate(issue: z.core.$ZodIssue, path: readonly PropertyKey[],
       return void say(words.empty);
     case 'too_big':
       return void say(words.size(1, Number(issue.maximum)));
+    case 'unrecognized_keys':
+      // Only where nothing that is not known is let pass: the operator's door.
+      for (const key of issue.keys) found.push({ path: [...path, key], violation: words.unknown });
+      return;
     case 'invalid_union':
       translateUnion(issue, path, found);
       return;

@@ -37,6 +37,9 @@ const LIMIT_DEFAULT = 50;
 const STEPS = 20;
 /** How long an old secret signs beside the new one, unless the request says otherwise. */
 const OVERLAP_HOURS = 24;
+const HOUR = 3_600_000;
+/** The same in ms. */
+export const OVERLAP_MS = OVERLAP_HOURS * HOUR;
 const SECRET_BYTES = 24;
 const URL_MAX = 2048;
 const HEADERS_MAX = 20;
@@ -44,7 +47,8 @@ const HEADER_MAX = 1024;
 
 const KINDS = ['DELIVERY', 'INBOUND', 'CLICK'] as const;
 const STATES = ['OPEN', 'DELIVERED', 'EXHAUSTED'] as const;
-const kindOf = (kind: (typeof KINDS)[number]): HookKind => kind.toLowerCase() as HookKind;
+/** As the store has it. */
+export const kindOf = (kind: (typeof KINDS)[number]): HookKind => kind.toLowerCase() as HookKind;
 
 const instantText = z
   .string()
@@ -54,9 +58,11 @@ const instantText = z
     return at ?? 0;
   })
   .meta({ type: 'string', format: 'date-time', example: '2026-07-07T06:32:15.101+0000' });
+/** Of so many code points, as everywhere at the door. */
 const text = (min: number, max: number) =>
   z.string().check(({ value, issues }) => {
-    if (value.length < min || value.length > max) {
+    const { length } = [...value];
+    if (length < min || length > max) {
       issues.push({ code: 'custom', message: words.size(min, max), input: value });
     }
     if (value.includes('\0')) issues.push({ code: 'custom', message: words.nul, input: value });
@@ -112,7 +118,8 @@ const OUR_HEADERS = new Set(
   ),
 );
 
-const headers = z
+/** Headers of an account's own, sent with each webhook to a URL. */
+export const endpointHeaders = z
   .record(z.string(), z.string())
   .check(({ value, issues }) => {
     const say = (message: string): void => void issues.push({ code: 'custom', message, input: value });
@@ -139,7 +146,7 @@ export function endpointBody(checkCallout: (url: string) => string | null) {
       }),
       contentType: z.enum(['application/json', 'application/xml']).optional(),
       default: z.boolean().optional(),
-      headers: headers.optional(),
+      headers: endpointHeaders.optional(),
       secret: text(16, 200).optional(),
       rotateSecret: z.boolean().optional(),
       removeSecret: z.boolean().optional(),
@@ -162,6 +169,40 @@ export function endpointBody(checkCallout: (url: string) => string | null) {
       if (ways.filter(Boolean).length > 1) say('secret', 'Provide one of secret, rotateSecret and removeSecret.');
     })
     .meta({ id: 'EndpointRequest', description: 'What is absent stays as it is; a new endpoint gets a secret.' });
+}
+
+/** What signs webhooks, as Standard Webhooks writes it. */
+export function newSecret(env: Env): string {
+  return `whsec_${Buffer.from(env.random.bytes(SECRET_BYTES)).toString('base64')}`;
+}
+
+/** What a request says of an endpoint. */
+export type EndpointAsked = z.output<ReturnType<typeof endpointBody>>;
+
+/** The change of settings that a request asks for, where `known` says whether there are any; `made` = a new secret, to be shown once. */
+export function endpointChange(
+  account: number,
+  body: EndpointAsked,
+  known: boolean,
+  env: Env,
+): { put: EndpointPut; made: string | null } {
+  const put: EndpointPut = { account, kind: kindOf(body.kind), url: body.url };
+  if (body.contentType !== undefined) put.contentType = body.contentType;
+  if (body.default !== undefined) put.isDefault = body.default;
+  if (body.headers !== undefined) put.headers = body.headers;
+  const none = body.removeSecret === true;
+  const make = body.rotateSecret === true || (!known && !none && body.secret === undefined);
+  const made = make ? newSecret(env) : null;
+  const value = made ?? body.secret;
+  if (value !== undefined) put.secret = { value, oldForMs: (body.secretOverlapHours ?? OVERLAP_HOURS) * HOUR };
+  else if (none) put.secret = null;
+  return { put, made };
+}
+
+/** 409: the account has as many endpoints as it may. */
+export function endpointsFull(): Answer {
+  const violation = `the account has ${ENDPOINTS_MAX} endpoints, which is the most`;
+  return apiError('E409', { violations: [{ property: 'url', violation }] });
 }
 
 /** All answers of `/webhooks/1`. */
@@ -284,23 +325,13 @@ export function createWebhookDesk(options: {
       async answer(account, body) {
         const kind = kindOf(body.kind);
         const known = (await store.endpointList(account)).some((one) => one.kind === kind && one.url === body.url);
-        const put: EndpointPut = { account, kind, url: body.url };
-        if (body.contentType !== undefined) put.contentType = body.contentType;
-        if (body.default !== undefined) put.isDefault = body.default;
-        if (body.headers !== undefined) put.headers = body.headers;
-        const none = body.removeSecret === true;
-        const make = body.rotateSecret === true || (!known && !none && body.secret === undefined);
-        const secret = make ? `whsec_${Buffer.from(env.random.bytes(SECRET_BYTES)).toString('base64')}` : body.secret;
-        if (typeof secret === 'string') {
-          put.secret = { value: secret, oldForMs: (body.secretOverlapHours ?? OVERLAP_HOURS) * 3_600_000 };
-        } else if (none) put.secret = null;
+        const { put, made } = endpointChange(account, body, known, env);
         const setting = await store.endpointPut(put);
         if (setting === null) {
-          const violation = `the account has ${ENDPOINTS_MAX} endpoints, which is the most`;
-          return apiError('E409', { violations: [{ property: 'url', violation }] });
+          return endpointsFull();
         }
-        env.log.info({ account, kind, origin: URL.parse(body.url)?.origin, rotated: make }, 'endpoint set');
-        return ok({ ...endpointView(setting), ...(make ? { secret } : {}) });
+        env.log.info({ account, kind, origin: URL.parse(body.url)?.origin, rotated: made !== null }, 'endpoint set');
+        return ok({ ...endpointView(setting), ...(made === null ? {} : { secret: made }) });
       },
     }),
 
@@ -338,7 +369,7 @@ function deliveryView(delivery: Delivery, ids: Ids): object {
 }
 
 /** Without its secrets: of each the last characters, so that one can tell which it is. */
-function endpointView(setting: EndpointSetting): object {
+export function endpointView(setting: EndpointSetting): object {
   const { kind, url, contentType, isDefault, headers: own, secrets } = setting;
   return {
     kind: kind.toUpperCase(),

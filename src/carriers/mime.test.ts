@@ -1,7 +1,7 @@
 /** Multiparts against themselves (round trips), against Dicer as second opinion, against sloppy peers and hostile values. */
 import { Dicer } from '@fastify/busboy';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import {
   decodedWords,
   frameMultipart,

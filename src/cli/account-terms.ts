@@ -1,11 +1,12 @@
 /**
- * What an account may and what it pays, on the command line: `postcard account set|credit|prices|price|blocks|block|unblock`.
+ * What an account may and what it pays, on the command line: `postcard account set|credit|prices|price|endpoints|endpoint|blocks|
+ * block|unblock`.
  *
  * Promises: as `account.ts`: exit code 0 = done as asked, else 1 with a line that says why; what is not named stays as it is.
  */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Client } from './client.ts';
-import { Failure, type Form, plain } from './terminal.ts';
+import { Failure, type Form, type Io, machine, plain } from './terminal.ts';
 
 interface Limits {
   requestsPerMinute: number | null;
@@ -31,6 +32,33 @@ interface PriceRow {
   price: number;
 }
 
+/** What a credit came to. */
+interface CreditView {
+  account: number;
+  name: string;
+  currency: string;
+  amount: number;
+  total: number;
+  repeated: boolean;
+}
+
+/** What is used of limits that there are. */
+interface UsageView {
+  account: number;
+  messagesPerDay: { used: number; most: number; left: number } | null;
+  spend: { per: string; currency: string; used: number; most: number; left: number } | null;
+}
+
+interface EndpointView {
+  kind: string;
+  url: string;
+  contentType: string;
+  default: boolean;
+  headers: Record<string, string>;
+  secrets: { ending: string; validUntil: string | null }[];
+  secret?: string;
+}
+
 interface BlockView {
   kind: string;
   value: string;
@@ -45,6 +73,7 @@ export interface Operator {
 
 /** How the operator's commands are made and answered (`account.ts`). */
 export interface Terms {
+  io: Io;
   under(group: Command, name: string, description: string): Command;
   client(options: Operator): Client;
   asked<Answer extends object>(answer: Promise<Answer | null>, what: string): Promise<Answer>;
@@ -104,7 +133,7 @@ interface Settings extends Operator {
 
 /** Adds the commands to the group `account`. */
 export function describeTerms(account: Command, terms: Terms): void {
-  const { under, asked, show, of, finish } = terms;
+  const { under, asked, show, of, finish, io } = terms;
   const own = (name: string, description: string): Command =>
     under(account, name, description).argument('<account>', 'its number or name');
   const isOn = (value: 'on' | 'off' | undefined): boolean | undefined => (value === undefined ? value : value === 'on');
@@ -143,18 +172,40 @@ export function describeTerms(account: Command, terms: Terms): void {
 
   own('credit', 'top up a prepaid credit (spend per TOTAL)')
     .argument('<amount>', 'what is added', amount)
-    .action(async (name: string, more: number, options: Operator) => {
+    .option('--take', 'take it away instead, down to 0 at most')
+    .option('--once <key>', 'the same amount under the same key is added once in 24 h, however often it is said')
+    .action(async (name: string, given: number, options: Operator & { once?: string; take?: boolean }) => {
+      const { once } = options;
+      const more = options.take ? -given : given;
+      const headers: Record<string, string> = once === undefined ? {} : { 'idempotency-key': once };
       const client = terms.client(options);
-      const { limits } = await asked(client.get<AccountView>(of(name)), 'account');
-      if (limits.spend !== null && limits.spend.per !== 'TOTAL') {
-        const { amount: now, per } = limits.spend;
-        throw new Failure(`it may spend ${now} per ${per}: change that with account set ${plain(name)} --spend`);
+      const done = await asked(
+        client.change<CreditView>('POST', of(name, '/credit'), { amount: more }, headers),
+        'account',
+      );
+      const { total, currency, repeated } = done;
+      if (options.output !== 'table') io.out(machine(options.output, [done]));
+      else {
+        const what = repeated ? `${more} was added before` : more < 0 ? `${-more} taken away` : `${more} added`;
+        io.out(`${what}: ${plain(done.name)} may spend ${total} ${currency} in TOTAL\n`);
       }
-      const total = Math.round(((limits.spend?.amount ?? 0) + more) * 1e6) / 1e6;
-      const change = { limits: { spend: { amount: total, per: 'TOTAL' } } };
-      const one = await asked(client.change<AccountView>('PUT', of(name), change), 'account');
-      finish(terms.showAccount(options.output, one));
+      finish(0);
     });
+
+  own('usage', 'what it has used of its messages a day and of its money').action(
+    async (name: string, options: Operator) => {
+      const one = await asked(terms.client(options).get<UsageView>(of(name, '/usage')), 'account');
+      const { messagesPerDay: day, spend: money } = one;
+      const rows = [
+        ...(day === null ? [] : [['messages a day', day.used, day.most, day.left]]),
+        ...(money === null ? [] : [[`${money.currency} in ${money.per}`, money.used, money.most, money.left]]),
+      ];
+      if (options.output !== 'table') io.out(machine(options.output, [one]));
+      else if (rows.length === 0) io.out('it has no such limit\n');
+      else show('table', rows, ['LIMIT', 'USED', 'MOST', 'LEFT'], (row) => row.map(String));
+      finish(0);
+    },
+  );
 
   const PRICE_HEAD = ['PREFIX', 'CHANNEL', 'PRICE'];
   const priceCells = ({ prefix, channel, price }: PriceRow): string[] => [
@@ -184,14 +235,77 @@ export function describeTerms(account: Command, terms: Terms): void {
         // '' is all others: nobody means that by a variable that is not set.
         if (prefix === '' && given !== 'all')
           throw new Failure('the prefix is empty; all is for those that no other fits');
-        const { prices: before } = await prices(client, name);
-        const rest = before.filter((row) => row.prefix !== prefix || row.channel !== channel);
-        if (price === NONE && rest.length === before.length) {
-          throw new Failure(`no price for ${prefix === '' ? 'all' : plain(prefix)} ${channel}; see account prices`);
-        }
-        const body = { prices: price === NONE ? rest : [...rest, { prefix, channel, price }] };
-        const set = await asked(client.change<{ prices: PriceRow[] }>('PUT', of(name, '/prices'), body), 'account');
+        const changed = client.amend<{ prices: PriceRow[] }>(of(name, '/prices'), ({ prices: before }) => {
+          const rest = before.filter((row) => row.prefix !== prefix || row.channel !== channel);
+          if (price === NONE && rest.length === before.length) {
+            throw new Failure(`no price for ${prefix === '' ? 'all' : plain(prefix)} ${channel}; see account prices`);
+          }
+          return { prices: price === NONE ? rest : [...rest, { prefix, channel, price }] };
+        });
+        const set = await asked(changed, 'account');
         finish(show(options.output, set.prices, PRICE_HEAD, priceCells));
+      },
+    );
+
+  const ENDPOINT_HEAD = ['KIND', 'URL', 'FORM', 'DEFAULT', 'HEADERS', 'SIGNED'];
+  const endpointCells = (one: EndpointView): string[] => [
+    one.kind,
+    plain(one.url),
+    one.contentType,
+    one.default ? 'yes' : 'no',
+    plain(Object.keys(one.headers).join(' ')) || '-',
+    one.secrets.map(({ ending }) => `...${ending}`).join(' ') || 'no',
+  ];
+  own('endpoints', 'URLs that take its webhooks').action(async (name: string, options: Operator) => {
+    const { results } = await asked(
+      terms.client(options).get<{ results: EndpointView[] }>(of(name, '/endpoints')),
+      'account',
+    );
+    finish(show(options.output, results, ENDPOINT_HEAD, endpointCells));
+  });
+  own('endpoint', 'make or change one; a new one gets a secret, shown once')
+    .argument('<url>', 'where its webhooks go')
+    .addOption(
+      new Option('--kind <kind>', 'what it takes').choices(['delivery', 'inbound', 'click']).default('delivery'),
+    )
+    .addOption(onOff('--default <state>', 'it takes what names no URL of its own'))
+    .addOption(new Option('--form <form>', 'of reports').choices(['json', 'xml']))
+    .option('--secret <secret>', 'signs from now on; the old one signs too for a day')
+    .option('--rotate', 'a new secret, shown once; the old one signs too for a day')
+    .option('--unsigned', 'no signature any more')
+    .option('--remove', 'forget it')
+    .action(
+      async (
+        name: string,
+        url: string,
+        options: Operator & {
+          kind: string;
+          default?: 'on' | 'off';
+          form?: string;
+          secret?: string;
+          rotate?: boolean;
+          unsigned?: boolean;
+          remove?: boolean;
+        },
+      ) => {
+        const client = terms.client(options);
+        const what = options.kind.toUpperCase();
+        if (options.remove) {
+          const place = of(name, `/endpoints?${new URLSearchParams({ kind: what, url })}`);
+          finish(await terms.removed(client, place, 'endpoint', options));
+          return;
+        }
+        const body = said({
+          ...{ kind: what, url, default: isOn(options.default), secret: options.secret },
+          contentType: options.form === undefined ? undefined : `application/${options.form}`,
+          ...{ rotateSecret: options.rotate, removeSecret: options.unsigned },
+        });
+        const one = await asked(client.change<EndpointView>('PUT', of(name, '/endpoints'), body), 'account');
+        show(options.output, [one], ENDPOINT_HEAD, endpointCells);
+        if (options.output === 'table' && one.secret !== undefined) {
+          io.out(`its secret, shown only now: ${one.secret}\n`);
+        }
+        finish(0);
       },
     );
 

@@ -1,4 +1,6 @@
 /** `account`, `key`, `login`, `sender` and `domain` against a real server's operator's door. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OpenDoor, openDoor } from '../../test/api/door.ts';
 import { run } from './postcard.ts';
@@ -83,16 +85,115 @@ describe('postcard account', () => {
       '    senders: [Bank, "441134960000"]',
       '    domains: [go.bank.example]',
       '    keys: [{ label: batch, scopes: [mms:message:send] }]',
+      '    endpoints: [{ kind: DELIVERY, url: https://hooks.example.com/in, default: true }]',
     ].join('\n');
+    const differs = [
+      '+ account bank: currency EUR -> CHF, limits.messagesPerDay none -> 1000, limits.spend none -> {"amount":50,"per":"MONTH"}',
+      '+ sender bank of bank',
+      '+ sender 441134960000 of bank',
+      '+ domain go.bank.example of bank',
+      '+ key batch of bank',
+      '+ endpoint DELIVERY https://hooks.example.com/in of bank',
+      '',
+    ].join('\n');
+    const dry = await type('account', 'apply', 'accounts.yaml', '--dry-run');
+    expect([dry.code, dry.out]).toEqual([0, `${differs}6 would change; nothing was changed\n`]);
+    expect((await type('account', 'show', 'bank')).code).toBe(1);
     const first = await type('account', 'apply', 'accounts.yaml');
     expect([first.code, first.err]).toEqual([0, '']);
-    expect(first.out).toMatch(/^key batch of bank, shown only now: [0-9a-f]{64}\n5 changed\n$/);
+    expect(first.out.slice(0, differs.length)).toBe(differs);
+    expect(first.out.slice(differs.length)).toMatch(
+      /^key batch of bank, shown only now: [0-9a-f]{64}\nsecret of DELIVERY \S+ of bank, shown only now: whsec_\S+\n6 changed\n$/,
+    );
     expect(await opens(`App ${shown(first.out)}`)).toBe(true);
+    expect((await type('account', 'endpoints', 'bank')).out).toMatch(
+      /DELIVERY +https:\/\/hooks.example.com\/in .* yes /,
+    );
     expect((await type('account', 'apply', 'accounts.yaml')).out).toBe('nothing to change\n');
-    FILES['wrong.yaml'] = 'accounts: [{ name: bank, limits: { messagesPerDy: 1 } }]';
-    expect((await type('account', 'apply', 'wrong.yaml')).code).toBe(1);
-    FILES['no.yaml'] = 'a: [';
-    expect((await type('account', 'apply', 'no.yaml')).err).toContain('is not YAML');
+    expect((await type('account', 'apply', 'accounts.yaml', '--dry-run')).out).toBe('nothing to change\n');
+  });
+
+  it('applies the file of docs/ACCOUNTS.md as it stands there', async () => {
+    const page = readFileSync(fileURLToPath(new URL('../../docs/ACCOUNTS.md', import.meta.url)), 'utf8');
+    const [, text = ''] = /```yaml\n(accounts:[^`]+)```/.exec(page) ?? [];
+    FILES['docs.yaml'] = text;
+    const given = await type('account', 'apply', 'docs.yaml', '--dry-run');
+    expect([given.code, given.err]).toEqual([0, '']);
+    for (const line of [
+      '~ account shop: ',
+      '+ endpoint DELIVERY ',
+      '+ login anna ',
+      '+ price MMS 41 ',
+      '+ block DESTINATION ',
+    ]) {
+      expect(given.out).toContain(line);
+    }
+  });
+
+  it('names line, column and field of what is wrong in a file, whoever found it, and changes nothing', async () => {
+    await type('domain', 'add', 'shop', 'held.example');
+    for (const [text, said] of [
+      [
+        'accounts:\n  - name: bank\n    limits:\n      messagesPerDy: 1\n',
+        ['wrong.yaml:4:7 accounts[0].limits.messagesPerDy: is not known here'],
+      ],
+      [
+        'accounts:\n  - name: new\n    senders:\n      - New\n      - 441134960000\n    domains: [held.example]\n',
+        ['wrong.yaml:5:9 accounts[0].senders[1]: must be a string'],
+      ],
+      [
+        'accounts:\n  - name: new\n    domains: [a.example, held.example]\n',
+        ['wrong.yaml:3:26 accounts[0].domains[1]: is taken by another account'],
+      ],
+      // What is missing is missing in something.
+      [
+        'accounts:\n  - name: new\n    keys:\n      - scopes: [mms:manage]\n',
+        ['wrong.yaml:4:9 accounts[0].keys[0].label: must not be null'],
+      ],
+      ['accounts:\n  - name: a\n    name: b\n', ['wrong.yaml:3:5 is not YAML: Map keys must be unique']],
+      ['a: [', ['wrong.yaml:1:5 is not YAML']],
+      ['- a\n', ['wrong.yaml must have a list under "accounts:"']],
+      ['account: []\n', ['wrong.yaml:1:1 account: is not known here', 'wrong.yaml accounts: must not be null']],
+    ] as const) {
+      FILES['wrong.yaml'] = text;
+      for (const more of [[], ['--dry-run']]) {
+        const given = await type('account', 'apply', 'wrong.yaml', ...more);
+        expect([given.code, given.out]).toEqual([1, '']);
+        for (const line of said) expect(given.err).toContain(line);
+      }
+    }
+    expect((await type('account', 'show', 'new')).code).toBe(1);
+  });
+});
+
+describe('the audit log', () => {
+  it('tells who did what, the last first, as far as is asked for', async () => {
+    await type('account', 'add', 'audited');
+    await type('account', 'credit', 'audited', '5', '--once', 'inv-1');
+    const given = await type('account', 'audit', '--limit', '2');
+    expect([given.code, given.err]).toEqual([0, '']);
+    const [head, first, second, ...rest] = given.out.trim().split('\n');
+    expect(head).toMatch(/^AT +BY +ACTION +ACCOUNT +DETAIL/);
+    expect(first).toMatch(/admin from 127\.0\.0\.1 +credit added +\d+ +\{"amount":5,"key":"inv-1"\}/);
+    expect(second).toMatch(/key added .*"label":"first"/);
+    expect(rest).toEqual([]);
+    expect((await type('account', 'audit', '-o', 'json')).out).not.toMatch(/[0-9a-f]{64}/);
+  });
+});
+
+describe('endpoints of an account', () => {
+  it('are made, changed and forgotten by the operator', async () => {
+    const url = 'https://hooks.example.com/shop';
+    const set = (...args: string[]) => type('account', 'endpoint', 'shop', url, ...args);
+    const made = await set('--default', 'on');
+    expect([made.code, made.err]).toEqual([0, '']);
+    expect(shown(made.out)).toMatch(/^whsec_/);
+    expect((await set('--form', 'xml')).out).toMatch(/application\/xml +yes/);
+    expect((await set('--unsigned', '--default', 'off')).out).toMatch(/no +- +no/);
+    expect((await set('--kind', 'click', '--form', 'xml')).err).toContain('must be application/json');
+    expect((await set('--remove')).out).toBe('removed\n');
+    expect((await set('--remove')).code).toBe(1);
+    expect((await type('account', 'endpoints', 'shop')).out).toBe('none\n');
   });
 });
 
@@ -165,11 +266,23 @@ describe('what an account may', () => {
 
   it('has a prepaid credit that is topped up, and no other limit by mistake', async () => {
     await type('account', 'add', 'prepaid');
-    expect((await type('account', 'credit', 'prepaid', '100')).out).toContain('{"amount":100,"per":"TOTAL"}');
-    expect((await type('account', 'credit', 'prepaid', '0.25')).out).toContain('{"amount":100.25,"per":"TOTAL"}');
+    const credit = (...args: string[]) => type('account', 'credit', 'prepaid', ...args);
+    expect((await credit('100')).out).toBe('100 added: prepaid may spend 100 EUR in TOTAL\n');
+    expect((await credit('0.25')).out).toBe('0.25 added: prepaid may spend 100.25 EUR in TOTAL\n');
+    expect((await credit('50.25', '--take')).out).toBe('50.25 taken away: prepaid may spend 50 EUR in TOTAL\n');
+    expect((await credit('7', '--once', 'invoice-9')).out).toContain('may spend 57');
+    expect((await credit('7', '--once', 'invoice-9')).out).toBe(
+      '7 was added before: prepaid may spend 57 EUR in TOTAL\n',
+    );
+    expect((await credit('8', '--once', 'invoice-9')).err).toContain('was used with another body');
+    // Two shells at the same time: both are added.
+    await Promise.all([credit('1'), credit('2'), credit('3')]);
+    expect((await credit('1', '-o', 'json')).out).toContain('"total": 64');
+    expect((await type('account', 'usage', 'prepaid')).out).toMatch(/EUR in TOTAL +0 +64 +64/);
+    expect((await type('account', 'usage', 'shop')).out).toBe('it has no such limit\n');
     await type('account', 'set', 'prepaid', '--spend', '5/DAY');
     const said = await type('account', 'credit', 'prepaid', '10');
-    expect([said.code, said.err.includes('it may spend 5 per DAY')]).toEqual([1, true]);
+    expect([said.code, said.err.includes('the account has a limit per day or month')]).toEqual([1, true]);
   });
 
   it('has prices and blocks, each set and taken away alone, blocks also for all accounts', async () => {

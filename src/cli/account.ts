@@ -6,8 +6,8 @@
  * is shown once, on stdout and nowhere else. `apply` may be repeated: it changes only what differs.
  */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parse as parseYaml } from 'yaml';
 import { SCOPES } from '../domain/accounts.ts';
+import { applyFile, showApplied } from './account-apply.ts';
 import { type AccountView, describeTerms, type Operator } from './account-terms.ts';
 import type { Client } from './client.ts';
 import { Failure, FORMS, type Form, type Io, machine, plain, table } from './terminal.ts';
@@ -24,9 +24,13 @@ interface KeyView {
   key?: string;
 }
 
-interface AppliedView {
-  changes: number;
-  accounts: { account: number; name: string; added: boolean; keys: { label: string; key: string }[] }[];
+/** A line of the audit log. */
+interface DeedView {
+  at: string;
+  by: string;
+  action: string;
+  account: number | null;
+  detail: object;
 }
 
 /** What the command line gives. */
@@ -134,25 +138,32 @@ export function describeAccounts(around: Around): void {
     });
   }
   describeTerms(account, {
-    ...{ under, asked, show, of, removed, finish },
+    ...{ io, under, asked, show, of, removed, finish },
     client: around.client,
     showAccount: (form, one) => show(form, [one], HEAD, accountCells),
   });
   under(account, 'apply', 'accounts as a YAML file says they shall be; again changes nothing')
-    .argument('<file>', 'with `accounts:`, see docs/ACCOUNTS.md')
-    .action(async (file: string, options: Operator) => {
-      const wanted = fileOf(io, file);
-      const done = await asked(around.client(options).change<AppliedView>('POST', `${ROOT}/apply`, wanted), 'apply');
-      if (options.output !== 'table') io.out(machine(options.output, [done]));
-      else {
-        for (const { label, key, name } of done.accounts.flatMap((one) =>
-          one.keys.map((key) => ({ ...key, name: one.name })),
-        )) {
-          io.out(`key ${plain(label)} of ${plain(name)}, shown only now: ${key}\n`);
-        }
-        io.out(done.changes === 0 ? 'nothing to change\n' : `${done.changes} changed\n`);
-      }
+    .argument('<file>', 'with `accounts:`, see docs/ACCOUNTS.md; - = what is piped in')
+    .option('--dry-run', 'tell what would change, and change nothing')
+    .action(async (file: string, options: Operator & { dryRun?: boolean }) => {
+      const { dryRun = false, output } = options;
+      const done = await applyFile(io, around.client(options), file, dryRun);
+      if (output !== 'table') io.out(machine(output, [done]));
+      else showApplied(io, done);
       finish(0);
+    });
+
+  under(account, 'audit', 'what operators did, the last of it first')
+    .option('--limit <n>', 'lines, at most 1000', whole, 50)
+    .action(async (options: Operator & { limit: number }) => {
+      const { results } = await asked(
+        around.client(options).get<{ results: DeedView[] }>(`${ROOT}/audit?limit=${options.limit}`),
+        'audit log',
+      );
+      const cells = ({ at, by, action, account: no, detail }: DeedView): string[] => [
+        ...[at, plain(by), plain(action), no === null ? '-' : String(no), plain(JSON.stringify(detail))],
+      ];
+      finish(show(options.output, results, ['AT', 'BY', 'ACTION', 'ACCOUNT', 'DETAIL'], cells));
     });
 
   // --- key ---
@@ -287,17 +298,4 @@ function textOf(io: Io, file: string): string {
   } catch (error) {
     throw new Failure(`cannot read ${plain(file)} (${(error as NodeJS.ErrnoException).code ?? String(error)})`);
   }
-}
-
-/** The server judges what stands in it; here it must only be YAML with an object. */
-function fileOf(io: Io, file: string): object {
-  let value: unknown;
-  try {
-    value = parseYaml(textOf(io, file), { maxAliasCount: 50 });
-  } catch (error) {
-    if (error instanceof Failure) throw error;
-    throw new Failure(`${plain(file)} is not YAML: ${plain((error as Error).message.split('\n')[0] ?? '')}`);
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  throw new Failure(`${plain(file)} must have a list under "accounts:"`);
 }

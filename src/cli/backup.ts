@@ -6,7 +6,8 @@
  * of the backup will do at the next start, because some of them the carrier may have had already.
  */
 import { resolve } from 'node:path';
-import { type Config, isSqlite, withoutPassword } from '../config.ts';
+import type { Config } from '../config.ts';
+import { isSqlite, withoutPassword } from '../configured.ts';
 import type { Env } from '../env.ts';
 import { Failure, type Form, type Io, machine, plain, table } from './terminal.ts';
 
@@ -31,8 +32,8 @@ function onlyEmbedded(config: Config, command: string, instead: string[]): void 
   );
 }
 
-/** What main knows of the data; loaded only by the commands that need it. */
-const wiring = () => import('../main.ts');
+/** What the wiring knows of the data; loaded only by the commands that need it. */
+const wiring = () => import('../wiring/store.ts');
 
 /** Backs up into `dest`; the exit code. Fails with a Failure that says what is in the way. */
 export async function backup(
@@ -94,7 +95,7 @@ export async function restore(
   const target =
     options.to === undefined ? config : { ...config, dataDir, store: `sqlite:${resolve(dataDir, 'postcard.db')}` };
   const { restoreData } = await wiring();
-  const result = restoreData(target, source, { env, force: options.force });
+  const result = await restoreData(target, source, { env, force: options.force });
   if (result.kind === 'refused') throw new Failure(...result.lines);
   const { manifest, aside } = result;
   const next = nextSteps(manifest, options.to === undefined ? null : dataDir);

@@ -6,13 +6,12 @@
  * restarts is outlasted for two minutes while following.
  */
 import type { Env } from '../env.ts';
-import { type BulkView, type Client, Unreachable } from './client.ts';
+import type { BulkView, Client } from './client.ts';
+import { outlasting } from './outlast.ts';
 import { Failure, type Form, hasColor, type Io, machine, paint, plain, shortInstant, table } from './terminal.ts';
 
 /** How often a followed bulk is looked at. */
 const LOOK_MS = 1000;
-/** How long following outlasts a server that cannot be reached. */
-const OUTLAST_MS = 120_000;
 /** Bulks asked for at a time. */
 const PAGE = 100;
 /** Cells of the bar. */
@@ -111,20 +110,15 @@ function ended({ status, progress }: BulkView): boolean {
   return (status === 'FINISHED' || status === 'CANCELED') && progress.waiting + progress.sent === 0;
 }
 
+/** Draws or tells each change until the bulk has ended. */
 async function follow(io: Io, env: Env, client: Client, first: BulkView, form: Form): Promise<number> {
   const drawing = form === 'table' && io.tty && io.env.TERM !== 'dumb';
-  const began = env.clock.monotonic();
-  const doneAtFirst = done(first);
-  let before = '';
-  let unreachableSince: number | null = null;
-  for (let bulk: BulkView | null = first; ; ) {
-    if (bulk) {
-      const seconds = (env.clock.monotonic() - began) / 1000;
-      const line = `${bar(io, bulk)}  ${bulk.status}`;
-      if (drawing) io.out(`\r\u001b[2K${line}${left(bulk, done(bulk) - doneAtFirst, seconds)}`);
-      else if (form === 'table' && line !== before) io.out(`${line}\n`);
-      else if (form === 'ndjson' && line !== before) io.out(machine('ndjson', [bulk]));
-      before = line;
+  const tell = teller(io, env, first, drawing ? 'drawn' : form);
+  const look = outlasting(io, env, (why) => `${drawing ? '\n' : ''}postcard: ${why}; still following\n`);
+  for (let bulk: BulkView | null | 'away' = first; ; bulk = await look(() => client.bulk(first.bulkId))) {
+    if (bulk === null) throw unknown(client, first.bulkId);
+    if (bulk !== 'away') {
+      tell(bulk);
       if (ended(bulk)) {
         if (drawing) io.out('\n');
         if (form === 'json') io.out(`${JSON.stringify(bulk, null, 2)}\n`);
@@ -136,18 +130,21 @@ async function follow(io: Io, env: Env, client: Client, first: BulkView, form: F
       if (drawing) io.out('\n');
       throw new Failure(`stopped following; postcard bulk show ${plain(first.bulkId)} --follow goes on`);
     }
-    try {
-      bulk = await client.bulk(first.bulkId);
-      unreachableSince = null;
-      if (!bulk) throw unknown(client, first.bulkId);
-    } catch (error) {
-      if (!(error instanceof Unreachable)) throw error;
-      bulk = null;
-      if (unreachableSince === null) io.err(`${drawing ? '\n' : ''}postcard: ${error.lines[0]}; still following\n`);
-      unreachableSince ??= env.clock.monotonic();
-      if (env.clock.monotonic() - unreachableSince > OUTLAST_MS) throw error;
-    }
   }
+}
+
+/** Tells how a bulk does: `drawn` = over the line before, with the time that is left; else only what has changed; in JSON only the end. */
+function teller(io: Io, env: Env, first: BulkView, form: Form | 'drawn'): (bulk: BulkView) => void {
+  const began = env.clock.monotonic();
+  let before = '';
+  return (bulk) => {
+    const line = `${bar(io, bulk)}  ${bulk.status}`;
+    const seconds = (env.clock.monotonic() - began) / 1000;
+    if (form === 'drawn') io.out(`\r\u001b[2K${line}${left(bulk, done(bulk) - done(first), seconds)}`);
+    else if (form === 'table' && line !== before) io.out(`${line}\n`);
+    else if (form === 'ndjson' && line !== before) io.out(machine('ndjson', [bulk]));
+    before = line;
+  };
 }
 
 function done({ progress }: BulkView): number {

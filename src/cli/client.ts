@@ -12,8 +12,23 @@ import { Failure } from './terminal.ts';
 /** The server could not be asked, or had no answer now: no connection, time-out, 429, 502, 503, 504. */
 export class Unreachable extends Failure {}
 
+/** The server does not take what it was sent: each line of it, and where in the request it is. */
+export class Violated extends Failure {
+  readonly violations: readonly { property: string; violation: string }[];
+
+  constructor(violations: readonly { property: string; violation: string }[]) {
+    super(...violations.map(({ property, violation }) => `${property || 'request'}: ${violation}`));
+    this.violations = violations;
+  }
+}
+
+/** What was read is not what is there any more (412): somebody else changed it. */
+export class Outdated extends Failure {}
+
 /** Time for one answer. Uploads of the largest size pass in far less, also on slow lines. */
 const ANSWER_MS = 60_000;
+/** How often something is read and written again while others change it. */
+const AMENDS = 10;
 /** How long the event stream may say nothing, not even that it is still there. */
 const SILENT_MS = 45_000;
 /** What one answer may be: a story with all its attempts is far smaller. */
@@ -121,7 +136,17 @@ export interface Client {
   steerBulk(bulkId: string, status: string): Promise<object | null>;
   /** Any other path, relative to `url`; null = the API says that there is no such thing. */
   get<Answer extends object>(path: string): Promise<Answer | null>;
-  change<Answer extends object>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<Answer | null>;
+  change<Answer extends object>(
+    method: 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    body?: object,
+    headers?: Record<string, string>,
+  ): Promise<Answer | null>;
+  /**
+   * Reads, changes and writes again, as often as somebody else comes in between (at most `AMENDS` times, then an `Outdated`).
+   * `make` gives the new body, or fails.
+   */
+  amend<Answer extends object>(path: string, make: (present: Answer) => object): Promise<Answer | null>;
   /**
    * Follows the event stream from after `lastEventId` (null = from now) until it breaks, which is an `Unreachable`, or
    * `stop` aborts. `opened` is called when the server has answered, `place` with each id (where to resume after it), and
@@ -155,7 +180,12 @@ export function createClient(options: { url: string; key: string; env: Env }): C
   }
 
   /** The parsed body of a 200; null for a 404 where that is an answer too. */
-  async function ask<T>(path: string, init: RequestInit, orMissing = false): Promise<T | null> {
+  async function ask<T>(
+    path: string,
+    init: RequestInit,
+    orMissing = false,
+    tell?: (tag: string) => void,
+  ): Promise<T | null> {
     const timeout = new AbortController();
     const timer = env.clock.setTimeout(() => timeout.abort(new Error(`no answer in ${ANSWER_MS / 1000} s`)), ANSWER_MS);
     try {
@@ -163,6 +193,7 @@ export function createClient(options: { url: string; key: string; env: Env }): C
       const text = await bodyOf(answer, url);
       if (answer.status === 404 && orMissing && isApiError(text)) return null;
       if (answer.status !== 200) throw refusal(answer, text, url);
+      tell?.(answer.headers.get('etag') ?? '*');
       return parse(text, url) as T;
     } finally {
       timer.cancel();
@@ -212,14 +243,30 @@ export function createClient(options: { url: string; key: string; env: Env }): C
     changeBulk: (bulkId, change) => ask<BulkView>(bulkPath('', bulkId), putting(change), true),
     steerBulk: (bulkId, status) => ask<object>(bulkPath('/status', bulkId), putting({ status }), true),
     get: (path) => ask(path, {}, true),
-    change: (method, path, body) =>
+    change: (method, path, body, more = {}) =>
       ask(
         path,
         body === undefined
-          ? { method }
-          : { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) },
+          ? { method, headers: more }
+          : { method, headers: { 'content-type': 'application/json', ...more }, body: JSON.stringify(body) },
         true,
       ),
+    async amend<Answer extends object>(path: string, make: (present: Answer) => object) {
+      for (let run = 1; ; run++) {
+        let tag = '*';
+        const present = await ask<Answer>(path, {}, true, (found) => {
+          tag = found;
+        });
+        if (present === null) return null;
+        const { method, headers, body } = putting(make(present));
+        const init = { method, body, headers: { ...headers, 'if-match': tag } } as RequestInit;
+        try {
+          return await ask<Answer>(path, init, true);
+        } catch (error) {
+          if (!(error instanceof Outdated) || run === AMENDS) throw error;
+        }
+      }
+    },
     async follow(lastEventId, stop, on, search) {
       const end = new AbortController();
       const stopped = (): void => end.abort();
@@ -347,10 +394,11 @@ function refusal(answer: Response, text: string, url: string): Failure {
   }
   const violations = Array.isArray(body.violations) ? body.violations : [];
   if (violations.length > 0) {
-    return new Failure(
-      ...violations.map(({ property, violation }) => `${String(property) || 'request'}: ${String(violation)}`),
+    return new Violated(
+      violations.map(({ property, violation }) => ({ property: String(property), violation: String(violation) })),
     );
   }
+  if (status === 412) return new Outdated(`${url}: somebody else changes it all the time; try again`);
   const words = body.description ?? body.errorMessage ?? body.requestError?.serviceException?.text;
   return typeof words === 'string' ? new Failure(`${url} answered ${status}: ${words}`) : notOurs(url);
 }

@@ -4,9 +4,9 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../config.ts';
 import { realEnv } from '../env.ts';
-import type { ServerFacts } from '../main.ts';
 import { inspectPostgres } from '../store/postgres/inspect.ts';
 import { openPostgres } from '../store/postgres/postgres.ts';
+import type { ServerFacts } from '../wiring/store.ts';
 import { type Check, doctor, mediaCheck, postgresChecks } from './doctor.ts';
 import type { Io } from './terminal.ts';
 

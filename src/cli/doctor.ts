@@ -24,9 +24,10 @@ import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
-import { isSqlite, publicUrlOf } from '../config.ts';
+import { publicUrlOf } from '../config.ts';
+import { isSqlite } from '../configured.ts';
 import type { Env } from '../env.ts';
-import type { ServerFacts } from '../main.ts';
+import type { ServerFacts } from '../wiring/store.ts';
 import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
 
 /** What one check found. */
@@ -74,7 +75,7 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
     checks.push(...storeChecks(config, env));
   } else {
     // Loaded only here: which store there is, only the wiring knows.
-    const { inspectStore } = await import('../main.ts');
+    const { inspectStore } = await import('../wiring/store.ts');
     checks.push(...postgresChecks(await inspectStore(config, env)));
   }
   if (config.roles.includes('dispatch')) {
@@ -82,11 +83,11 @@ export async function doctor(io: Io, env: Env, config: Config, form: Form): Prom
     checks.push(mediaCheck(await findEncoders()));
   }
   if (config.roles.includes('dispatch') && config.carriers.some(({ type }) => type === 'smpp')) {
-    const { probeSmscs } = await import('../main.ts');
+    const { probeSmscs } = await import('../wiring/serving.ts');
     checks.push(...(await probeSmscs(config, env)).map(smscCheck));
   }
   if (config.contentStore !== null) {
-    const { probeContentStore } = await import('../main.ts');
+    const { probeContentStore } = await import('../wiring/store.ts');
     checks.push(contentStoreCheck(config.contentStore, await probeContentStore(config, env)));
   }
   if (!checks.some((check) => check.check === 'clock')) checks.push(clockCheck(env.clock.now(), null));

@@ -17,11 +17,9 @@ import { type Client, createClient } from './client.ts';
 import { demo, demoConfig } from './demo.ts';
 import { doctor, obstacles } from './doctor.ts';
 import { listen } from './listen.ts';
-import { media } from './media.ts';
 import { numberList, numberRemove, numberSet } from './number.ts';
 import { reroute } from './reroute.ts';
 import { route } from './route.ts';
-import { send, show } from './send.ts';
 import { createStopper, SIGNALS, serve, sourcesOf } from './serve.ts';
 import { tail } from './tail.ts';
 import { Failure, FORMS, type Form, type Io, machine, plain, table } from './terminal.ts';
@@ -37,6 +35,9 @@ import {
   webhooksList,
   webhooksReplay,
 } from './webhooks.ts';
+
+/** Knows media types by their bytes: more code than all other commands, and no server's. Likewise `media`. */
+const sending = () => import('./send.ts');
 
 /** Runs one command line (without the program's own name) and resolves with its exit code. Never rejects but for bugs. */
 export async function run(args: string[], io: Io): Promise<number> {
@@ -143,6 +144,7 @@ function describe(io: Io, finish: (code: number) => void): Command {
       if (wrong.length > 0 || sender === undefined) self.error(wrong.join('\n'));
       const env = quietEnv();
       const what = { to, sender, text, media, title, messageId, wait: options.wait === true, output: options.output };
+      const { send } = await sending();
       finish(await send(io, env, clientOf(io, env, options), what));
     });
 
@@ -159,6 +161,7 @@ function describe(io: Io, finish: (code: number) => void): Command {
   remote(command('show', "tell one message's story"))
     .argument('<messageId>', 'the id that the answer to send gave')
     .action(async (id: string, options: Remote) => {
+      const { show } = await sending();
       finish(await show(io, clientOf(io, quietEnv(), options), id, options.output));
     });
 
@@ -241,6 +244,7 @@ function describe(io: Io, finish: (code: number) => void): Command {
     .option('--profile <name>', 'a ready-made profile (300k, image-basic, ...) or a configured carrier', '300k')
     .option('--out <directory>', 'write what would be sent there')
     .action(async (files: string[], options: Common & { profile: string; out?: string }) => {
+      const { media } = await import('./media.ts');
       finish(await media(io, quietEnv(), settings(io).config, { files, ...options }));
     });
 

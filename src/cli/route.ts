@@ -3,8 +3,9 @@
  *
  * Promises: exit code 0 = there is a way for an MMS, 1 = there is none.
  */
-import { routerOf } from '../carrier-settings.ts';
+
 import type { Config } from '../config.ts';
+import { routerOf } from '../configured.ts';
 import { type Form, type Io, machine, plain, table } from './terminal.ts';
 
 /** Explains the way of `to`. */

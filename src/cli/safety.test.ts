@@ -38,6 +38,18 @@ function troubles(env: Record<string, string>, yaml = '', now = NOW, uid = 1000,
 const CARRIER = (more: string): string => `carriers:\n  - {name: one, type: mm7, vaspId: "1", username: u, ${more}}\n`;
 
 describe('what is unsafe', () => {
+  it('is a Node that cannot look at passwords that others kept', () => {
+    const passwords = (argon2: boolean, env: Record<string, string> = {}) => {
+      const loaded = loadConfig({ env: { ...SAFE, ...env }, cwd: dir, readFile: () => '' });
+      if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
+      return safetyChecks(loaded.config, NOW, 1000, argon2).filter(({ check }) => check === 'passwords');
+    };
+    expect(passwords(true)).toEqual([]);
+    expect(passwords(false)).toMatchObject([{ result: 'warn', advice: 'run Node 24.7 or later on all nodes' }]);
+    const other = { POSTCARD_ROLES: 'dispatch', POSTCARD_STORE: 'postgres://x@127.0.0.1/x' };
+    expect(passwords(false, other)).toEqual([]);
+  });
+
   it('is figures that anybody may read', () => {
     const open = {
       ...SAFE,

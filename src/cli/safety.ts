@@ -4,9 +4,10 @@
  *
  * Fails: never; a file that cannot be read is a failed check.
  */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+import crypto, { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { type Config, isLoopback, isSqlite } from '../config.ts';
+import type { Config } from '../config.ts';
+import { isLoopback, isSqlite } from '../configured.ts';
 import { type Check, fail, ok, warn } from './doctor.ts';
 
 /** A certificate that ends sooner is worth a warning: most are renewed 30 days before. */
@@ -17,13 +18,14 @@ const KEY_MIN = 24;
 const WIDE_V4 = 16;
 const WIDE_V6 = 48;
 
-/** All of them; `now` is epoch ms, `uid` the user's number (null = the system has none). */
-export function safetyChecks(config: Config, now: number, uid: number | null): Check[] {
+/** All of them; `now` is epoch ms, `uid` the user's number (null = the system has none), `argon2` = this Node has that. */
+export function safetyChecks(config: Config, now: number, uid: number | null, argon2 = 'argon2' in crypto): Check[] {
   return [
     exposureCheck(config),
     ...metricsCheck(config),
     ...certificateChecks(config, now),
     ...keyChecks(config),
+    ...passwordCheck(config, argon2),
     ...fileChecks(config),
     ...carrierChecks(config),
     ...outboundCheck(config),
@@ -64,6 +66,18 @@ function metricsCheck({ host, metricsAllow, metricsToken }: Config): Check[] {
   const from = metricsAllow.length > 0 ? `from ${metricsAllow.join(', ')}` : '';
   const shown = metricsToken === null ? '' : 'with the token';
   return [ok('metrics', [from, shown].filter((part) => part !== '').join(' and ') || 'nobody')];
+}
+
+/** Passwords are kept by Argon2id where there is one; a process without it cannot look at those. */
+function passwordCheck({ roles }: Config, argon2: boolean): Check[] {
+  if (argon2 || !roles.includes('api')) return [];
+  return [
+    warn(
+      'passwords',
+      'this Node has no Argon2: new passwords are kept by scrypt, and those that another process kept by Argon2id open nothing here',
+      'run Node 24.7 or later on all nodes',
+    ),
+  ];
 }
 
 function certificateChecks(config: Config, now: number): Check[] {

@@ -8,7 +8,8 @@
 import { basename, extname, resolve } from 'node:path';
 import { fileTypeFromBuffer } from 'file-type';
 import type { Env } from '../env.ts';
-import { type Client, type Sent, type StoryView, Unreachable } from './client.ts';
+import type { Client, Sent, StoryView } from './client.ts';
+import { outlasting } from './outlast.ts';
 import { createFollower, happeningLine, isDelivered, isFinal, statusWords, storyText } from './story.ts';
 import { Failure, type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
 
@@ -28,8 +29,6 @@ export interface SendOptions {
 const FILE_BYTES = 256 * 1024 * 1024;
 /** How often a message is looked at: fast while it is young, then patient. */
 const LOOK_MS = [150, 150, 250, 250, 500, 500, 1000, 2000];
-/** How long a wait outlasts a server that cannot be reached (a restart, an upgrade). */
-const OUTLAST_MS = 120_000;
 
 interface File {
   path: string;
@@ -74,6 +73,7 @@ export async function send(io: Io, env: Env, client: Client, options: SendOption
 /** Follows every accepted message until all are final. */
 async function follow(io: Io, env: Env, client: Client, sent: Sent, form: Form): Promise<number> {
   const colors = paint(hasColor(io));
+  const several = sent.messages.length > 1;
   const open = new Map<string, ReturnType<typeof createFollower>>();
   const done: (StoryView | Sent['messages'][number])[] = [];
   let delivered = 0;
@@ -83,32 +83,19 @@ async function follow(io: Io, env: Env, client: Client, sent: Sent, form: Form):
       // Refused at the door: it has no story.
       done.push(message);
       if (form === 'ndjson') io.out(machine('ndjson', [message]));
-      if (form === 'table')
-        io.out(
-          `${colors.bad(plain(`${message.destination}  ${statusWords({ status: message.status, error: null })}: ${message.status.description}`))}\n`,
-        );
+      if (form === 'table') io.out(`${colors.bad(plain(refusalLine(message)))}\n`);
     }
   }
-  const prefix = sent.messages.length > 1;
-  let unreachableSince: number | null = null;
+  const look = outlasting(io, env, (why) => `postcard: ${why}; still waiting\n`);
   for (let round = 0; open.size > 0; round++) {
     for (const [id, news] of open) {
       if (io.stop.aborted) throw new Failure(`stopped waiting; postcard show ${id} tells how it went on`);
-      let story: StoryView | null;
-      try {
-        story = await client.story(id);
-        unreachableSince = null;
-      } catch (error) {
-        if (!(error instanceof Unreachable)) throw error;
-        if (unreachableSince === null) io.err(`postcard: ${error.lines[0]}; still waiting\n`);
-        unreachableSince ??= env.clock.monotonic();
-        if (env.clock.monotonic() - unreachableSince > OUTLAST_MS) throw error;
-        break;
-      }
+      const story = await look(() => client.story(id));
+      if (story === 'away') break;
       if (!story) throw new Failure(`${client.url} accepted ${id} and does not know it now; is this the same server?`);
       for (const happening of news(story)) {
         if (form === 'ndjson') io.out(machine('ndjson', [{ messageId: id, to: story.to, ...happening }]));
-        if (form === 'table') io.out(`${prefix ? `${plain(story.to)}  ` : ''}${happeningLine(happening, colors)}`);
+        if (form === 'table') io.out(`${several ? `${plain(story.to)}  ` : ''}${happeningLine(happening, colors)}`);
       }
       if (!isFinal(story.status)) continue;
       open.delete(id);
@@ -118,8 +105,12 @@ async function follow(io: Io, env: Env, client: Client, sent: Sent, form: Form):
     if (open.size > 0) await env.clock.sleep(LOOK_MS[Math.min(round, LOOK_MS.length - 1)] as number, io.stop);
   }
   if (form === 'json') io.out(`${JSON.stringify({ bulkId: sent.bulkId, messages: done }, null, 2)}\n`);
-  if (form === 'table' && prefix) io.out(`${delivered} of ${sent.messages.length} delivered\n`);
+  if (form === 'table' && several) io.out(`${delivered} of ${sent.messages.length} delivered\n`);
   return delivered === sent.messages.length ? 0 : 1;
+}
+
+function refusalLine({ destination, status }: Sent['messages'][number]): string {
+  return `${destination}  ${statusWords({ status, error: null })}: ${status.description}`;
 }
 
 /** Shows one message's story; the exit code. Fails with a Failure when the server does not know it. */

@@ -35,40 +35,59 @@ const OUTCOMES: Record<string, string> = {
 
 /** Everything that happened, oldest first. */
 function happenings(story: StoryView): Happening[] {
+  const accepted = `accepted as ${story.messageId} for ${story.to}`;
   const list: Happening[] = [
-    { at: story.acceptedAt, what: 'accepted', words: `accepted as ${story.messageId} for ${story.to}`, good: null },
+    { at: story.acceptedAt, what: 'accepted', words: accepted, good: null },
+    ...story.attempts.map(ofAttempt),
+    ...story.events.map(ofEvent),
+    ...story.webhooks.map(ofWebhook),
+    ...(story.answers ?? []).map(ofAnswer),
+    ...(story.clicks ?? []).map(ofClick),
   ];
-  for (const a of story.attempts) {
-    const named = a.outcome === 'accepted' && a.carrierMessageId ? ` as ${a.carrierMessageId}` : '';
-    const why = [a.error ? `${a.error.id} ${a.error.name}` : '', a.words].filter((text) => text !== '').join(': ');
-    const words = `${a.channel === 'SMS' ? 'SMS ' : ''}attempt ${a.attempt} ${OUTCOMES[a.outcome] ?? a.outcome} ${a.carrier}${named} in ${a.tookMs} ms`;
-    const good = a.outcome === 'accepted' ? null : false;
-    list.push({ at: a.at, what: 'attempt', words: why === '' ? words : `${words} (${why})`, good });
-  }
-  for (const e of story.events) {
-    const error = e.error && e.error.id !== 0 ? `${e.error.id} ${e.error.name}` : '';
-    const why = [error, e.words].filter((text) => text !== '').join(': ');
-    const noted = e.kind === 'NOTED';
-    const good = isFinal(e.status) && !noted ? isDelivered(e.status) : null;
-    const words = why === '' ? e.status.name : `${e.status.name} (${why})`;
-    list.push({ at: e.at, what: 'status', words: noted ? `noted, changes nothing: ${words}` : words, good });
-  }
-  for (const w of story.webhooks) {
-    const answer = w.httpStatus === 0 ? `no answer (${w.excerpt})` : `answered ${w.httpStatus}`;
-    const words = `${w.reported ? `${w.reported} ` : ''}reported to ${w.url}: ${answer} in ${w.tookMs} ms${w.retry > 0 ? `, retry ${w.retry}` : ''}`;
-    list.push({ at: w.at, what: 'webhook', words, good: w.httpStatus >= 200 && w.httpStatus < 300 ? null : false });
-  }
-  for (const a of story.answers ?? []) {
-    const words = `answered by ${a.from} (${a.channel} ${a.messageId})${a.text === '' ? '' : `: ${a.text}`}`;
-    list.push({ at: a.at, what: 'answer', words, good: null });
-  }
-  for (const c of story.clicks ?? []) {
-    const by = c.device === '' ? '' : ` on ${c.device}`;
-    const words = c.flag === null ? `clicked: ${c.url}${by}` : `opened, not counted (${c.flag}): ${c.url}${by}`;
-    list.push({ at: c.at, what: 'click', words, good: null });
-  }
   // Stable: what has the same instant stays in the order of the kinds above, which is that of the message's way.
   return list.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
+}
+
+type One<Key extends keyof StoryView> = NonNullable<StoryView[Key]> extends (infer Item)[] ? Item : never;
+
+function ofAttempt(a: One<'attempts'>): Happening {
+  const leg = a.channel === 'SMS' ? 'SMS ' : '';
+  const named = a.outcome === 'accepted' && a.carrierMessageId ? ` as ${a.carrierMessageId}` : '';
+  const words = `${leg}attempt ${a.attempt} ${OUTCOMES[a.outcome] ?? a.outcome} ${a.carrier}${named} in ${a.tookMs} ms`;
+  const good = a.outcome === 'accepted' ? null : false;
+  return { at: a.at, what: 'attempt', words: withReason(words, a.error, a.words), good };
+}
+
+function ofEvent(e: One<'events'>): Happening {
+  const error = e.error && e.error.id !== 0 ? e.error : null;
+  const words = withReason(e.status.name, error, e.words);
+  if (e.kind === 'NOTED') return { at: e.at, what: 'status', words: `noted, changes nothing: ${words}`, good: null };
+  return { at: e.at, what: 'status', words, good: isFinal(e.status) ? isDelivered(e.status) : null };
+}
+
+function ofWebhook(w: One<'webhooks'>): Happening {
+  const status = w.reported ? `${w.reported} ` : '';
+  const answer = w.httpStatus === 0 ? `no answer (${w.excerpt})` : `answered ${w.httpStatus}`;
+  const retry = w.retry > 0 ? `, retry ${w.retry}` : '';
+  const words = `${status}reported to ${w.url}: ${answer} in ${w.tookMs} ms${retry}`;
+  return { at: w.at, what: 'webhook', words, good: w.httpStatus >= 200 && w.httpStatus < 300 ? null : false };
+}
+
+function ofAnswer(a: One<'answers'>): Happening {
+  const words = `answered by ${a.from} (${a.channel} ${a.messageId})${a.text === '' ? '' : `: ${a.text}`}`;
+  return { at: a.at, what: 'answer', words, good: null };
+}
+
+function ofClick(c: One<'clicks'>): Happening {
+  const by = c.device === '' ? '' : ` on ${c.device}`;
+  const words = c.flag === null ? `clicked: ${c.url}${by}` : `opened, not counted (${c.flag}): ${c.url}${by}`;
+  return { at: c.at, what: 'click', words, good: null };
+}
+
+/** `words (15009 EC_..: what the peer said)`, as far as there is any of it. */
+function withReason(words: string, error: { id: number; name: string } | null | undefined, said: string): string {
+  const why = [error ? `${error.id} ${error.name}` : '', said].filter((text) => text !== '').join(': ');
+  return why === '' ? words : `${words} (${why})`;
 }
 
 /** Tells what is new since the last time it was asked, so that a story can be followed by looking at it again and again. */

@@ -2,21 +2,15 @@
  * One carrier of five is dead, by each way of being dead: what the other four carry does not change by it. All lanes share one
  * store whose verbs take time one after another, as a real one's do, so that a lane that hammers it would be felt.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { openEngineStore } from '../../test/conformance/engine-store.ts';
+import { acceptRequest, IDS, openVirtualStore, START } from '../../test/virtual-store.ts';
 import type { Carrier } from '../carriers/carrier.ts';
-import { createIds } from '../domain/ids.ts';
-import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouting } from '../domain/routing.ts';
 import type { Outcome } from '../domain/submission.ts';
 import { type Env, testEnv } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 import { createDispatch, type LaneOptions } from './dispatch.ts';
 
-const START = Date.UTC(2026, 10, 24, 12);
 /** What one verb keeps the store busy for. */
 const STORE_MS = 5;
 const ANSWER_MS = 200;
@@ -50,26 +44,17 @@ const DEATHS: Record<string, Death> = {
 
 /** Runs five lanes for RUN_MS; `death` null = nothing waits for the fifth. */
 async function run(death: Death | null) {
-  const dir = mkdtempSync(join(tmpdir(), 'postcard-dead-'));
   const env = testEnv({ now: START });
-  const engine = openEngineStore(join(dir, 'store.db'), { now: START });
-  closing.push(async () => {
-    await engine.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  const engine = openVirtualStore(env);
+  closing.push(() => engine.close());
   let slow = false;
   let queue: Promise<unknown> = Promise.resolve();
   const store: Store = new Proxy(engine, {
     get(target, name: keyof typeof engine) {
-      const verb = target[name];
-      if (typeof verb !== 'function') return verb;
+      const verb = target[name] as (...args: unknown[]) => unknown;
+      if (!slow || name === 'onHint') return verb;
       return (...args: unknown[]) => {
-        const act = (): unknown => {
-          target.advance(Math.max(0, env.clock.now() - target.now()));
-          return (verb as (...args: unknown[]) => unknown).apply(target, args);
-        };
-        if (!slow || name === 'onHint') return act();
-        const turn = queue.then(() => env.clock.sleep(STORE_MS)).then(act);
+        const turn = queue.then(() => env.clock.sleep(STORE_MS)).then(() => verb(...args));
         queue = turn.catch(() => undefined);
         return turn;
       };
@@ -109,11 +94,9 @@ async function run(death: Death | null) {
         },
       ],
     };
-    const first = await store.reserve(numbersNeeded(request));
-    const context = { account: 1, first, now: env.clock.now(), routing: createRouting([[no]]), idem: null };
-    await store.accept(numberRequest(request, context).accept);
+    await acceptRequest(store, request, { now: env.clock.now(), routing: createRouting([[no]]) });
   }
-  const dispatch = createDispatch({ store, env, install: 'test', ids: createIds('00'.repeat(16)), node: 'one', lanes });
+  const dispatch = createDispatch({ store, env, install: 'test', ids: IDS, node: 'one', lanes });
   slow = true;
   dispatch.start();
   await env.clock.advance(RUN_MS);

@@ -3,15 +3,11 @@
  * what the store knows of it afterwards.
  */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { type ControlledStore, openEngineStore } from '../../test/conformance/engine-store.ts';
+import type { ControlledStore } from '../../test/conformance/engine-store.ts';
+import { acceptRequest, IDS, openVirtualStore, START } from '../../test/virtual-store.ts';
 import type { Carrier } from '../carriers/carrier.ts';
-import { createIds } from '../domain/ids.ts';
 import type { MessageRequest, SendRequest } from '../domain/message.ts';
-import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouting } from '../domain/routing.ts';
 import type { Outcome, Submission } from '../domain/submission.ts';
 import { type TestEnv, testEnv } from '../env.ts';
@@ -51,33 +47,17 @@ interface World {
   run(ms: number): Promise<void>;
 }
 
-const START = Date.UTC(2026, 10, 24, 12);
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
 async function world(setup: Setup = {}): Promise<World> {
-  const dir = mkdtempSync(join(tmpdir(), 'postcard-dispatch-'));
   const env = testEnv({ now: START });
-  const store = openEngineStore(join(dir, 'store.db'), { now: START });
-  closing.push(async () => {
-    await store.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  const store = openVirtualStore(env);
+  closing.push(() => store.close());
   const claims: number[] = [];
-  // The store's clock is the virtual one, read at each verb.
-  const timed = new Proxy(store, {
-    get(target, name: keyof ControlledStore) {
-      const verb = target[name];
-      if (typeof verb !== 'function') return verb;
-      return (...args: unknown[]) => {
-        target.advance(Math.max(0, env.clock.now() - target.now()));
-        return (verb as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
-  });
-  const counted: Store = new Proxy(timed, {
+  const counted: Store = new Proxy(store, {
     get(target, name: keyof Store) {
       if (name !== 'claim') return target[name];
       return async (...args: Parameters<Store['claim']>): Promise<Claims> => {
@@ -89,7 +69,7 @@ async function world(setup: Setup = {}): Promise<World> {
   });
   const verbs = setup.verbs?.(counted, env) ?? {};
   const seen = new Proxy(counted, { get: (target, name: keyof Store) => verbs[name] ?? target[name] });
-  const lane = await timed.lane('carrier', { onUnknown: setup.onUnknown ?? 'retry', reports: true });
+  const lane = await store.lane('carrier', { onUnknown: setup.onUnknown ?? 'retry', reports: true });
   const calls: Call[] = [];
   const script: Script = setup.script ?? ((_, nth) => accepted(`id-${nth}`));
   const carrier = {
@@ -124,20 +104,15 @@ async function world(setup: Setup = {}): Promise<World> {
   });
   return {
     env,
-    store: timed,
+    store,
     dispatch,
     calls,
     claims,
     async accept(request) {
-      const first = await timed.reserve(numbersNeeded(request));
-      const context = { account: 1, first, now: env.clock.now(), routing: createRouting([[lane]]), idem: null };
-      const { accept, entries } = numberRequest(request, context);
-      const answer = await timed.accept(accept);
-      if (answer.kind !== 'accepted') throw new Error(answer.kind);
-      return entries.map((entry) => entry.no);
+      return acceptRequest(store, request, { now: env.clock.now(), routing: createRouting([[lane]]) });
     },
     async story(no) {
-      const story = await timed.story(1, { no });
+      const story = await store.story(1, { no });
       if (!story) throw new Error(`no message ${no}`);
       return story;
     },
@@ -145,7 +120,6 @@ async function world(setup: Setup = {}): Promise<World> {
   };
 }
 
-const IDS = createIds('00112233445566778899aabbccddeeff');
 const accepted = (carrierMessageId: string): Outcome => ({ kind: 'accepted', carrierMessageId });
 const failed = (kind: 'deferred' | 'unknown' | 'refused'): Outcome => ({
   kind,
@@ -163,6 +137,13 @@ function message(count: number, more: Partial<MessageRequest> = {}, from = 0): M
     content: { messageSegments: [{ type: 'TEXT', text: 'hello' }] },
     ...more,
   };
+}
+
+/** Content of one picture that was uploaded before; its bytes are what the store gives for `hash`. */
+async function uploaded(w: World, hash: string): Promise<MessageRequest['content']> {
+  const id = `up-${hash}`;
+  await w.store.putUpload({ account: 1, id, name: 'x', hash, contentType: 'image/png', size: 7, validityMs: 1e9 });
+  return { messageSegments: [{ type: 'UPLOADED_REFERENCE', uploadedContentId: id }] };
 }
 
 const instant = (at: number): string => new Date(at).toISOString();
@@ -453,9 +434,7 @@ describe('time and pace', () => {
     for (let i = 0; i < 20; i++) {
       const hash = createHash('sha256').update(`${i}`).digest('hex');
       slow.add(hash);
-      const upload = { account: 1, id: `up${i}`, name: 'x', hash, contentType: 'image/png', size: 64, validityMs: 1e9 };
-      await w.store.putUpload(upload);
-      const content = { messageSegments: [{ type: 'UPLOADED_REFERENCE' as const, uploadedContentId: `up${i}` }] };
+      const content = await uploaded(w, hash);
       await w.accept({ messages: [message(1, { content }, i)], options: { schedule } });
     }
     await w.accept({ messages: [message(400, {}, 100)], options: { schedule } });
@@ -481,16 +460,7 @@ describe('time and pace', () => {
         },
       }),
     });
-    await w.store.putUpload({
-      account: 1,
-      id: 'up',
-      name: 'p.jpg',
-      hash,
-      contentType: 'image/jpeg',
-      size: 7,
-      validityMs: 1e9,
-    });
-    const content = { messageSegments: [{ type: 'UPLOADED_REFERENCE' as const, uploadedContentId: 'up' }] };
+    const content = await uploaded(w, hash);
     const [no] = await w.accept({ messages: [message(1, { content })] });
     w.dispatch.start();
     await w.run(5_999);
@@ -632,16 +602,7 @@ describe('outcomes', () => {
   it('rejects a message whose content is gone, with 15025 and without asking the carrier', async () => {
     const w = await world();
     const hash = createHash('sha256').update('gone').digest('hex');
-    await w.store.putUpload({
-      account: 1,
-      id: 'up',
-      name: 'x',
-      hash,
-      contentType: 'image/png',
-      size: 4,
-      validityMs: 1e9,
-    });
-    const content = { messageSegments: [{ type: 'UPLOADED_REFERENCE' as const, uploadedContentId: 'up' }] };
+    const content = await uploaded(w, hash);
     const [no] = await w.accept({ messages: [message(1, { content })] });
     w.dispatch.start();
     await w.run(10);
@@ -665,16 +626,7 @@ describe('outcomes', () => {
         },
       }),
     });
-    await w.store.putUpload({
-      account: 1,
-      id: 'up',
-      name: 'x',
-      hash,
-      contentType: 'image/png',
-      size: 7,
-      validityMs: 1e9,
-    });
-    const content = { messageSegments: [{ type: 'UPLOADED_REFERENCE' as const, uploadedContentId: 'up' }] };
+    const content = await uploaded(w, hash);
     const [no] = await w.accept({ messages: [message(1, { content })] });
     w.dispatch.start();
     await w.run(10_000);

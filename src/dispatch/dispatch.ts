@@ -87,10 +87,10 @@ const DIVERT_MS = 500;
 const PACE_AHEAD_MS = 200;
 /** While a lane is busy, claims are at least this far apart, unless half of its slots are free. */
 const CLAIM_GAP_MS = 5;
+/** A busy store's claims are as far apart as each of them takes, at most so far: what waits meanwhile shares the next. */
+const CLAIM_REST_MS = 50;
 /** An idle lane asks this often: hints are no promise, and work that falls due later gives none. */
 const POLL_MS = 1_000;
-/** How soon to ask again when the store says "due" and gives nothing, doubled up to POLL_MS. */
-const EMPTY_MS = 5;
 /** Pause between two tries of a settle or release that the store did not take. */
 const STORE_RETRY_MS = 1_000;
 /** A settle is tried until this long after its lease: late, it still teaches the carrier's id, and no sweep may have run. */
@@ -255,7 +255,8 @@ class Lane {
   private woken = false;
   private stopping = false;
   private lastClaim = Number.NEGATIVE_INFINITY;
-  private emptyMs = EMPTY_MS;
+  /** Until then after a claim, unless half of the slots are free: claims take no more than half of the time. */
+  private restUntil = Number.NEGATIVE_INFINITY;
   private blockedUntil = 0;
   private failures = 0;
   /** When the breaker opened last: what was sent before says nothing of how the carrier is now. */
@@ -384,7 +385,7 @@ class Lane {
     }
     // What the store is known to have is fetched when half of the slots are free; what it may have, once in a while.
     const worthIt = this.more && free * 2 >= most;
-    return { free, at: worthIt ? now : this.lastClaim + gap };
+    return { free, at: worthIt ? now : Math.max(this.lastClaim + gap, this.restUntil) };
   }
 
   /** One claim at a time. Never rejects. */
@@ -405,12 +406,11 @@ class Lane {
         void this.carry({ claim, spec: bySpec.get(claim.spec), askedAt });
       }
       const due = nextDue !== null && nextDue <= storeNow;
-      // Due and yet nothing to have: do not spin on it.
-      const empty = due && claims.length === 0;
-      this.more = due && !empty;
+      this.restUntil = answeredAt + Math.min(answeredAt - askedAt, CLAIM_REST_MS);
+      // A store names no instant that has come when it gives nothing; nobody spins on one that does.
+      this.more = due && claims.length > 0;
       this.backlog = this.more || this.woken;
-      this.emptyMs = empty ? Math.min(this.emptyMs * 2, POLL_MS) : EMPTY_MS;
-      const wait = empty ? this.emptyMs : due || nextDue === null ? POLL_MS : Math.min(nextDue - storeNow, POLL_MS);
+      const wait = due || nextDue === null ? POLL_MS : Math.min(nextDue - storeNow, POLL_MS);
       this.claiming = false;
       if (!this.stopping) this.arm(answeredAt + wait);
       this.next();

@@ -1,20 +1,13 @@
 /** Two carriers on the embedded store, under virtual time: what the first cannot take goes to the second, and an SMS follows. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { openEngineStore } from '../../test/conformance/engine-store.ts';
+import { acceptRequest, IDS, openVirtualStore, START } from '../../test/virtual-store.ts';
 import type { Carrier, SmsCarrier } from '../carriers/carrier.ts';
-import { createIds } from '../domain/ids.ts';
 import type { MessageOptions } from '../domain/message.ts';
-import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouter, type RoutedCarrier } from '../domain/routing.ts';
 import type { Outcome, SmsSubmission, Submission } from '../domain/submission.ts';
 import { testEnv } from '../env.ts';
-import type { Store } from '../store/contract.ts';
 import { createDispatch } from './dispatch.ts';
 
-const START = Date.UTC(2026, 10, 24, 12);
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
@@ -33,23 +26,9 @@ async function world(
   /** Keeps the time, and may have messages an hour early. */
   replace?: NonNullable<Carrier['replace']>,
 ) {
-  const dir = mkdtempSync(join(tmpdir(), 'postcard-elsewhere-'));
   const env = testEnv({ now: START });
-  const engine = openEngineStore(join(dir, 'store.db'), { now: START });
-  closing.push(async () => {
-    await engine.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  const store = new Proxy(engine, {
-    get(target, name: keyof typeof engine) {
-      const verb = target[name];
-      if (typeof verb !== 'function') return verb;
-      return (...args: unknown[]) => {
-        target.advance(Math.max(0, env.clock.now() - target.now()));
-        return (verb as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
-  }) as Store;
+  const store = openVirtualStore(env);
+  closing.push(() => store.close());
   const calls: { carrier: string; what: Submission | SmsSubmission }[] = [];
   const carrier = (name: string, answer: () => Outcome) =>
     ({
@@ -69,7 +48,7 @@ async function world(
     store,
     env,
     install: 'test',
-    ids: createIds('00112233445566778899aabbccddeeff'),
+    ids: IDS,
     node: 'one',
     lanes: [
       { no: a, carrier: carrier('a', first) as Carrier, ...pace },
@@ -99,16 +78,7 @@ async function world(
         messages: [message],
         ...(bulkId === undefined ? {} : { options: { schedule: { bulkId, ...(sendAt ? { sendAt } : {}) } } }),
       };
-      const first = await store.reserve(numbersNeeded(request));
-      const { accept, entries } = numberRequest(request, {
-        account: 1,
-        first,
-        now: env.clock.now(),
-        routing,
-        idem: null,
-      });
-      await store.accept(accept);
-      return entries.map(({ no }) => no);
+      return acceptRequest(store, request, { now: env.clock.now(), routing });
     },
   };
 }

@@ -2,22 +2,15 @@
  * Carriers that ask before they send, take more of the rate than one place, or hear from their peer when it was given up: on the
  * embedded store, in virtual time.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { openEngineStore } from '../../test/conformance/engine-store.ts';
+import { acceptRequest, IDS, openVirtualStore, START } from '../../test/virtual-store.ts';
 import type { Carrier, Hand } from '../carriers/carrier.ts';
-import { createIds } from '../domain/ids.ts';
 import type { Schedule } from '../domain/message.ts';
-import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouting } from '../domain/routing.ts';
 import type { Outcome, Submission } from '../domain/submission.ts';
 import { type TestEnv, testEnv } from '../env.ts';
-import type { Store } from '../store/contract.ts';
 import { createDispatch } from './dispatch.ts';
 
-const START = Date.UTC(2026, 10, 24, 12);
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
@@ -26,19 +19,8 @@ afterEach(async () => {
 type Submit = (submission: Submission, signal: AbortSignal, hand: Hand, env: TestEnv) => Promise<Outcome>;
 
 async function world(submit: Submit, options: { ratePerSecond?: number; turns?: number } = {}) {
-  const dir = mkdtempSync(join(tmpdir(), 'postcard-hand-'));
   const env = testEnv({ now: START });
-  const engine = openEngineStore(join(dir, 'store.db'), { now: START });
-  const store = new Proxy(engine, {
-    get(target, name: keyof typeof engine) {
-      const verb = target[name];
-      if (typeof verb !== 'function') return verb;
-      return (...args: unknown[]) => {
-        target.advance(Math.max(0, env.clock.now() - target.now()));
-        return (verb as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
-  }) as Store;
+  const store = openVirtualStore(env);
   const lane = await store.lane('carrier', { onUnknown: 'hold', reports: true });
   const { turns } = options;
   const carrier: Carrier = {
@@ -50,7 +32,7 @@ async function world(submit: Submit, options: { ratePerSecond?: number; turns?: 
     store,
     env,
     install: 'test',
-    ids: createIds('00112233445566778899aabbccddeeff'),
+    ids: IDS,
     node: 'one',
     lanes: [{ no: lane, carrier, concurrency: 8, ratePerSecond: options.ratePerSecond ?? 0, timeoutMs: 10_000 }],
   });
@@ -59,8 +41,7 @@ async function world(submit: Submit, options: { ratePerSecond?: number; turns?: 
     const stopped = dispatch.stop(100);
     await env.clock.advance(5_000);
     await stopped;
-    await engine.close();
-    rmSync(dir, { recursive: true, force: true });
+    await store.close();
   });
   return {
     env,
@@ -72,11 +53,7 @@ async function world(submit: Submit, options: { ratePerSecond?: number; turns?: 
         messages: [{ sender: 'Shop', destinations, content }],
         ...(schedule ? { options: { schedule } } : {}),
       };
-      const first = await store.reserve(numbersNeeded(request));
-      const context = { account: 1, first, now: env.clock.now(), routing: createRouting([[lane]]), idem: null };
-      const { accept, entries } = numberRequest(request, context);
-      await store.accept(accept);
-      return entries.map(({ no }) => no);
+      return acceptRequest(store, request, { now: env.clock.now(), routing: createRouting([[lane]]) });
     },
     async status(no: number) {
       const story = await store.story(1, { no });

@@ -1,6 +1,7 @@
 /** The rate of a lane, alone: what any order of late, heavy and abandoned turns does to it. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { testEnv } from '../env.ts';
 import { Pace } from './pace.ts';
 

@@ -1,41 +1,20 @@
 /** Lanes that change while dispatch runs: what is out ends where it began, what waits goes on the new way. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
-import { openEngineStore } from '../../test/conformance/engine-store.ts';
+import { acceptRequest, IDS, openVirtualStore, START } from '../../test/virtual-store.ts';
 import type { Carrier } from '../carriers/carrier.ts';
-import { createIds } from '../domain/ids.ts';
-import { numberRequest, numbersNeeded } from '../domain/numbering.ts';
 import { createRouting } from '../domain/routing.ts';
 import { testEnv } from '../env.ts';
-import type { Store } from '../store/contract.ts';
 import { createDispatch, type LaneOptions } from './dispatch.ts';
 
-const START = Date.UTC(2026, 10, 24, 12);
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
 async function world() {
-  const dir = mkdtempSync(join(tmpdir(), 'postcard-relane-'));
   const env = testEnv({ now: START });
-  const engine = openEngineStore(join(dir, 'store.db'), { now: START });
-  closing.push(async () => {
-    await engine.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  const store: Store = new Proxy(engine, {
-    get(target, name: keyof typeof engine) {
-      const verb = target[name];
-      if (typeof verb !== 'function') return verb;
-      return (...args: unknown[]) => {
-        target.advance(Math.max(0, env.clock.now() - target.now()));
-        return (verb as (...args: unknown[]) => unknown).apply(target, args);
-      };
-    },
-  });
+  const store = openVirtualStore(env);
+  closing.push(() => store.close());
   const lanes = [
     await store.lane('a', { onUnknown: 'retry', reports: true }),
     await store.lane('b', { onUnknown: 'retry', reports: true }),
@@ -68,12 +47,10 @@ async function world() {
         },
       ],
     };
-    const first = await store.reserve(numbersNeeded(request));
-    const context = { account: 1, first, now: env.clock.now(), routing: createRouting([[no]]), idem: null };
-    await store.accept(numberRequest(request, context).accept);
+    await acceptRequest(store, request, { now: env.clock.now(), routing: createRouting([[no]]) });
   };
   const dispatchOf = (options: LaneOptions[]) =>
-    createDispatch({ store, env, install: 'test', ids: createIds('00'.repeat(16)), node: 'one', lanes: options });
+    createDispatch({ store, env, install: 'test', ids: IDS, node: 'one', lanes: options });
   return { env, store, lanes, calls, carrier, lane, accept, dispatchOf };
 }
 

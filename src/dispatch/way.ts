@@ -5,7 +5,7 @@
  * Fails: content that cannot be had or sent is a value; a store that is away rejects, before anything has left.
  */
 import type { Carrier, Hand, SmsCarrier } from '../carriers/carrier.ts';
-import { legOf } from '../domain/failover.ts';
+import { legOf, SMS_MARK } from '../domain/failover.ts';
 import type { Shortener } from '../domain/links.ts';
 import type { SpecRow } from '../domain/rows.ts';
 import type { Outcome } from '../domain/submission.ts';
@@ -58,6 +58,7 @@ export function createWay(
     ...(carrier.replace ? { replace: carrier.replace.bind(carrier) } : {}),
     async ready(claim, spec, leftMs, halt, aside) {
       const isSms = legOf(claim.leader) === 1;
+      if (!isSms && 'sms' in options && spec.body.includes(SMS_MARK)) return NO_MMS_ROUTE;
       // A carrier that was configured anew under its old name, with messages waiting.
       if (isSms !== 'sms' in options) return { ok: true, send: async () => wrongChannel(isSms), turns: null };
       if ('sms' in options) {
@@ -108,6 +109,9 @@ export async function inTime(
     limit.cancel();
   }
 }
+
+/** What numbering put on an SMS lane because no carrier takes the MMS: its SMS follows. */
+const NO_MMS_ROUTE: Ready = { ok: false, words: 'no carrier takes an MMS to this destination', error: 15023 };
 
 /** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
 function wrongChannel(isSms: boolean): Outcome {

@@ -102,7 +102,7 @@ export interface Login {
   /** Unique over all accounts. */
   user: string;
   account: number;
-  /** `scrypt$N$r$p$salt$hash`. */
+  /** Its hash with what it was made with (`api/passwords.ts`). */
   password: string;
   scopes: Scope[] | null;
 }
@@ -174,13 +174,21 @@ export interface NewSession extends Session {
 /** Kinds of rows that are kept by name. */
 export type Held = 'login' | 'sender' | 'domain' | 'prices' | 'block';
 
-/** One change by the operator. */
+/** What one account may spend at most, in its currency. */
+export const SPEND_MAX = 1_000_000_000;
+
+/** One change by the operator. What an account is that an earlier change of the same call makes, a later one may name. */
 export type AdminChange =
-  /** `no` null = a new one. */
+  /** `no` null = a new one, under the next number. */
   | { kind: 'account'; no: number | null; name: string; settings: AccountSettings }
+  /**
+   * Adds (below 0: takes) `amount` to what the account may spend in TOTAL, from 0 where it has no such limit. `once`: the same key
+   * again within a day adds nothing, and with another hash it is refused.
+   */
+  | { kind: 'credit'; account: number; amount: number; once: { key: string; hash: string } | null }
   | { kind: 'key'; key: ApiKey }
-  /** A name that another account holds is a conflict. */
-  | { kind: 'put'; what: Held; name: string; account: number; body: object }
+  /** A name that another account holds is a conflict. Sessions of a login end by it, but where `same`: the password is what it was. */
+  | { kind: 'put'; what: Held; name: string; account: number; body: object; same?: boolean }
   | { kind: 'drop'; what: Held; name: string; account: number }
   /** A number of ours, all of it; another account's is a conflict. */
   | { kind: 'number'; number: NumberSetting }
@@ -212,11 +220,33 @@ export interface AuditRow extends Deed {
   at: number;
 }
 
-/** `accounts`: numbers by the changes of kind `account`, in order; `dropped`: rows that were there. */
+/** What a credit came to: what may be spent in TOTAL after it, and whether it had been added before, under the same key. */
+export interface Credited {
+  total: number;
+  repeated: boolean;
+}
+
+/** When changes are not made, or only judged. */
+export interface AdminTerms {
+  /** The revision of the directory that they were made for; where another holds by now, nothing happens: `stale`. */
+  at?: number;
+  /** All is judged and nothing is done; the answer is what it would be. */
+  dry?: boolean;
+}
+
+/**
+ * Why a change cannot be: the account's limit is per day or month (`period`), the sum would be below 0 or above SPEND_MAX (`amount`),
+ * the key stands for another one (`once`), the account has as many endpoints as it may (`endpoints`).
+ */
+export type Refused = 'period' | 'amount' | 'once' | 'endpoints';
+
+/** `accounts`: numbers by the changes of kind `account`, in order; `dropped`: rows that were there; `credits`: by those of kind `credit`. */
 export type Administered =
-  | { kind: 'done'; accounts: number[]; dropped: number }
+  | { kind: 'done'; accounts: number[]; dropped: number; credits: Credited[] }
   | { kind: 'notFound'; change: number }
-  | { kind: 'conflict'; change: number };
+  | { kind: 'conflict'; change: number }
+  | { kind: 'refused'; change: number; why: Refused }
+  | { kind: 'stale' };
 
 /**
  * A share of a counter that all nodes have in common. The counter's value is the sum over its `buckets` newest buckets up to
@@ -234,6 +264,9 @@ export interface Take {
   /** How long the bucket is kept from now on. */
   keepMs: number;
 }
+
+/** A counter as it is asked for; see `Take`. */
+export type Counter = Pick<Take, 'account' | 'scope' | 'bucket' | 'buckets'>;
 
 /** Takes of one call. */
 export const TAKES_MAX = 20_000;

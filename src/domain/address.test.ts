@@ -1,5 +1,5 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { masked, parseDestination, parseSender } from './address.ts';
 
 const codes = new Set(['12345', '80888', '0700']);

@@ -37,6 +37,11 @@ export function parseDestination(
   return { ok: true, number: start === 0 ? to : to.slice(start) };
 }
 
+/** Digits as carriers write them, without the `00` before a whole number. All else (short codes, names) is as it was. */
+export function international(digits: string): string {
+  return /^00[1-9]\d{6,14}$/.test(digits) ? digits.slice(2) : digits;
+}
+
 /** Letters of the GSM 03.38 default alphabet beyond A-Z and a-z: all that a handset is sure to show in a sender. */
 const GSM_LETTERS = new Set('èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉÄÖÑÜäöñüà');
 

@@ -1,6 +1,7 @@
 /** Names, words and subjects of an MM's content. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import {
   checkSmil,
   fallbackName,

@@ -1,5 +1,5 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { createIds, type IdKind } from './ids.ts';
 
 const KEY = '00112233445566778899aabbccddeeff';

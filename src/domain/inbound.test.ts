@@ -53,6 +53,11 @@ describe('the inbound webhook (MO_MMS_2)', () => {
     );
   });
 
+  it('names the handset where the carrier told it', () => {
+    const { results } = JSON.parse(inboundBody([{ ...row, userAgent: 'model-5g' }], 0, ids, urls));
+    expect(results).toMatchObject([{ userAgent: 'model-5g' }]);
+  });
+
   it('names the group, the message that it answers, and the platform', () => {
     const full: InboundRow = {
       ...row,

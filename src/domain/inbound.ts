@@ -33,6 +33,7 @@ export function inboundItem(row: InboundRow, ids: Ids, urls: PartUrls): object {
     // Members that are undefined do not appear.
     pairedMessageId: pairedId(row, ids),
     callbackData: row.callbackData ?? undefined,
+    userAgent: row.userAgent ?? undefined,
     message: row.parts.map(({ contentType, text }, part) =>
       text === null
         ? { contentType, url: urls.of(row.no, part, row.receivedAt) }

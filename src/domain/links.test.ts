@@ -37,6 +37,15 @@ describe('URLs in a text', () => {
     ],
     ['of a host without a domain, where the scheme says so', 'http://localhost:8080/x', ['http://localhost:8080/x']],
     ['with a user, as a whole', 'http://user:pw@host.com/x', ['http://user:pw@host.com/x']],
+    ['behind an emoji', '👉️https://a.example/x👉http://b.example', ['https://a.example/x', 'http://b.example']],
+    ['behind a word of a script without blanks', '下载https://a.example', ['https://a.example']],
+    [
+      'between marks',
+      'https://a.example/x,https://b.example;https://c.example',
+      ['https://a.example/x', 'https://b.example', 'https://c.example'],
+    ],
+    ['behind a sign', 'Link=https://a.example +https://b.example', ['https://a.example', 'https://b.example']],
+    ['in the query of another', 'https://a.example/?u=https://b.example', ['https://a.example/?u=https://b.example']],
     ['by www', 'www.shop.com and WWW.Shop.Com', ['www.shop.com', 'WWW.Shop.Com']],
     ['by a name in a zone in common use', 'shop.com or shop.de', ['shop.com', 'shop.de']],
     ['by a path', 'visit shop.travel/summer today', ['shop.travel/summer']],
@@ -61,7 +70,21 @@ describe('URLs in a text', () => {
   });
 
   it('are looked for in texts that want to take long, and it does not', () => {
-    const texts = ['a.', 'http://', 'http://a.b/(', 'a@', 'www.', 'a.com/', 'http://a.com/"', '(', 'a-', '@.com'];
+    const texts = [
+      'a.',
+      'http://',
+      'http://a.b/(',
+      'a@',
+      'www.',
+      'a.com/',
+      'http://a.com/"',
+      '=http://',
+      '=',
+      ',http://a.b',
+      '(',
+      'a-',
+      '@.com',
+    ];
     for (const text of texts) expect(findLinks(text.repeat(4096).slice(0, 4096)).length).toBeLessThan(1000);
   });
 });

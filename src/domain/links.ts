@@ -36,8 +36,14 @@ function find(text: string): ReturnType<LinkifyIt['match']> {
   finder ??= new LinkifyIt({ fuzzyLink: true, fuzzyEmail: true, urlAuth: true, tlds, maxLength: URL_MAX })
     .add('ftp:', null)
     .add('//', null);
-  return finder.match(text);
+  return finder.match(text.replace(GLUED, (glued) => ' '.repeat(glued.length)));
 }
+
+/**
+ * What stands right before a link and is no part of another: an emoji or a word in a script without blanks, the mark between two
+ * links, a sign such as in `Link=https://...` (in a query it belongs to the link around it).
+ */
+const GLUED = /(?:[^\p{ASCII}]|[,;|=+])(?=https?:\/\/)(?<=[^=+]|(?:^|\s)[^\s:/.]*[=+])/giu;
 
 /** A URL in a text: from `start` to `end` (UTF-16), leading to `url`. */
 interface FoundLink {

@@ -1,5 +1,5 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { createShortener } from './links.ts';
 import type { Destination, MessageRequest, SendRequest, Spec, Tracking } from './message.ts';
 import { type NumberingContext, numberRequest, numbersNeeded, refusalWords } from './numbering.ts';
@@ -491,6 +491,29 @@ describe('ways', () => {
     expect(number([{ to: FR }], { smsFailover: own })).toEqual([{ size: 1, lane: 2, group: false, ways: { sms } }]);
     const none = numberRequest({ messages: [message([{ to: FR }], { options: { smsFailover } })] }, context());
     expect(none.accept.runs[0]?.ways).toEqual({ sms });
+  });
+
+  it('are all there is where no carrier takes the MMS: it waits where its SMS goes, for itself also in a group', () => {
+    const routing: Routing = { ...byPrefix, smsLaneFor: (to) => (to === US ? 11 : null) };
+    const asked = { options: { smsFailover } };
+    const numbered = (destinations: Destination[], more: Partial<MessageRequest> = asked) =>
+      numberRequest({ messages: [message(destinations, more)] }, context({ routing }));
+    const validity = 48 * HOURS;
+    const alone = numbered([{ to: US }]);
+    expect(alone.entries).toMatchObject([{ refused: 0 }]);
+    expect(alone.accept.runs).toMatchObject([
+      { lane: 11, group: false, ways: { sms: { lane: 11, validityMs: validity } } },
+    ]);
+    expect(alone.accept.runs[0]?.ways).not.toHaveProperty('alts');
+    const group = numbered([{ group: [{ to: US }, { to: DE }, { to: DE2 }] }]);
+    expect(group.split).toBe(0);
+    expect(group.accept.runs.map(({ first, end, lane, group: one }) => [end - first, lane, one])).toEqual([
+      [1, 11, false],
+      [2, 1, true],
+    ]);
+    // Nobody asked for an SMS, or nobody takes that one either.
+    expect(numbered([{ to: US }], {}).entries).toMatchObject([{ refused: 19 }]);
+    expect(numbered([{ to: '12025550124' }]).entries).toMatchObject([{ refused: 19 }]);
   });
 
   it('of a group are one where its members share them, else one each', () => {

@@ -132,7 +132,8 @@ function numberMessage(
   const groups: Batch[] = [];
   let split = 0;
 
-  const judge = (destination: SingleDestination): { entry: Entry; to: string; lane: number } | null => {
+  const smsWay = smsWays(message, about, context);
+  const judge = (destination: SingleDestination): Judged | null => {
     const entry: Entry = {
       no: 0,
       destination: destination.to,
@@ -145,7 +146,9 @@ function numberMessage(
       return null;
     }
     const parsed = parseDestination(destination.to, context.routing.shortCodes);
-    const lane = parsed.ok ? context.routing.laneFor(parsed.number, about) : null;
+    const mms = parsed.ok ? context.routing.laneFor(parsed.number, about) : null;
+    // Without a carrier for the MMS it waits where its SMS will: its outcome there is 19, and the SMS follows.
+    const lane = mms ?? (parsed.ok ? (smsWay?.(parsed.number).lane ?? null) : null);
     entry.refused = !sender.ok
       ? sender.status
       : smsSender?.ok === false
@@ -161,13 +164,12 @@ function numberMessage(
       refused.push([entry, entry.refused]);
       return null;
     }
-    return { entry, to: parsed.number, lane };
+    return { entry, to: parsed.number, lane, smsOnly: mms === null };
   };
 
-  const smsWay = smsWays(message, about, context);
-  const alone = ({ entry, to, lane }: { entry: Entry; to: string; lane: number }): void => {
+  const alone = ({ entry, to, lane, smsOnly }: Judged): void => {
     const ways: Ways = {};
-    const alts = context.routing.alternatives?.(to, lane, about) ?? [];
+    const alts = smsOnly ? [] : (context.routing.alternatives?.(to, lane, about) ?? []);
     if (alts.length > 0) ways.alts = alts;
     const sms = smsWay?.(to);
     if (sms) ways.sms = sms;
@@ -179,7 +181,9 @@ function numberMessage(
 
   for (const destination of message.destinations) {
     if ('group' in destination) {
-      const members = destination.group.map(judge).filter((member) => member !== null);
+      const judged = destination.group.map(judge).filter((member) => member !== null);
+      judged.filter((member) => member.smsOnly).forEach(alone);
+      const members = judged.filter((member) => !member.smsOnly);
       if (members.length === 0) continue;
       const all = members.map((member) => member.to);
       const lane = context.routing.laneForAll(all, about);
@@ -265,6 +269,16 @@ function place(entry: Entry, to: string, numbers: Numbers, accept: Accept): void
   entry.no = numbers.next++;
   accept.to.push(to);
   if (entry.key !== null) accept.keys.push([entry.no, entry.key]);
+}
+
+/** A destination that was not refused. */
+interface Judged {
+  entry: Entry;
+  /** In digits. */
+  to: string;
+  lane: number;
+  /** No carrier takes its MMS; `lane` is its SMS's. */
+  smsOnly: boolean;
 }
 
 /** Messages that share their ways: a run. */

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { carrierRetryDelay, HOLD_MS, unknownRetryDelay, webhookDelay } from './retry.ts';
 
 const MINUTE = 60_000;

@@ -1,5 +1,5 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import type { DeliveryTimeWindow, SpeedLimit } from './message.ts';
 import {
   type Admission,

@@ -1,6 +1,7 @@
 /** Presentations: what is read, what of it travels, and what is made where there is none. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { childOf, readXml, type XmlElement } from '../xml.ts';
 import { makeSmil, type Presentation, printSmil, readSmil, type Shown, srcFaults, srcsOf } from './smil.ts';
 

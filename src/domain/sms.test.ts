@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { SegmentedMessage } from 'sms-segments-calculator';
 import splitter from 'split-sms';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { decodeGsm, encodeGsm, packSeptets, segmentsOf, splitText, unpackSeptets } from './sms.ts';
 
 /** All of GSM 03.38, extension included, but for CR: the calculator takes CR LF for one character of UCS-2. */

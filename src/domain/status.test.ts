@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
 import { errorView, statusView } from './codes.ts';
 import {
   ACCEPTED,
@@ -282,6 +282,7 @@ describe('content that failed', () => {
     const outcome = (error: number) =>
       transition({ state: STATE.pending, status: 26, error: 0 }, { kind: 'contentFailed', error });
     expect(outcome(355).next).toEqual({ state: STATE.rejected, status: 77, error: 355 });
+    expect(outcome(15023).next).toEqual({ state: STATE.rejected, status: 19, error: 15023 });
     expect(outcome(15026).next).toEqual({ state: STATE.rejected, status: 100, error: 15026 });
   });
 });

@@ -100,12 +100,12 @@ export const STATUS_CLAIMED = 7;
 
 /** 815 EC_MESSAGE_SUBMITTED_NOT_ACKED */
 const NOT_ACKED = 815;
-/** 355 EC_MSG_TEXT_TOO_LONG: the one failure of content that has a status of its own. */
-const TEXT_TOO_LONG = 355;
 /** 4100 EC_MESSAGE_CANCELED: "not sent inside its validity period" */
 export const NOT_SENT = 4100;
 /** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
 const NO_ROUTE = 15023;
+/** Errors of what was never handed over that have a status of their own: 355 EC_MSG_TEXT_TOO_LONG, and no route. */
+const NEVER_SENT: Readonly<Record<number, number>> = { 355: 77, [NO_ROUTE]: 19 };
 /** 15004 EC_DEFERRED */
 const DEFERRED = 15004;
 
@@ -189,7 +189,7 @@ const TABLE: Record<0 | 1 | 2, Row> = {
     cancelled: () => is(STATE.undeliverable, 31, NOT_SENT),
     noRoute: () => is(STATE.rejected, 19, NO_ROUTE),
     unwanted: (event) => is(STATE.rejected, event.status, OPT_OUT_ERROR),
-    contentFailed: (event) => is(STATE.rejected, event.error === TEXT_TOO_LONG ? 77 : 100, event.error),
+    contentFailed: (event) => is(STATE.rejected, NEVER_SENT[event.error] ?? 100, event.error),
   },
   // The carrier has it (its answer or a report said so). An attempt may still be open, where an earlier one's report came
   // first: what that one comes to does not take away what is known.

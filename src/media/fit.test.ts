@@ -27,7 +27,7 @@ beforeAll(async () => {
   files['photo2.jpg'] = { contentType: 'image/jpeg', bytes: await photo(640, 480, 2).jpeg({ quality: 80 }).toBuffer() };
   files['photo3.jpg'] = { contentType: 'image/jpeg', bytes: await photo(640, 480, 3).jpeg({ quality: 80 }).toBuffer() };
   files['icon.png'] = { contentType: 'image/png', bytes: await photo(24, 24, 4).png().toBuffer() };
-}, 60_000);
+});
 
 function part(name: string): Part {
   const { contentType, bytes } = files[name] ?? expect.fail(name);

@@ -20,7 +20,7 @@ let bad: Record<string, Sample>;
 beforeAll(async () => {
   good = await pictures();
   bad = await hostile();
-}, 60_000);
+});
 
 const bytesOf = (name: string): Buffer => (good[name] ?? bad[name] ?? expect.fail(name)).bytes;
 
@@ -250,5 +250,5 @@ describe('what is broken or hostile', () => {
         if (result.kind === 'made') expect(result.bytes.length).toBeLessThanOrEqual(USUAL.most);
       }
     }
-  }, 60_000);
+  });
 });

@@ -6,8 +6,9 @@ import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { realEnv, testEnv } from '../env.ts';
 import { addressRules } from './addresses.ts';
+import { checkCallout } from './callout.ts';
 import { cachedNames, NameFault, parseHosts, type Resolve } from './names.ts';
-import { checkCallout, createOutbound, type Outbound } from './outbound.ts';
+import { createOutbound, type Outbound } from './outbound.ts';
 
 const env = realEnv({ level: 'silent' });
 const LOOPBACK = ['127.0.0.0/8', '::1/128'];
@@ -49,8 +50,8 @@ async function tcp(handle: (socket: Socket) => void): Promise<string> {
   return `http://127.0.0.1:${port}`;
 }
 
-const POST = { headers: { 'content-type': 'application/json' }, body: '{}', timeoutMs: 5_000 };
-const GET = { timeoutMs: 5_000, maxBytes: 1_000, redirects: 3 };
+const POST = { headers: { 'content-type': 'application/json' }, body: '{}', timeoutMs: 30_000 };
+const GET = { timeoutMs: 30_000, maxBytes: 1_000, redirects: 3 };
 
 // ------------------------------------------------------------------------------------------------ addresses, spelt out
 
@@ -348,6 +349,15 @@ describe('names', () => {
       ok: true,
       excerpt: 'here',
     });
+  });
+
+  it('says what was said at an open door, not that another one is shut', async () => {
+    const server = createHttps({ cert: CERTIFICATE, key: CERTIFICATE_KEY }, (_, response) => response.end());
+    const port = await listening(server, '127.0.0.1');
+    const made = outbound({ resolve: async () => ({ addresses: ['127.0.0.1', '127.0.0.2'], ttlMs: 0 }) });
+    expect(await made.post(`https://two.example:${port}/`, POST)).toMatchObject({ ok: false, kind: 'tls' });
+    const shut = outbound({ resolve: async () => ({ addresses: ['127.0.0.2', '127.0.0.1'], ttlMs: 0 }) });
+    expect(await shut.post(`https://two.example:${port}/`, POST)).toMatchObject({ ok: false, kind: 'tls' });
   });
 
   it('reaches localhost without a name server', async () => {
@@ -657,10 +667,10 @@ describe('a GET', () => {
     const broken = await tcp((socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'));
     expect(await outbound().fetch(broken, GET)).toMatchObject({ ok: false, kind: 'closed' });
     const slow = await tcp((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'));
-    expect(await outbound().fetch(slow, { ...GET, timeoutMs: 200 })).toEqual({
+    expect(await outbound().fetch(slow, { ...GET, timeoutMs: 1_000 })).toEqual({
       ok: false,
       kind: 'timeout',
-      words: 'not had within 0.2 s',
+      words: 'not had within 1 s',
     });
   });
 

@@ -17,8 +17,9 @@ import { LRUCache } from 'lru-cache';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
 import type { Env } from '../env.ts';
 import { type AddressRules, addressRules } from './addresses.ts';
+import { NOT_A_URL, readUrl, spaced } from './callout.ts';
 import { passingContinue } from './interim.ts';
-import { cachedNames, isLocalName, NameFault, type Resolve, systemNames } from './names.ts';
+import { cachedNames, NameFault, type Resolve, systemNames } from './names.ts';
 
 /** Why a call came to nothing. */
 export type CallFaultKind =
@@ -129,45 +130,6 @@ const UNPACK_RATIO = 20;
 /** Small bodies may pack better: everything up to this is fine. */
 const UNPACK_FREE = 64 * 1024;
 
-// ------------------------------------------------------------------------------------------------------------- URLs
-
-const NOT_A_URL = 'is not a valid url';
-
-/** Reads a URL we may be asked to call; null = it is none. Parsers differ on spaces, controls and `\`, so none may stand. */
-function readUrl(text: string): URL | null {
-  if (text.length > 8192 || /[\u0000-\u0020\u007f\\]/.test(text)) return null;
-  if (!/^https?:\/\/[^/?#@]+(?:[/?#]|$)/i.test(text)) return null;
-  const url = URL.parse(text);
-  if (url === null || url.hostname === '' || url.username !== '' || url.password !== '') return null;
-  return url;
-}
-
-/** The address that a URL's host is, or null where it is a name. */
-function literal(url: URL): string | null {
-  const host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname;
-  return isIP(host) === 0 ? null : host;
-}
-
-/**
- * The check at the door: null = fine as far as can be told without asking anybody; else the violation. Names are judged
- * when they are called.
- * @param allow networks (CIDR) that may be called besides the public ones
- */
-export function checkCallout(allow: readonly string[]): (url: string) => string | null {
-  const rules = addressRules(allow);
-  return (text) => {
-    const url = readUrl(text);
-    if (url === null) return NOT_A_URL;
-    const name = url.hostname.replace(/\.$/, '');
-    const addresses = isLocalName(name) ? ['127.0.0.1', '::1'] : [literal(url)].filter((found) => found !== null);
-    if (addresses.length === 0) return null;
-    const faults = addresses.map((address) => rules.fault(address));
-    return faults.includes(null)
-      ? null
-      : `must be a public address or one that POSTCARD_OUTBOUND_ALLOW lists (this one is ${spaced(String(faults[0]))})`;
-  };
-}
-
 // ------------------------------------------------------------------------------------------------------------- faults
 
 class RefusedAddress extends Error {
@@ -193,6 +155,7 @@ const CONNECT_CODES = new Set([
   'EINVAL',
   'ENETDOWN',
 ]);
+const isShut = (error: unknown): boolean => CONNECT_CODES.has(String((error as { code?: unknown } | null)?.code ?? ''));
 const CLOSED_CODES = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', 'UND_ERR_CLOSED', 'UND_ERR_DESTROYED']);
 
 function faultOf(error: unknown): CallFault {
@@ -445,7 +408,8 @@ function guard(
         socket.destroy();
         throw refused(ended);
       } catch (error) {
-        last = error;
+        // What was said at an open door tells more than that another one is shut.
+        if (last === undefined || !isShut(error)) last = error;
       }
     }
     throw last;
@@ -457,11 +421,6 @@ function guard(
       (error: Error) => callback(error, null),
     );
   };
-}
-
-/** `linkLocal` as people write it. */
-function spaced(range: string): string {
-  return range.replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function refused(range: string | null | undefined): RefusedAddress {

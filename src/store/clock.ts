@@ -42,7 +42,10 @@ export interface RunClock {
   limited: boolean;
   window: Window | null;
   validityMs: number;
-  /** Its carrier keeps the time: it may have it so long before its start. */
+  /**
+   * Its carrier keeps the time: it may have it so long before its start. Below 0 = one before had it so early, the one that it waits
+   * for now does not.
+   */
   earlyMs: number;
 }
 
@@ -51,7 +54,7 @@ export interface RunClock {
  * and leaves on its instant.
  */
 export function earlyOf(run: RunClock, start: number | null, bulk: BulkClock | null): number {
-  if (run.earlyMs === 0 || run.window !== null || byTurns(run, start, bulk)) return 0;
+  if (run.earlyMs <= 0 || run.window !== null || byTurns(run, start, bulk)) return 0;
   return bucketOf(bulk) === null ? run.earlyMs : 0;
 }
 
@@ -65,7 +68,7 @@ export function firstDue(
 
 /** Whether some of a run may be with its carrier though its time has not come: with its bulk moved, that carrier is told. */
 export function heldEarly(run: RunClock & { no: number; next: number }, now: number): boolean {
-  return run.earlyMs > 0 && run.window === null && run.next !== run.no && run.opensAt > now;
+  return run.earlyMs !== 0 && run.window === null && run.next !== run.no && run.opensAt > now;
 }
 
 /**

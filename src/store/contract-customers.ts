@@ -2,6 +2,7 @@
  * The second half of the store's contract: the shapes of what customers hear and say. Webhooks and their endpoints, messages from
  * handsets, opt-outs, what is handed out again, short links and clicks. `contract.ts` has the queue, the reads and the verbs.
  */
+import type { AdminChange } from '../domain/accounts.ts';
 import type { ClickFlag } from '../domain/links.ts';
 import type { EventRow, HookKind, InboundRow, SpecRow } from '../domain/rows.ts';
 
@@ -28,7 +29,7 @@ export interface Webhook {
   events: EventRow[];
   /** Of the kind `inbound`; else empty. */
   inbound: InboundRow[];
-  /** Inbound messages that wait for this endpoint behind these, at most PENDING_MAX. */
+  /** Inbound messages that wait for this endpoint and go with no POST of this call, at most PENDING_MAX. */
   pending: number;
 }
 
@@ -86,6 +87,12 @@ export interface EndpointPut {
 
 /** Endpoints that one account may have settings for. */
 export const ENDPOINTS_MAX = 200;
+
+/** One change by the operator: of what the domain knows, or of an account's endpoints. */
+export type OperatorChange =
+  | AdminChange
+  | { kind: 'endpoint'; put: EndpointPut }
+  | { kind: 'endpointDrop'; account: number; hook: HookKind; url: string };
 
 export type DeliveryState = 'OPEN' | 'DELIVERED' | 'EXHAUSTED';
 

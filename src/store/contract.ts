@@ -11,9 +11,10 @@
  * try again) or a bug.
  */
 import type {
-  AdminChange,
   Administered,
+  AdminTerms,
   AuditRow,
+  Counter,
   Deed,
   Directory,
   NewSession,
@@ -37,6 +38,7 @@ import type {
   EndpointSetting,
   Inbound,
   LinkRow,
+  OperatorChange,
   OptOut,
   OptOutFilter,
   OwnNumber,
@@ -72,6 +74,7 @@ export type {
   EndpointSetting,
   Inbound,
   LinkRow,
+  OperatorChange,
   OptOut,
   OptOutFilter,
   OwnNumber,
@@ -527,8 +530,8 @@ export interface Store {
 
   /** Everything that the operator decided; null = it is as of revision `known` (below 0 = nothing is known). */
   directory(known: number): Promise<Directory | null>;
-  /** All of `changes` or (notFound, conflict) none, with a line in the audit log. Hints `keys`. */
-  administer(changes: AdminChange[], deed: Deed): Promise<Administered>;
+  /** All of `changes` or none, with a line in the audit log where anything was done. Hints `keys`. */
+  administer(changes: OperatorChange[], deed: Deed, terms?: AdminTerms): Promise<Administered>;
   /** The audit log, newest first; `before` = number of a line after which to go on. */
   auditLog(limit: number, before?: number): Promise<AuditRow[]>;
   sessionPut(session: NewSession): Promise<void>;
@@ -537,6 +540,8 @@ export interface Store {
   sessionDelete(hash: string): Promise<boolean>;
   /** Shares of counters, each as much as was there to give (at most TAKES_MAX). Exact over all nodes. */
   quota(takes: Take[]): Promise<number[]>;
+  /** What counters stand at (at most TAKES_MAX); shares that nodes hold and have not used yet count as used. */
+  quotaUsed(counters: Counter[]): Promise<number[]>;
 
   keys(): Promise<Key[]>;
   /** Adds a key; `replace` drops other keys of that account with the same label. */

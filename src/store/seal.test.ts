@@ -1,7 +1,8 @@
-import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../test/properties.ts';
+import type { Administered, Deed } from '../domain/accounts.ts';
 import { testEnv } from '../env.ts';
-import type { EndpointPut, EndpointSetting, Webhook } from './contract.ts';
+import type { EndpointPut, EndpointSetting, OperatorChange, Webhook } from './contract.ts';
 import { changed, validSecrets } from './hooks.ts';
 import { createSealer, startReseal, withSealed } from './seal.ts';
 
@@ -17,6 +18,10 @@ function engine() {
     endpointPut: async (put: EndpointPut) => {
       kept.setting = changed(kept.setting, put, 0);
       return kept.setting;
+    },
+    administer: async (changes: OperatorChange[], _deed: Deed): Promise<Administered> => {
+      for (const one of changes) if (one.kind === 'endpoint') kept.setting = changed(kept.setting, one.put, 0);
+      return { kind: 'done', accounts: [], dropped: 0, credits: [] };
     },
     webhookNext: async (_limit: number, _leaseMs: number) => {
       const { setting } = kept;
@@ -86,6 +91,19 @@ describe('a store with sealed secrets', () => {
     expect(webhook?.endpoint).toMatchObject({
       secrets: ['whsec_planted'],
       headers: { Authorization: 'Bearer planted' },
+    });
+  });
+
+  it('keeps in clear nothing of what the operator gives for an account either', async () => {
+    const { kept, ...inner } = engine();
+    const store = withSealed(inner, createSealer([KEY]), testEnv());
+    const given = put('whsec_planted', { headers: { Authorization: 'Bearer planted' } });
+    await store.administer([{ kind: 'endpoint', put: given }], { by: 'test', action: 'set', account: 7, detail: {} });
+    expect(JSON.stringify(kept)).toMatch(/sealed:1:/);
+    expect(JSON.stringify(kept)).not.toContain('planted');
+    expect((await store.endpointList(7))[0]).toMatchObject({
+      headers: given.headers,
+      secrets: [{ secret: 'whsec_planted', until: null }],
     });
   });
 

@@ -13,8 +13,9 @@
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import type { AdminTerms, Deed } from '../domain/accounts.ts';
 import type { Log } from '../env.ts';
-import type { EndpointPut, EndpointSetting, Store } from './contract.ts';
+import type { EndpointPut, EndpointSetting, OperatorChange, Store } from './contract.ts';
 
 /** No secret of a customer may begin so: `sealed:1:` and base64url of nonce, tag and cipher text. */
 const MARK = 'sealed:1:';
@@ -90,7 +91,7 @@ export interface Reseal {
 }
 
 /** The same store with sealed secrets. `clock` is asked only when something does not open. */
-export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' | 'webhookNext'>>(
+export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' | 'administer' | 'webhookNext'>>(
   store: S,
   sealer: Sealer,
   { log, clock }: { log: Log; clock: { monotonic(): number } },
@@ -130,6 +131,18 @@ export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' 
     };
   }
 
+  function sealedPut(put: EndpointPut): EndpointPut {
+    const sealed: EndpointPut = { ...put };
+    if (put.secret) sealed.secret = { ...put.secret, value: sealer.seal(put.account, put.secret.value) };
+    if (put.headers) {
+      sealed.headers = headersOf(put.account, put.headers, (at, text) => sealer.seal(at, text)) as Record<
+        string,
+        string
+      >;
+    }
+    return sealed;
+  }
+
   /** Under the newest key; null = it does not open. */
   const anew = (account: number, text: string): string | null => {
     const open = sealer.open(account, text);
@@ -163,16 +176,12 @@ export function withSealed<S extends Pick<Store, 'endpointList' | 'endpointPut' 
       return (await store.endpointList(account)).map((setting) => shown(account, setting));
     },
     async endpointPut(put: EndpointPut) {
-      const sealed: EndpointPut = { ...put };
-      if (put.secret) sealed.secret = { ...put.secret, value: sealer.seal(put.account, put.secret.value) };
-      if (put.headers) {
-        sealed.headers = headersOf(put.account, put.headers, (at, text) => sealer.seal(at, text)) as Record<
-          string,
-          string
-        >;
-      }
-      const setting = await store.endpointPut(sealed);
+      const setting = await store.endpointPut(sealedPut(put));
       return setting === null ? null : shown(put.account, setting);
+    },
+    administer(changes: OperatorChange[], deed: Deed, terms?: AdminTerms) {
+      const sealed = changes.map((one) => (one.kind === 'endpoint' ? { ...one, put: sealedPut(one.put) } : one));
+      return store.administer(sealed, deed, terms);
     },
     async webhookNext(limit: number, leaseMs: number) {
       const answer = await store.webhookNext(limit, leaseMs);

@@ -9,7 +9,7 @@ import type { SpeedLimit } from '../domain/message.ts';
 import { intervalUs } from '../domain/schedule.ts';
 import { STATE, type State } from '../domain/status.ts';
 import { type BulkClock, repaced, resumed } from './clock.ts';
-import type { BulkChange, BulkStatus, Progress } from './contract.ts';
+import type { Bulk, BulkChange, BulkStatus, Progress } from './contract.ts';
 
 /** A bulk that was paused longer counts as given up: what waits in it is cancelled. */
 export const PAUSED_MAX_MS = 30 * 86_400_000;
@@ -61,6 +61,16 @@ export function statusOf(bulk: Standing, progress: Progress, now: number): BulkS
   if (bulk.pausedAt !== null) return 'PAUSED';
   if (progress.waiting + progress.sent === 0) return 'FINISHED';
   return bulk.sendAt !== null && bulk.sendAt > now ? 'PENDING' : 'PROCESSING';
+}
+
+/** A bulk as the contract shows it. */
+export function shownBulk(
+  bulk: Pick<Bulk, 'no' | 'id' | 'acceptedAt' | 'speed'> & Standing,
+  progress: Progress,
+  now: number,
+): Bulk {
+  const { no, id, acceptedAt, sendAt, speed } = bulk;
+  return { no, id, acceptedAt, sendAt: sendAt ?? acceptedAt, speed, status: statusOf(bulk, progress, now), progress };
 }
 
 /** `to`: the very `bulk` given where nothing changed. `drain`: its runs have to be told. */

@@ -67,6 +67,28 @@ describe('a message from a handset', () => {
     expect(await store.content(row?.parts[2]?.hash as string)).toEqual(PNG.bytes);
   });
 
+  it('reads texts in UTF-16 in the order that their bytes show, and in ISO-8859-1 where nothing is said and nothing else fits', async () => {
+    const big = (value: string) => Buffer.from(value, 'utf16le').swap16();
+    const little = (value: string) => Buffer.from(value, 'utf16le');
+    const cases: [string, Uint8Array, string][] = [
+      ['utf-16', Buffer.concat([Uint8Array.of(0xfe, 0xff), big('hé')]), 'hé'],
+      ['utf-16', Buffer.concat([Uint8Array.of(0xff, 0xfe), little('hé')]), 'hé'],
+      ['utf-16', big('Stop now'), 'Stop now'],
+      ['utf-16', little('Stop now'), 'Stop now'],
+      ['iso-10646-ucs-2', big('hé😀'), 'hé😀'],
+      ['ucs-2', big('日本'), '日本'],
+      ['utf-16le', little('日本'), '日本'],
+      ['utf-16be', big('日本'), '日本'],
+      ['us-ascii', Uint8Array.of(0xe9), 'é'],
+    ];
+    for (const [charset, bytes, read] of cases) {
+      await take(message({ parts: [{ contentId: 't', contentType: `text/plain; charset=${charset}`, bytes }] }));
+      expect((await pulled()).map(({ parts }) => parts[0]?.text)).toEqual([read]);
+    }
+    await take(message({ parts: [{ contentId: 't', contentType: 'text/plain', bytes: Uint8Array.of(0xe9, 0x21) }] }));
+    expect((await pulled()).map(({ parts }) => parts[0]?.text)).toEqual(['é!']);
+  });
+
   it('keeps as content what is no text: too long, not in its charset, in one that nobody knows', async () => {
     const parts = [
       text('x'.repeat(20_000)),

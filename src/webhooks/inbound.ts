@@ -122,11 +122,30 @@ function textOf({ contentType, bytes }: Part): string | null {
     .find(([name]) => name?.trim() === 'charset')?.[1]
     ?.trim()
     .replaceAll('"', '');
+  // What says us-ascii is often more; UTF-8 reads it as it is.
+  const label = charset === undefined || charset === '' || charset === 'us-ascii' ? 'utf-8' : charset;
+  const text = decoded(label, bytes);
+  // Who names no charset and means none of these means the oldest.
+  return text === null && label !== charset ? decoded('windows-1252', bytes) : text;
+}
+
+/** Null = we do not know that charset, or the bytes are not in it. */
+function decoded(label: string, bytes: Uint8Array): string | null {
   try {
-    // What says us-ascii is often more; UTF-8 reads it as it is.
-    const label = charset === undefined || charset === '' || charset === 'us-ascii' ? 'utf-8' : charset;
-    return clean(new TextDecoder(label, { fatal: true }).decode(bytes));
+    const decoder = new TextDecoder(label, { fatal: true });
+    // Names of UTF-16 and UCS-2 that leave the order of bytes open.
+    const open = decoder.encoding === 'utf-16le' && !label.endsWith('le');
+    return clean((open ? new TextDecoder(orderOf(bytes), { fatal: true }) : decoder).decode(bytes));
   } catch {
     return null;
   }
+}
+
+/** By the mark at its beginning; without one the higher byte comes first (RFC 2781), unless the zero bytes tell otherwise. */
+function orderOf(bytes: Uint8Array): 'utf-16le' | 'utf-16be' {
+  if (bytes[0] === 0xff && bytes[1] === 0xfe) return 'utf-16le';
+  if (bytes[0] === 0xfe && bytes[1] === 0xff) return 'utf-16be';
+  const zeros = [0, 0];
+  for (const [at, byte] of bytes.entries()) if (byte === 0) zeros[at % 2]!++;
+  return zeros[1]! > zeros[0]! ? 'utf-16le' : 'utf-16be';
 }

@@ -2,12 +2,11 @@
  * A whole customer's door for tests: real HTTP on a free port, a real store: SQLite in a directory of its own, or PostgreSQL in a
  * database of its own.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import pg from 'pg';
 import { createApi } from '../../src/api/server.ts';
 import { loadConfig } from '../../src/config.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
@@ -17,6 +16,7 @@ import { type LogLine, realClock, testEnv } from '../../src/env.ts';
 import type { Store } from '../../src/store/contract.ts';
 import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { connectSqlite, openSqlite } from '../../src/store/sqlite/sqlite.ts';
+import { ownDatabase } from '../postgres.ts';
 import { URL as NOT_A_URL, NOW } from './send.table.ts';
 
 export const KEY = 'door-key-0123456789abcdef';
@@ -67,20 +67,13 @@ async function embedded(dataDir: string): Promise<Opened> {
   return { store: connectSqlite(host.connect()), end: () => host.close() };
 }
 
-async function shared(server: string): Promise<Opened> {
-  const database = `postcard_door_${randomBytes(5).toString('hex')}`;
-  const admin = new pg.Client({ connectionString: server });
-  await admin.connect();
-  await admin.query(`CREATE DATABASE ${database}`);
-  const url = new URL(server);
-  url.pathname = `/${database}`;
+async function shared(): Promise<Opened> {
+  const database = ownDatabase('door');
+  await database.make();
   const { log } = testEnv();
-  const store = await openPostgres({ url: url.href, node: 'door', retentionMs: RETENTION_MS, log, clock: realClock });
-  const end = async (): Promise<void> => {
-    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
-    await admin.end();
-  };
-  return { store, end };
+  const { url } = database;
+  const store = await openPostgres({ url, node: 'door', retentionMs: RETENTION_MS, log, clock: realClock });
+  return { store, end: database.drop };
 }
 
 /**
@@ -95,8 +88,8 @@ export async function openDoor(
     now?: () => number;
     /** Where messages go, given the one lane; all to it unless given. */
     routing?: (lane: number) => Routing;
-    /** A server where databases may be created: the store is one there. */
-    postgres?: string;
+    /** 'postgres': the store is a database of its own; only where the tests have a server. */
+    engine?: 'sqlite' | 'postgres';
     /** PEM: the door speaks https. */
     tls?: { cert: string; key: string };
   } = {},
@@ -110,7 +103,7 @@ export async function openDoor(
     },
   });
   if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  const { store, end } = await (options.postgres === undefined ? embedded(dataDir) : shared(options.postgres));
+  const { store, end } = await (options.engine === 'postgres' ? shared() : embedded(dataDir));
   await store.putKey({ hash: sha256(KEY), account: 1, label: 'test' }, false);
   await store.putKey({ hash: sha256(OTHER_KEY), account: 2, label: 'test' }, false);
   const lane = await store.lane(CARRIER, { onUnknown: 'hold', reports: true });

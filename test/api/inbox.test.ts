@@ -121,6 +121,9 @@ describe('a part by its URL', () => {
       'content-security-policy': "default-src 'none'; sandbox",
     });
     expect(new Uint8Array(await given.arrayBuffer())).toEqual(Uint8Array.of(137, 80, 78, 71));
+    const asked = await fetch(door.url + path, { method: 'HEAD' });
+    expect([asked.status, asked.headers.get('content-length'), await asked.text()]).toEqual([200, '4', '']);
+    expect((await fetch(door.url + path, { method: 'POST' })).headers.get('allow')).toBe('GET, HEAD');
     expect((await fetch(`${door.url}${path}x`)).status).toBe(404);
     expect((await fetch(`${door.url}/mms/1/inbox/content/${'A'.repeat(42)}`)).status).toBe(404);
     now += 8 * 86_400_000;

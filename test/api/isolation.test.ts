@@ -8,6 +8,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Store } from '../../src/store/contract.ts';
+import { SERVER } from '../postgres.ts';
 import { type Given, type OpenDoor, OTHER_KEY, openDoor } from './door.ts';
 
 let door: OpenDoor;
@@ -38,7 +39,9 @@ const message = (more: object = {}, to: object = { to: theirs.number }): object 
   ...more,
 });
 
-async function begin(postgres: string | undefined): Promise<void> {
+type Engine = 'sqlite' | 'postgres';
+
+async function begin(engine: Engine): Promise<void> {
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
     const [first] = args as [{ text?: string; name?: string } | string];
     const text = typeof first === 'string' ? first : (first.text ?? '');
@@ -50,7 +53,7 @@ async function begin(postgres: string | undefined): Promise<void> {
     return (query as (...args: unknown[]) => unknown).apply(this, args);
   } as typeof query;
   door = await openDoor({
-    ...(postgres === undefined ? {} : { postgres }),
+    engine,
     now: Date.now,
     wrap: (store) =>
       new Proxy(store, {
@@ -276,13 +279,11 @@ async function ask(
 const said = ({ body }: Given, of: Of): string =>
   Object.values(of).reduce((text, name) => text.replaceAll(name, '*'), body);
 
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const ENGINES: [name: string, postgres: string | undefined][] = [['sqlite', undefined]];
-if (SERVER !== undefined) ENGINES.push(['postgres', SERVER]);
+const ENGINES: Engine[] = SERVER === undefined ? ['sqlite'] : ['sqlite', 'postgres'];
 
-describe.each(ENGINES)('isolation of accounts on %s', (engine, postgres) => {
-  beforeAll(() => begin(postgres), 60_000);
-  afterAll(finish, 60_000);
+describe.each(ENGINES)('isolation of accounts on %s', (engine) => {
+  beforeAll(() => begin(engine));
+  afterAll(finish);
 
   it('has a case for every endpoint of customers', async () => {
     const { paths } = JSON.parse((await door.ask('/openapi.json')).body) as { paths: Record<string, object> };

@@ -395,6 +395,13 @@ describe('POST /mms/1/advanced', () => {
         'messages[0].messageSegments[0].contentBase64': ['needs a contentType that is a media type'],
       },
     ],
+    [
+      'a segment of nothing',
+      { messages: [message({ messageSegments: [{ contentId: 'x' }] })] },
+      {
+        'messages[0].messageSegments[0]': ['must have text, contentUrl, smil, contentBase64 or uploadedContentId'],
+      },
+    ],
     ['an unknown upload', { messages: [message({ messageSegments: [{ uploadedContentId: 'NONE' }] })] }, undefined],
     ['no object at all', 'x', undefined],
     ['wrong types all over', { messages: [5, null, { messageSegments: 7, destinations: 'x' }] }, undefined],

@@ -247,6 +247,7 @@ describe('a pulled answer that was lost', () => {
     expect(await rearm({ takenSince: since })).toEqual({ rearmed: 1, more: false });
     expect(await pull()).toEqual([id]);
     expect(await rearm({ kind: 'INBOX', takenSince: since })).toEqual({ rearmed: 0, more: false });
+    expect(await rearm({ messageId: '😀'.repeat(200) })).toEqual({ rearmed: 0, more: false });
     expect(refused(await call('POST', '/webhooks/1/rearm', {}), 400)).toEqual([
       { property: '', violation: 'Provide takenSince or messageId.' },
     ]);

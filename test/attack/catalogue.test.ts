@@ -125,7 +125,7 @@ const PLACES: { says: string; what: RegExp; files: RegExp; planted: string }[] =
     says: 'secrets are compared in constant time by those who hold some',
     what: /\btimingSafeEqual\(/,
     files:
-      /^src\/(api\/(auth|admin|gate|metrics|sessions)|carriers\/(mm7\/listener|smpp\/|sandbox\/)|domain\/(inbound|ids|links))/,
+      /^src\/(api\/(auth|admin|gate|metrics|passwords|sessions)|carriers\/(mm7\/listener|smpp\/|sandbox\/)|domain\/(inbound|ids|links))/,
     planted: 'timingSafeEqual(a, b);',
   },
   {

@@ -13,6 +13,7 @@ describe('the watch over logs', () => {
     ['a webhook secret', '{"msg":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}'],
     ['a password', '{"words":"correct horse battery"}'],
     ['what is kept of one', 'scrypt$1024$8$1$AAAA$BBBB'],
+    ['what is kept of another', '$argon2id$v=19$m=64,t=1,p=1$AAAA$BBBB'],
     ['a header', '{"h":"Basic YW5uYTpzZWNyZXQtd29yZHM="}'],
     ['a number', '{"to":"41790000001"}'],
     ['a number with a plus', 'to +491700004711 failed'],

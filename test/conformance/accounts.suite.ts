@@ -11,8 +11,8 @@ import {
   type NewSession,
   type Take,
 } from '../../src/domain/accounts.ts';
-import type { Store } from '../../src/store/contract.ts';
-import { createDesk, DAY, type Desk, type Harness, HOUR, MINUTE } from './desk.ts';
+import { ENDPOINTS_MAX, type Store } from '../../src/store/contract.ts';
+import { DAY, type Desk, type Harness, HOUR, MINUTE, openDesk } from './desk.ts';
 
 const DEED: Deed = { by: 'test', action: 'change', account: null, detail: { why: 'tests' } };
 
@@ -39,9 +39,8 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
     let store: Store;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
+      desk = await openDesk(h);
       store = h.store;
-      await desk.open();
       for (const account of [1, 2]) await store.putKey({ hash: `h${account}`, account, label: 'k' }, false);
     });
     afterEach(() => h.close());
@@ -113,7 +112,7 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
         ],
         DEED,
       );
-      expect(made).toEqual({ kind: 'done', accounts: [3, 4], dropped: 0 });
+      expect(made).toEqual({ kind: 'done', accounts: [3, 4], dropped: 0, credits: [] });
       const suspended = { ...settings, state: 'SUSPENDED' as const };
       await store.administer([{ kind: 'account', no: 3, name: 'shop two', settings: suspended }], DEED);
       const { accounts } = await now();
@@ -140,6 +139,161 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
       const after = await now();
       expect({ ...after, revision: 0 }).toEqual({ ...before, revision: 0 });
       expect(await store.auditLog(10)).toEqual([]);
+    });
+
+    it('judges a call as a whole: what it makes may be named, what it frees may be given, and nothing is given twice', async () => {
+      const settings = DEFAULT_SETTINGS;
+      const domain = (account: number, name: string) =>
+        ({ kind: 'put', what: 'domain', name, account, body: { domain: name } }) as const;
+      const drop = { kind: 'drop', what: 'domain', name: 'a.example', account: 1 } as const;
+      await store.administer([domain(1, 'a.example')], DEED);
+      // Account 3 is made here, and a.example goes from 1 to it.
+      const moved = await store.administer(
+        [{ kind: 'account', no: null, name: 'shop', settings }, drop, domain(3, 'a.example'), domain(3, 'b.example')],
+        DEED,
+      );
+      expect(moved).toMatchObject({ kind: 'done', accounts: [3] });
+      expect((await now()).domains).toEqual([
+        { account: 3, domain: 'a.example' },
+        { account: 3, domain: 'b.example' },
+      ]);
+      const before = await now();
+      const shop = (name: string) => ({ kind: 'account', no: null, name, settings }) as const;
+      for (const [changes, change] of [
+        [[domain(1, 'c.example'), domain(2, 'c.example')], 1],
+        [[shop('bank'), shop('bank')], 1],
+        [
+          [
+            { kind: 'key', key: key() },
+            { kind: 'key', key: key({ account: 2 }) },
+          ],
+          1,
+        ],
+        // Another's is not freed by who does not have it.
+        [[drop, domain(1, 'a.example')], 1],
+      ] as const) {
+        expect(await store.administer([...changes], DEED)).toEqual({ kind: 'conflict', change });
+      }
+      expect(await store.administer([domain(4, 'd.example'), shop('late')], DEED)).toEqual({
+        kind: 'notFound',
+        change: 0,
+      });
+      expect({ ...(await now()), revision: 0 }).toEqual({ ...before, revision: 0 });
+    });
+
+    it('makes changes only for the directory that they were made for, and a dry run none', async () => {
+      const put = { kind: 'put', what: 'sender', name: '1 shop', account: 1, body: { sender: 'shop' } } as const;
+      const { revision } = await now();
+      expect(await store.administer([put], DEED, { at: revision, dry: true })).toMatchObject({ kind: 'done' });
+      const twice = { ...put, account: 2 };
+      expect(await store.administer([put, twice], DEED, { dry: true })).toEqual({ kind: 'conflict', change: 1 });
+      expect(await store.auditLog(10)).toEqual([]);
+      expect(await store.directory(revision)).toBeNull();
+      // Ten who read the same: one writes.
+      const ten = await Promise.all(Array.from({ length: 10 }, () => store.administer([put], DEED, { at: revision })));
+      expect(ten.map(({ kind }) => kind).sort()).toEqual(['done', ...Array<string>(9).fill('stale')]);
+      expect(await store.auditLog(10)).toHaveLength(1);
+      const after = await now();
+      expect(after.senders).toEqual([{ account: 1, sender: 'shop' }]);
+      expect((await store.administer([put], DEED, { at: after.revision })).kind).toBe('done');
+    });
+
+    it('adds to a credit what everybody adds, however many at a time, and once under one key for a day', async () => {
+      const credit = (amount: number, once: { key: string; hash: string } | null = null, account = 1) =>
+        store.administer([{ kind: 'credit', account, amount, once }], DEED);
+      const total = async () => (await now()).accounts[0]?.limits.spend;
+      const many = await Promise.all(Array.from({ length: 20 }, (_, n) => credit(n + 0.1)));
+      expect(await total()).toEqual({ amount: 192, per: 'TOTAL' });
+      expect(many.map((one) => one.kind === 'done' && one.credits[0]?.total).at(-1)).toBe(192);
+      const once = { key: 'invoice 7', hash: 'of 5' };
+      const same = await Promise.all(Array.from({ length: 5 }, () => credit(5, once)));
+      expect(same.map((one) => (one.kind === 'done' ? one.credits[0] : one))).toEqual(
+        expect.arrayContaining([
+          { total: 197, repeated: false },
+          ...Array.from({ length: 4 }, () => ({ total: 197, repeated: true })),
+        ]),
+      );
+      expect(await store.auditLog(100)).toHaveLength(21);
+      expect(await credit(6, { ...once, hash: 'of 6' })).toEqual({ kind: 'refused', change: 0, why: 'once' });
+      // The key is that account's; a day later it is nobody's.
+      expect(await credit(5, once, 2)).toMatchObject({ credits: [{ total: 5, repeated: false }] });
+      expect(await credit(-192)).toMatchObject({ credits: [{ total: 5 }] });
+      expect(await credit(5, once)).toMatchObject({ credits: [{ total: 197, repeated: true }] });
+      h.advance(DAY);
+      expect(await credit(5, once)).toMatchObject({ credits: [{ total: 10, repeated: false }] });
+    });
+
+    it('tells what counters stand at, without taking of them', async () => {
+      const counter = { account: 1, scope: 'messages', bucket: 7 };
+      const take = (want: number, bucket: number) =>
+        store.quota([{ ...counter, bucket, buckets: 1, want, least: 0, most: 100, keepMs: HOUR }]);
+      await take(30, 7);
+      await take(5, 6);
+      await take(-10, 7);
+      const used = () =>
+        store.quotaUsed([
+          { ...counter, buckets: 1 },
+          { ...counter, buckets: 2 },
+          { ...counter, scope: 'spend', buckets: 1 },
+          { ...counter, account: 2, buckets: 1 },
+        ]);
+      expect(await used()).toEqual([20, 25, 0, 0]);
+      expect(await used()).toEqual([20, 25, 0, 0]);
+      expect(await store.quotaUsed([])).toEqual([]);
+    });
+
+    it('adds to no other limit, takes no more than there is, and leaves all else of the account', async () => {
+      const credit = (amount: number, account = 1) =>
+        store.administer([{ kind: 'credit', account, amount, once: null }], DEED);
+      expect(await credit(5, 77)).toEqual({ kind: 'notFound', change: 0 });
+      expect(await credit(-1)).toEqual({ kind: 'refused', change: 0, why: 'amount' });
+      const limits = { ...DEFAULT_SETTINGS.limits, messagesPerDay: 7, spend: { amount: 5, per: 'DAY' } as const };
+      const settings = { ...DEFAULT_SETTINGS, currency: 'CHF', limits };
+      await store.administer([{ kind: 'account', no: 1, name: 'daily', settings }], DEED);
+      expect(await credit(5)).toEqual({ kind: 'refused', change: 0, why: 'period' });
+      const prepaid = { ...limits, spend: { amount: 999_999_999, per: 'TOTAL' } as const };
+      await store.administer(
+        [{ kind: 'account', no: 1, name: 'daily', settings: { ...settings, limits: prepaid } }],
+        DEED,
+      );
+      expect(await credit(2)).toEqual({ kind: 'refused', change: 0, why: 'amount' });
+      expect(await credit(1)).toMatchObject({ credits: [{ total: 1_000_000_000 }] });
+      const { spend, ...rest } = prepaid;
+      expect((await now()).accounts[0]).toEqual({
+        ...{ ...settings, no: 1, name: 'daily' },
+        limits: { ...rest, spend: { ...spend, amount: 1_000_000_000 } },
+      });
+    });
+
+    it('sets endpoints with what else it changes, all or nothing, up to as many as an account may have', async () => {
+      const endpoint = (url: string, account = 1) =>
+        ({ kind: 'endpoint', put: { account, kind: 'delivery', url, isDefault: true } }) as const;
+      const drop = (url: string, account = 1) => ({ kind: 'endpointDrop', account, hook: 'delivery', url }) as const;
+      expect(
+        await store.administer([endpoint('https://a.example/'), endpoint('https://x.example/', 77)], DEED),
+      ).toEqual({
+        ...{ kind: 'notFound', change: 1 },
+      });
+      expect(await store.endpointList(1)).toEqual([]);
+      await store.administer([endpoint('https://a.example/'), endpoint('https://b.example/')], DEED);
+      const listed = async (account = 1) =>
+        (await store.endpointList(account)).map(({ url, isDefault }) => [url, isDefault]);
+      expect(await listed()).toEqual([
+        ['https://a.example/', false],
+        ['https://b.example/', true],
+      ]);
+      expect(await store.administer([drop('https://a.example/', 2)], DEED)).toMatchObject({ dropped: 0 });
+      expect(await store.administer([drop('https://a.example/')], DEED)).toMatchObject({ dropped: 1 });
+      expect(await store.auditLog(10)).toHaveLength(2);
+      const rest = Array.from({ length: ENDPOINTS_MAX - 1 }, (_, n) => endpoint(`https://c.example/${n}`));
+      expect(await store.administer(rest, DEED)).toMatchObject({ kind: 'done' });
+      expect(await store.administer([endpoint('https://d.example/')], DEED)).toEqual({
+        ...{ kind: 'refused', change: 0, why: 'endpoints' },
+      });
+      // What goes makes room in the same call.
+      const instead = [drop('https://c.example/0'), endpoint('https://d.example/')];
+      expect(await store.administer(instead, DEED)).toMatchObject({ kind: 'done', dropped: 1 });
+      expect(await listed()).toHaveLength(ENDPOINTS_MAX);
     });
 
     it('keeps the rules of a key, lets its account revoke it, and keys made before have none', async () => {
@@ -173,6 +327,28 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
       expect(await drop(1)).toMatchObject({ dropped: 1 });
       expect(await drop(1)).toMatchObject({ dropped: 0 });
       expect((await put(2, 'a.example')).kind).toBe('done');
+    });
+
+    it('takes thousands of them in one call, drops them as well, and of one name said twice the last', async () => {
+      const put = (n: number, body: object = { sender: `s${n}` }) =>
+        ({ kind: 'put', what: 'sender', name: `1 s${n}`, account: 1, body }) as const;
+      const many = Array.from({ length: 2500 }, (_, n) => put(n));
+      const login = { kind: 'put', what: 'login', name: 'anna', account: 1, body: { user: 'anna' } } as const;
+      await store.sessionPut({ hash: 's', user: 'anna', kind: 'IBSSO', ttlMs: HOUR, idle: true });
+      await store.administer([...many, { ...login, same: true }, put(7, { sender: 'twice' })], DEED);
+      expect(await store.sessionUse('s')).not.toBeNull();
+      const { senders } = await now();
+      expect(senders).toHaveLength(2500);
+      expect(senders.filter(({ sender }) => sender === 'twice')).toHaveLength(1);
+      expect(senders.some(({ sender }) => sender === 's7')).toBe(false);
+      const drops = many.slice(0, 2400).map(({ what, name }) => ({ kind: 'drop', what, name, account: 1 }) as const);
+      const drop = { kind: 'drop', what: 'login', name: 'anna', account: 1 } as const;
+      expect(await store.administer([...drops, { ...drops[0]!, name: '1 none' }, drop, put(0)], DEED)).toMatchObject({
+        dropped: 2401,
+      });
+      expect((await now()).senders.map(({ sender }) => sender)).toContain('s0');
+      expect((await now()).senders).toHaveLength(101);
+      expect(await store.sessionUse('s')).toBeNull();
     });
 
     it('writes a line for each call into the audit log, newest first, page by page', async () => {

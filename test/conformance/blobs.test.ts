@@ -2,27 +2,27 @@
  * Content in an S3-compatible store, in front of both engines: the object store is s3rver, a server of another maker that knows
  * the protocol. It does not check signatures of version 4: that is done here, by Amazon's rules and not by our library. PostgreSQL needs POSTCARD_TEST_POSTGRES (see postgres.test.ts) and is left out without it.
  */
-import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import pg from 'pg';
 import S3rver from 's3rver';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Env, realEnv, testEnv } from '../../src/env.ts';
 import { type Blobs, openS3, parseS3, probeBlobs, readS3, type S3Options, withBlobs } from '../../src/store/blobs.ts';
 import { type ContentIndex, type Store, StoreUnavailable } from '../../src/store/contract.ts';
-import { openPostgres } from '../../src/store/postgres/postgres.ts';
+import type { PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { openContent } from '../../src/store/sqlite/content.ts';
+import { ownDatabase, SERVER } from '../postgres.ts';
 import { DAY, HOUR } from './desk.ts';
 import { openEngineStore } from './engine-store.ts';
+import { openMoving } from './postgres.harness.ts';
 
 const START = Date.UTC(2026, 10, 24, 12);
 const RETENTION = 7 * DAY;
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const database = `postcard_blobs_${randomBytes(5).toString('hex')}`;
+const database = ownDatabase('blobs');
 const KEYS = { accessKey: 'S3RVER', secret: 'S3RVER' };
 const PHOTO = Buffer.from('a picture, as far as anybody here cares');
 const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -104,39 +104,25 @@ const worlds: { name: string; leftOut: boolean; open(): Promise<World> }[] = [
     name: 'PostgreSQL',
     leftOut: !SERVER,
     async open() {
-      const { log, clock } = realEnv({ level: 'silent' });
-      const url = new URL(SERVER as string);
-      url.pathname = `/${database}`;
-      let now = START;
-      const schema = `b${randomBytes(4).toString('hex')}`;
-      const options = { url: url.href, schema, node: 'test', log, clock, retentionMs: RETENTION, testNow: () => now };
-      const engine = await openPostgres(options);
+      const h = await openMoving(database, { now: START, retentionMs: RETENTION });
       return {
-        engine,
-        advance: (ms) => {
-          now += ms;
-        },
+        engine: h.store as PostgresStore,
+        advance: h.advance,
         async sweep(swept) {
           while (await swept.sweep());
         },
-        close: () => engine.close(),
+        close: h.close,
       };
     },
   },
 ];
 
-async function onServer(sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: SERVER });
-  await client.connect();
-  await client.query(sql).finally(() => client.end());
-}
-
 beforeAll(async () => {
-  if (SERVER) await onServer(`CREATE DATABASE ${database}`);
-}, 120_000);
+  if (SERVER) await database.make();
+});
 afterAll(async () => {
-  if (SERVER) await onServer(`DROP DATABASE IF EXISTS ${database} WITH (FORCE)`);
-}, 120_000);
+  if (SERVER) await database.drop();
+});
 
 for (const { name, leftOut, open } of worlds) {
   describe.skipIf(leftOut)(`content in S3, with ${name}`, () => {

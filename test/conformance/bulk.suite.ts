@@ -7,7 +7,6 @@ import { intervalUs } from '../../src/domain/schedule.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../../src/store/contract.ts';
 import {
   accepted,
-  createDesk,
   DAY,
   DEFERRED,
   type Desk,
@@ -16,6 +15,7 @@ import {
   LEASE,
   MINUTE,
   numbers,
+  openDesk,
   REFUSED,
   SECOND,
   UNKNOWN,
@@ -35,8 +35,7 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
     let desk: Desk;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
     });
     afterEach(() => h.close());
 

@@ -50,6 +50,25 @@ export type Fault =
   /** Takes all recipients but the last. */
   | 'partial';
 
+/** Those that every protocol over a connection can have. */
+export const FAULTS: readonly Fault[] = [
+  'refused',
+  'badTls',
+  'mute',
+  'noAnswer',
+  'halfAnswer',
+  'drip',
+  'cutEarly',
+  'cutLate',
+  'throttle',
+  'serverError',
+  'refuses',
+  'unknownCode',
+  'garbage',
+  'otherRequest',
+  'huge',
+];
+
 /** What a carrier's hooks were called with. */
 export interface Told {
   reports: CarrierReport[];

@@ -2,95 +2,35 @@
  * Fitted content on both engines with a clock of the test's own: kept, found again, and gone when nobody needs it. PostgreSQL
  * needs POSTCARD_TEST_POSTGRES (see postgres.test.ts) and is left out without it.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { realEnv } from '../../src/env.ts';
-import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { openContent } from '../../src/store/sqlite/content.ts';
 import { createContentReads } from '../../src/store/sqlite/media.ts';
-import { accepted, createDesk, DAY, type Desk, type Harness, HOUR } from './desk.ts';
+import { ownDatabase, SERVER } from '../postgres.ts';
+import { accepted, DAY, type Desk, type Harness, HOUR, openDesk } from './desk.ts';
 import { openEngineStore } from './engine-store.ts';
+import { openMoving } from './postgres.harness.ts';
+import { openSynchronous } from './sqlite.harness.ts';
 
 const START = Date.UTC(2026, 10, 24, 12);
 const RETENTION = 7 * DAY;
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const database = `postcard_content_${randomBytes(5).toString('hex')}`;
-let schemas = 0;
+const KEPT = { now: START, retentionMs: RETENTION };
+const database = ownDatabase('content');
 
-function databaseUrl(): string {
-  const url = new URL(SERVER as string);
-  url.pathname = `/${database}`;
-  return url.href;
-}
-
-async function query<Row>(url: string, sql: string, values: unknown[] = []): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql, values)).rows as Row[];
-  } finally {
-    await client.end();
-  }
-}
-
-interface Engine {
-  name: string;
-  leftOut: boolean;
-  prepare(): Promise<void>;
-  clean(): Promise<void>;
-  open(): Promise<Harness>;
-}
-
-const engines: Engine[] = [
-  {
-    name: 'SQLite',
-    leftOut: false,
-    prepare: async () => {},
-    clean: async () => {},
-    async open() {
-      const dir = mkdtempSync(join(tmpdir(), 'postcard-content-'));
-      const store = openEngineStore(join(dir, 'postcard.db'), { now: START, retentionMs: RETENTION });
-      return {
-        store,
-        advance: (ms) => store.advance(ms),
-        now: () => store.now(),
-        crash: async () => store.crash(),
-        async close() {
-          await store.close();
-          rmSync(dir, { recursive: true });
-        },
-      };
-    },
-  },
-  {
-    name: 'PostgreSQL',
-    leftOut: !SERVER,
-    prepare: async () => void (await query(SERVER as string, `CREATE DATABASE ${database}`)),
-    clean: async () => void (await query(SERVER as string, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)),
-    async open() {
-      const { log, clock } = realEnv({ level: 'silent' });
-      let now = START;
-      const store = await openPostgres({
-        ...{ url: databaseUrl(), schema: `c${++schemas}`, node: 'test', log, clock },
-        ...{ testNow: () => now, retentionMs: RETENTION },
-      });
-      return {
-        store,
-        advance: (ms) => {
-          now += ms;
-        },
-        now: () => now,
-        crash: async () => {},
-        close: () => store.close(),
-      };
-    },
-  },
+const engines = [
+  { name: 'SQLite', leftOut: false, open: () => openSynchronous(KEPT) },
+  { name: 'PostgreSQL', leftOut: !SERVER, open: () => openMoving(database, KEPT) },
 ];
+beforeAll(async () => {
+  if (SERVER) await database.make();
+});
+afterAll(async () => {
+  if (SERVER) await database.drop();
+});
 
 const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const PHOTO = Buffer.from('a large picture');
@@ -101,12 +41,9 @@ for (const engine of engines) {
   describe.skipIf(engine.leftOut)(`fitted content on ${engine.name}`, () => {
     let h: Harness;
     let desk: Desk;
-    beforeAll(() => engine.prepare(), 120_000);
-    afterAll(() => engine.clean(), 120_000);
     beforeEach(async () => {
       h = await engine.open();
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
       await h.store.putContent(hashOf(PHOTO), PHOTO);
       await h.store.putContent(hashOf(SMALL), SMALL);
     });
@@ -182,28 +119,22 @@ describe('the bytes of fitted content', () => {
 });
 
 describe.skipIf(!SERVER)('content on PostgreSQL', () => {
-  beforeAll(() => query(SERVER as string, `CREATE DATABASE ${database}_b`), 120_000);
-  afterAll(() => query(SERVER as string, `DROP DATABASE IF EXISTS ${database}_b WITH (FORCE)`), 120_000);
-
   it('is not given out when its bytes are damaged, and stays while a variant is made of it', async () => {
-    const { log, clock } = realEnv({ level: 'silent' });
-    const url = databaseUrl().replace(database, `${database}_b`);
-    let now = START;
-    const store = await openPostgres({ url, node: 'test', log, clock, retentionMs: RETENTION, testNow: () => now });
+    const { store, schema, advance, close } = await openMoving(database, KEPT);
     try {
       await store.putContent(hashOf(PHOTO), PHOTO);
       await store.putContent(hashOf(SMALL), SMALL);
       await store.putVariant(hashOf(PHOTO), '300k', variant);
-      now += DAY - HOUR;
+      advance(DAY - HOUR);
       await store.putVariant(hashOf(PHOTO), '300k', variant);
-      now += 2 * HOUR;
+      advance(2 * HOUR);
       while (await store.sweep());
       expect(await store.content(hashOf(SMALL))).not.toBeNull();
       expect(await store.content(hashOf(PHOTO))).toBeNull();
-      await query(url, 'UPDATE postcard.content SET bytes = $1', [Buffer.from('a smaII one')]);
+      await database.query(`UPDATE ${schema}.content SET bytes = $1`, [Buffer.from('a smaII one')]);
       expect(await store.content(hashOf(SMALL))).toBeNull();
     } finally {
-      await store.close();
+      await close();
     }
   });
 });

@@ -66,6 +66,16 @@ export interface Request {
 
 export type Desk = ReturnType<typeof createDesk>;
 
+/** The policy of a carrier, unless a case is about another one. */
+const POLICY = { onUnknown: 'hold', reports: true } as const;
+
+/** A desk with its lane. */
+export async function openDesk(h: Harness): Promise<Desk> {
+  const desk = createDesk(h);
+  await desk.open();
+  return desk;
+}
+
 /** Words around a harness. `lane` is the default lane, given by `open`. */
 export function createDesk(h: Harness) {
   let lane = 0;
@@ -77,9 +87,11 @@ export function createDesk(h: Harness) {
     get lane(): number {
       return lane;
     },
-    async open(onUnknown: 'hold' | 'retry' | 'fail' = 'hold', reports = true): Promise<void> {
+    async open(onUnknown: 'hold' | 'retry' | 'fail' = POLICY.onUnknown, reports = true): Promise<void> {
       lane = await h.store.lane('mmsc', { onUnknown, reports });
     },
+    /** The lane of another carrier. */
+    laneOf: (carrier: string, shard?: number): Promise<number> => h.store.lane(carrier, POLICY, shard),
     /** The rows of a request. Numbers of `keys` and `refused` count from its first message. */
     async request(request: Request = {}): Promise<Accept> {
       const to = request.to ?? ['441134960001'];

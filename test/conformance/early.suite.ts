@@ -6,13 +6,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { CallBack, Claim } from '../../src/store/contract.ts';
 import {
   accepted,
-  createDesk,
   DEFERRED,
   type Desk,
   type Harness,
   HOUR,
   MINUTE,
   numbers,
+  openDesk,
   type Request,
   SECOND,
   UNKNOWN,
@@ -27,8 +27,7 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
     let sendAt: number;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
       sendAt = h.now() + HOUR;
     });
     afterEach(() => h.close());
@@ -86,7 +85,7 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
     });
 
     it('is tried again early, and on its time by a second carrier, which does not keep it', async () => {
-      const second = await h.store.lane('second', { onUnknown: 'hold', reports: true });
+      const second = await desk.laneOf('second');
       const [one, two] = (await accept({ to: numbers(2), ways: { alts: [second] } })) as [number, number];
       h.advance(HOUR - EARLY);
       const [first, other] = (await claims()) as [Claim, Claim];
@@ -195,7 +194,7 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
       h.advance(HOUR - EARLY);
       expect(await claims()).toEqual([]);
       await desk.steer(1, { id: 'b' }, 'PROCESSING');
-      const other = await h.store.lane('other', { onUnknown: 'hold', reports: true });
+      const other = await desk.laneOf('other');
       while ((await h.store.reroute('mmsc', 'other'))?.next === 0);
       expect(await claims(other)).toEqual([]);
       h.advance(EARLY);
@@ -203,7 +202,7 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
     });
 
     it('is followed by its SMS on its time, where its MMS has ended before that', async () => {
-      const sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
+      const sms = await desk.laneOf('smsc');
       // The bulk has begun; what joins it later has a time of its own.
       await accept({ sendAt: h.now() });
       const [no] = (await accept({ to: numbers(1, 2), ways: { sms: { lane: sms, validityMs: HOUR } } })) as [number];
@@ -258,6 +257,44 @@ export function earlySuite(name: string, open: () => Promise<Harness>): void {
       expect(await desk.status(second)).toEqual([3, 0]);
       await move(sendAt + 3 * HOUR);
       expect(await asked()).toEqual([[first, sendAt + 3 * HOUR, 'g']]);
+    });
+
+    it('is kept for longer and called back with its group, also where the id of the first of that was used before', async () => {
+      await desk.accept({ keys: [[0, 'used']] });
+      const [first, second] = (await accept({ to: numbers(2), groups: [2], keys: [[0, 'used']] })) as [number, number];
+      h.advance(HOUR - EARLY);
+      const group = (await claims()).find(({ leader }) => leader === first) as Claim;
+      expect(group.members.map(({ no }) => no)).toEqual([second]);
+      await desk.settle(group, accepted('g'));
+      await move(sendAt + HOUR);
+      expect(await asked()).toEqual([[first, sendAt + HOUR, 'g']]);
+      await h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'cancel' }]);
+      await desk.sweep();
+      expect(await asked()).toEqual([[first, undefined, 'g']]);
+    });
+
+    it('is kept for longer by the carrier that has it, though the rest was given to another one since', async () => {
+      const other = await desk.laneOf('other');
+      const nos = (await accept({ to: numbers(4) })) as [number, number, number, number];
+      h.advance(HOUR - EARLY);
+      const [taken, again, flying] = (await desk.claim(3)).claims as [Claim, Claim, Claim];
+      await desk.settle(taken, accepted('t'));
+      await desk.settle(again, DEFERRED);
+      while ((await h.store.reroute('mmsc', 'other'))?.next === 0);
+      const later = sendAt + 3 * HOUR;
+      await move(later);
+      expect(await asked()).toEqual([[nos[0], later, 't']]);
+      await desk.settle(flying, accepted('f'));
+      expect(await asked()).toEqual([[nos[2], later, 'f']]);
+      // Who has it keeps it, and the new one has the others in time, not before.
+      h.advance(later - h.now() - SECOND);
+      await desk.sweep();
+      for (const no of [nos[0], nos[2]]) expect((await desk.status(no))[0]).toBe(3);
+      expect([...(await claims()), ...(await claims(other))]).toEqual([]);
+      h.advance(SECOND);
+      const found = await claims(other);
+      expect(found.map(({ leader }) => leader).sort()).toEqual([nos[1], nos[3]]);
+      for (const claim of found) expect(claim).toMatchObject({ validUntil: later + HOUR });
     });
 
     it('waits for a report where nobody knows whether it was taken, and survives a crash', async () => {

@@ -9,6 +9,7 @@ import { type Engine, type Op, openEngine } from '../../src/store/sqlite/engine.
 import { createContentReads } from '../../src/store/sqlite/media.ts';
 import { createReader } from '../../src/store/sqlite/read.ts';
 import { createReads } from '../../src/store/sqlite/rows.ts';
+import { writeVerbs } from '../../src/store/sqlite/verbs.ts';
 
 export interface ControlledStore extends Store {
   /** Move the store's clock. */
@@ -53,47 +54,21 @@ export function openEngineStore(
       reader = createReader(db, createReads(db));
       contents = createContentReads(db);
     },
-    identity: () => write('identity', null),
-    reserve: (count) => write('reserve', count),
-    lane: (carrier, policy, shard = 0) => write('lane', { carrier, shard, ...policy }),
+    ...writeVerbs(write),
     laneLease: async (_node, lanes) => lanes,
-    accept: (request) => write('accept', request),
     putContent: async (hash, value) => bytes.put([{ hash, bytes: value }], now),
-    putUpload: (upload) => write('putUpload', upload),
     content: async (hash) => bytes.get(hash),
     uploadNames: async (account, ids) => contents.uploadNames(account, ids),
     variant: async (source, profile) => contents.variant(source, profile),
-    putVariant: (source, profile, variant) => write('putVariant', { source, profile, variant }),
-    claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
-    settle: (settle) => write('settle', settle),
-    release: (claims, until, elsewhere = false) => write('release', { claims, until, elsewhere }),
-    report: (report) => write('report', report),
     async sweep() {
       place = bytes.collect(now, place, contents.isReferred);
       return write('sweep', null);
     },
-    mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
-    mediaSettle: (job, outcome) => write('mediaSettle', { job, outcome }),
-    webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
-    webhookSettle: (settle) => write('webhookSettle', settle),
-    takeReports: (filter) => write('takeReports', filter),
-    rearm: (what) => write('rearm', what),
-    webhookReplay: (account, no) => write('webhookReplay', { account, no }),
-    webhookReplayRange: (range) => write('webhookReplayRange', range),
-    endpointPut: (put) => write('endpointPut', put),
-    endpointDelete: (account, kind, url) => write('endpointDelete', { account, kind, url }),
-    inbound: (message) => write('inbound', message),
-    takeInbox: (filter) => write('takeInbox', filter),
-    numberPut: (number) => write('numberPut', number),
-    numberDelete: (number) => write('numberDelete', number),
-    optOutPut: (account, list) => write('optOutPut', { account, list }),
-    optOutDelete: (account, list) => write('optOutDelete', { account, list }),
     webhookDeliveries: async (filter) => reader.deliveries(filter),
     endpointList: async (account) => reader.endpoints(account),
     inboundPart: async (no, part) => reader.part(no, part),
     link: async (no) => reader.link(no),
     clicked: async (nos) => reader.clicked(nos),
-    click: (clicks) => write('click', clicks),
     clicks: async (account, scope) => reader.clicks(account, scope),
     numberList: async (account) => reader.numbers(account ?? null),
     optOutList: async (filter) => reader.optOuts(filter),
@@ -102,19 +77,10 @@ export function openEngineStore(
     feed: async (account, after, limit) => reader.feed(account, after, limit),
     bulkGet: async (account, bulk) => reader.bulkGet(account, bulk, now),
     bulkList: async (account, limit, before) => reader.bulkList(account, limit, before, now),
-    callBacks: (lane, limit) => write('callBacks', { lane, limit }),
-    calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
-    reroute: (from, to, channel) => write('reroute', { from, to, channel }),
-    bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     directory: async (known) => reader.directory(known),
+    quotaUsed: async (counters) => reader.quotaUsed(counters),
     auditLog: async (limit, before) => reader.auditLog(limit, before),
-    administer: (changes, deed) => write('administer', { changes, deed }),
-    sessionPut: (session) => write('sessionPut', session),
-    sessionUse: (hash) => write('sessionUse', hash),
-    sessionDelete: (hash) => write('sessionDelete', hash),
-    quota: (takes) => write('quota', takes),
     keys: async () => reader.keys(),
-    putKey: (key, replace) => write('putKey', { key, replace }),
     stats: async () => reader.stats(0),
     onHint: (listener) => void listeners.push(listener),
     async close() {

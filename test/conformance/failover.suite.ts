@@ -11,7 +11,6 @@ import type { Claim } from '../../src/store/contract.ts';
 import {
   accepted,
   CONTENT_GONE,
-  createDesk,
   DAY,
   DEFERRED,
   type Desk,
@@ -20,6 +19,7 @@ import {
   LEASE,
   MINUTE,
   numbers,
+  openDesk,
   REFUSED,
   type Request,
   SECOND,
@@ -31,16 +31,15 @@ const SMS_VALIDITY = 2 * HOUR;
 const NO_MMS: Outcome = { kind: 'refused', error: { id: 15019, words: 'no MMS' } };
 
 /** `callsBack` false: a store that never gives out what is to be called back. */
-export function failoverSuite(name: string, open: () => Promise<Harness>, callsBack = true): void {
+export function failoverSuite(name: string, open: () => Promise<Harness>): void {
   describe(`${name}: the SMS failover`, () => {
     let h: Harness;
     let desk: Desk;
     let sms: number;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
-      sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
+      desk = await openDesk(h);
+      sms = await desk.laneOf('smsc');
     });
     afterEach(() => h.close());
 
@@ -95,6 +94,21 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
       await desk.settle(await smsOne(), REFUSED, sms);
       expect(await desk.status(no)).toEqual([4, 15009]);
       expect(await claimSms()).toEqual([]);
+    });
+
+    it('follows an MMS that no carrier takes, which waited on the SMS lane and costs no try', async () => {
+      const no = await one({ lane: sms });
+      const claim = await smsOne();
+      expect(claim).toMatchObject({ leader: no, attempt: 1 });
+      const error = { id: 15023, words: 'no carrier takes an MMS to this destination' };
+      await desk.settle(claim, { kind: 'contentFailed', error }, sms);
+      expect((await desk.story(no)).events.map(({ status, error: id }) => [status, id])).toContainEqual([19, 15023]);
+      expect(await desk.status(no)).toEqual([26, 0]);
+      const second = await smsOne();
+      expect(second).toMatchObject({ leader: -no, attempt: 1 });
+      await desk.settle(second, accepted('s1'), sms);
+      await smsReport('s1', 'retrieved');
+      expect(await reports()).toEqual([{ no, status: 5, error: 0, leg: 1 }]);
     });
 
     it('follows an MMS that was never sent in time, with a validity of its own', async () => {
@@ -256,9 +270,21 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
         expect(await desk.status(no)).toEqual([5, 0]);
       });
 
+      it('that it was delivered wins also where the SMS was tried, and its carrier did not take it', async () => {
+        const no = await reportedThenLate();
+        await desk.settle(await smsOne(), DEFERRED, sms);
+        expect(await desk.status(no)).toEqual([26, 15000]);
+        await desk.report('m', 'retrieved');
+        expect(await reports()).toEqual([{ no, status: 5, error: 0, leg: 0 }]);
+        h.advance(3 * DAY);
+        await desk.sweep();
+        expect(await claimSms()).toEqual([]);
+        expect(await desk.status(no)).toEqual([5, 0]);
+      });
+
       it.each([
         ['is on its way', async (_: Claim) => {}],
-        ['was tried', (claim: Claim) => desk.settle(claim, DEFERRED, sms)],
+        ['may have left', (claim: Claim) => desk.settle(claim, UNKNOWN, sms)],
         ['was taken', (claim: Claim) => desk.settle(claim, accepted('s'), sms)],
       ])('is only recorded once the SMS %s', async (_, then) => {
         const no = await reportedThenLate();
@@ -268,7 +294,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
         await desk.report('m', 'retrieved', { words: 'Retrieved' });
         expect(await desk.status(no)).toEqual(before);
         expect((await desk.story(no)).events.at(-1)).toMatchObject({ kind: 'noted', words: 'Retrieved' });
-        h.advance(MINUTE);
+        h.advance(20 * MINUTE);
         await desk.sweep();
         for (const again of await claimSms()) await desk.settle(again, accepted('s'), sms);
         await smsReport('s', 'retrieved');
@@ -411,7 +437,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
     });
 
     it('goes the way of its own member, where members of a group go different ones', async () => {
-      const other = await h.store.lane('smsc2', { onUnknown: 'hold', reports: true });
+      const other = await desk.laneOf('smsc2');
       const smsEach = [sms, other].map((lane) => ({ lane, validityMs: SMS_VALIDITY }));
       const { nos } = await desk.accept({ to: numbers(2), groups: [2], ways: { smsEach } });
       await desk.settle(await desk.claimOne(), NO_MMS);
@@ -634,11 +660,10 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
     let sms: number;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
-      second = await h.store.lane('second', { onUnknown: 'hold', reports: true });
-      third = await h.store.lane('third', { onUnknown: 'hold', reports: true });
-      sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
+      desk = await openDesk(h);
+      second = await desk.laneOf('second');
+      third = await desk.laneOf('third');
+      sms = await desk.laneOf('smsc');
     });
     afterEach(() => h.close());
 
@@ -719,7 +744,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
     });
 
     it('come before the SMS, which has second choices of its own', async () => {
-      const sms2 = await h.store.lane('smsc2', { onUnknown: 'hold', reports: true });
+      const sms2 = await desk.laneOf('smsc2');
       const no = await desk.one({ ways: { alts: [second], sms: { lane: sms, alts: [sms2], validityMs: HOUR } } });
       await desk.settle(await desk.claimOne(), NOT_OURS);
       expect(await on(sms)).toEqual([]);
@@ -796,7 +821,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
       // Where it waits for another try it is of that channel, too.
       await desk.settle(claim, DEFERRED, sms);
       expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toMatchObject({ count: 0, otherChannel: true });
-      await h.store.lane('smsc2', { onUnknown: 'hold', reports: true });
+      await desk.laneOf('smsc2');
       expect(await h.store.reroute('smsc', 'smsc2', 'SMS')).toMatchObject({ count: 1 });
     });
 
@@ -855,13 +880,12 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
     });
   });
 
-  describe.skipIf(!callsBack)(`${name}: what a carrier has of a cancelled bulk`, () => {
+  describe(`${name}: what a carrier has of a cancelled bulk`, () => {
     let h: Harness;
     let desk: Desk;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
     });
     afterEach(() => h.close());
     const cancel = () => h.store.bulkSteer(1, { id: 'b' }, [{ kind: 'cancel' }]);
@@ -907,14 +931,18 @@ export function failoverSuite(name: string, open: () => Promise<Harness>, callsB
     });
 
     it('is an SMS, too, and is not asked for after a day', async () => {
-      const sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
-      const no = await desk.one({ bulkId: 'b', ways: { sms: { lane: sms, validityMs: 40 * HOUR } } });
+      const sms = await desk.laneOf('smsc');
+      const sender = '+447700900500';
+      const options = { smsFailover: { sender, text: 'instead' } };
+      const body = JSON.stringify({ sender: 'Shop', content: { messageSegments: [] }, options });
+      const ways = { sms: { lane: sms, validityMs: 40 * HOUR } };
+      const no = await desk.one({ bulkId: 'b', ways, spec: { body } });
       await desk.settle(await desk.claimOne(), NO_MMS);
       await desk.settle((await desk.claim(1, sms)).claims[0] as Claim, accepted('s'), sms);
       await cancel();
       await desk.sweep();
       expect(await h.store.callBacks(desk.lane, 10)).toEqual([]);
-      expect(await h.store.callBacks(sms, 10)).toMatchObject([{ leader: -no, carrierMessageId: 's' }]);
+      expect(await h.store.callBacks(sms, 10)).toMatchObject([{ leader: -no, carrierMessageId: 's', sender }]);
     });
   });
 }

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readForm } from '../../src/domain/report.ts';
 import { webhookDelay } from '../../src/domain/retry.ts';
 import { ENDPOINTS_MAX, type Store, type Webhook } from '../../src/store/contract.ts';
-import { createDesk, DAY, type Desk, type Harness, HOUR, MINUTE } from './desk.ts';
+import { DAY, type Desk, type Harness, HOUR, MINUTE, openDesk } from './desk.ts';
 
 const URL = 'https://shop.example/reports';
 
@@ -18,9 +18,8 @@ export function hooksSuite(name: string, open: () => Promise<Harness>): void {
     let store: Store;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
+      desk = await openDesk(h);
       store = h.store;
-      await desk.open();
     });
     afterEach(() => h.close());
 

@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { webhookDelay } from '../../src/domain/retry.ts';
 import type { Claim, InboundIn, InboundRow, OwnNumber, Store, Webhook } from '../../src/store/contract.ts';
-import { accepted, createDesk, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, UNKNOWN } from './desk.ts';
+import { accepted, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, openDesk, UNKNOWN } from './desk.ts';
 
 const OURS = '441134960000';
 const HANDSET = '441134960001';
@@ -19,10 +19,9 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
     let ids = 0;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
+      desk = await openDesk(h);
       store = h.store;
       ids = 0;
-      await desk.open();
       for (const account of [1, 2]) await store.putKey({ hash: `h${account}`, account, label: 'k' }, false);
     });
     afterEach(() => h.close());

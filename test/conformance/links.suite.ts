@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Tracked } from '../../src/domain/rows.ts';
 import { CLICKS_KEPT, CLICKS_STEP, type ClickIn, type Store } from '../../src/store/contract.ts';
-import { accepted, createDesk, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, SECOND } from './desk.ts';
+import { accepted, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, openDesk, SECOND } from './desk.ts';
 
 const SHOP = 'https://shop.example/sale';
 const TERMS = 'https://shop.example/terms';
@@ -24,9 +24,8 @@ export function linksSuite(name: string, open: () => Promise<Harness>): void {
     let store: Store;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
+      desk = await openDesk(h);
       store = h.store;
-      await desk.open();
     });
     afterEach(() => h.close());
 

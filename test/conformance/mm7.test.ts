@@ -1,10 +1,11 @@
 /** The MM7 carrier against a fake MMSC with every fault that peers and networks have. */
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createMm7Listener } from '../../src/carriers/mm7/listener.ts';
 import { createMm7Carrier } from '../../src/carriers/mm7/mm7.ts';
 import type { Submission } from '../../src/domain/submission.ts';
 import { testEnv } from '../../src/env.ts';
-import { type CarrierWorld, carrierSuite, type Fault, hooksOf } from './carrier.suite.ts';
+import { type CarrierWorld, carrierSuite, FAULTS, hooksOf } from './carrier.suite.ts';
+import { openTcpPeer } from './tcp-peer.ts';
 
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 
@@ -24,19 +25,15 @@ async function open({
   concurrency: number;
 }): Promise<CarrierWorld<Submission>> {
   const env = testEnv();
-  const sockets = new Set<Socket>();
-  let fault: Fault = 'none';
   let read = 0;
   let lastId = '';
-  let server: Server;
-  let port = 0;
 
   function respond(socket: Socket, request: string): void {
     read++;
     const transaction = /TransactionID[^>]*>([^<]*)</.exec(request)?.[1] ?? '';
     const recipients = [...request.matchAll(/<mm7:Number>\+(\d+)<\/mm7:Number>/g)].map(([, number]) => number);
     const id = `mid-${read}`;
-    switch (fault) {
+    switch (peer.fault) {
       case 'none':
         lastId = id;
         return void socket.write(http('200 OK', answer(transaction, 1000, id)));
@@ -83,42 +80,20 @@ async function open({
     }
   }
 
-  function listen(): Promise<void> {
-    server = createServer((socket) => {
-      sockets.add(socket);
-      socket.on('close', () => sockets.delete(socket));
-      socket.on('error', () => {});
-      if (fault === 'cutEarly') return void socket.destroy();
-      if (fault === 'mute') return void socket.pause();
-      let pending = Buffer.alloc(0);
-      socket.on('data', (chunk: Buffer) => {
-        if (fault === 'cutEarly') return void socket.destroy();
-        // What a server without TLS says to a handshake.
-        if (fault === 'badTls') return void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
-        pending = Buffer.concat([pending, chunk]);
-        for (;;) {
-          const end = pending.indexOf('\r\n\r\n');
-          const length = Number(/^content-length: (\d+)/im.exec(pending.toString('latin1'))?.[1] ?? Number.NaN);
-          if (end < 0 || !(pending.length >= end + 4 + length)) return;
-          const request = pending.subarray(0, end + 4 + length).toString('latin1');
-          pending = pending.subarray(end + 4 + length);
-          respond(socket, request);
-        }
-      });
-    });
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, '127.0.0.1', () => resolve());
-    });
-  }
-  const hangUp = (): Promise<void> => {
-    for (const socket of sockets) socket.destroy();
-    return new Promise((resolve) => server.close(() => resolve()));
-  };
-
-  await listen();
-  const address = server!.address();
-  port = typeof address === 'object' && address ? address.port : 0;
+  const peer = await openTcpPeer((socket) => {
+    let pending = Buffer.alloc(0);
+    return (chunk) => {
+      pending = Buffer.concat([pending, chunk]);
+      for (;;) {
+        const end = pending.indexOf('\r\n\r\n');
+        const length = Number(/^content-length: (\d+)/im.exec(pending.toString('latin1'))?.[1] ?? Number.NaN);
+        if (end < 0 || !(pending.length >= end + 4 + length)) return;
+        const request = pending.subarray(0, end + 4 + length).toString('latin1');
+        pending = pending.subarray(end + 4 + length);
+        respond(socket, request);
+      }
+    };
+  });
   const config = {
     name: 'c',
     namespace: NS,
@@ -127,9 +102,9 @@ async function open({
     concurrency,
     timeoutMs,
   } as const;
-  const plain = createMm7Carrier({ ...config, url: `http://127.0.0.1:${port}/mm7` }, env);
+  const plain = createMm7Carrier({ ...config, url: `http://127.0.0.1:${peer.port}/mm7` }, env);
   // The peer speaks no TLS: a handshake with it fails.
-  const overTls = createMm7Carrier({ ...config, url: `https://127.0.0.1:${port}/mm7` }, env);
+  const overTls = createMm7Carrier({ ...config, url: `https://127.0.0.1:${peer.port}/mm7` }, env);
   const { told, away, hooks } = hooksOf();
   const listener = await createMm7Listener({
     host: '127.0.0.1',
@@ -154,21 +129,13 @@ async function open({
     env,
     carrier: {
       name: 'c',
-      submit: (submission, signal) => (fault === 'badTls' ? overTls : plain).submit(submission, signal),
+      submit: (submission, signal) => (peer.fault === 'badTls' ? overTls : plain).submit(submission, signal),
     },
     peer: {
-      async fault(next) {
-        if (fault === 'refused' && next !== 'refused') await listen();
-        if (next === 'refused' && fault !== 'refused') await hangUp();
-        // What fails as it connects must not find a connection that is up.
-        if (next === 'mute' || next === 'cutEarly') for (const socket of sockets) socket.destroy();
-        fault = next;
-      },
+      fault: peer.set,
       read: () => read,
       lastId: () => lastId,
-      cut: () => {
-        for (const socket of sockets) socket.destroy();
-      },
+      cut: peer.cut,
       report: (id, otherwise) =>
         call(
           'DeliveryReportReq',
@@ -186,34 +153,14 @@ async function open({
     away,
     async close() {
       await Promise.all([plain.close?.(), overTls.close?.(), listener.close()]);
-      if (fault !== 'refused') await hangUp();
+      await peer.close();
     },
   };
 }
 
 carrierSuite<Submission>({
   name: 'MM7',
-  faults: [
-    'refused',
-    'badTls',
-    'mute',
-    'noAnswer',
-    'halfAnswer',
-    'drip',
-    'cutEarly',
-    'cutLate',
-    'throttle',
-    'throttle7s',
-    'throttleDate',
-    'throttleAbsurd',
-    'serverError',
-    'refuses',
-    'unknownCode',
-    'garbage',
-    'otherRequest',
-    'huge',
-    'partial',
-  ],
+  faults: [...FAULTS, 'throttle7s', 'throttleDate', 'throttleAbsurd', 'partial'],
   open,
   submission: (n, recipients = 1) => ({
     transactionId: `tx-${n}`,

@@ -5,19 +5,29 @@ import {
   DEFAULT_SETTINGS,
   type Directory,
   type NewSession,
+  type SpendLimit,
   type Take,
 } from '../../src/domain/accounts.ts';
+import { cameToNothing, endpointName, judged } from '../../src/store/accounts.ts';
 import type { Key, Store } from '../../src/store/contract.ts';
+import type { createHooks } from './model-hooks.ts';
 import type { World } from './model-world.ts';
+
+const DAY = 86_400_000;
 
 type Verbs = Pick<
   Store,
-  'directory' | 'administer' | 'auditLog' | 'sessionPut' | 'sessionUse' | 'sessionDelete' | 'quota'
+  'directory' | 'administer' | 'auditLog' | 'sessionPut' | 'sessionUse' | 'sessionDelete' | 'quota' | 'quotaUsed'
 >;
 type Plain = { [Verb in keyof Verbs]: (...args: Parameters<Verbs[Verb]>) => Awaited<ReturnType<Verbs[Verb]>> };
 
-/** The verbs, for the account numbers of `world` and the keys of the store. */
-export function createModelAccounts(world: World, keys: Map<string, Key>): Plain & { bump(): void } {
+/** The verbs, for the account numbers of `world` and the keys of the store; what may be changed is judged as in the engines. */
+export function createModelAccounts(
+  world: World,
+  keys: Map<string, Key>,
+  hooks: Pick<ReturnType<typeof createHooks>, 'endpointList' | 'endpointPut' | 'endpointDelete'>,
+): Plain & { bump(): void } {
+  const once = new Map<string, { hash: string; answer: string; until: number }>();
   let revision = 0;
   const accounts = new Map<number, Directory['accounts'][number]>();
   const rules = new Map<string, Directory['keys'][number]>();
@@ -65,62 +75,68 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
         blocks: of('block'),
       };
     },
-    administer(changes, deed): Administered {
-      for (const [change, one] of changes.entries()) {
-        if (one.kind === 'drop' || one.kind === 'numberDrop') continue;
-        if (one.kind === 'number') {
-          const { number, account: owner } = one.number;
-          if (!world.accounts.has(owner)) return { kind: 'notFound', change };
-          if ((world.numbers.get(number)?.account ?? owner) !== owner) return { kind: 'conflict', change };
-          continue;
-        }
-        const no = one.kind === 'account' ? one.no : one.kind === 'key' ? one.key.account : one.account || null;
-        if (no !== null && !world.accounts.has(no)) return { kind: 'notFound', change };
-        const taken =
-          one.kind === 'account'
-            ? [...world.accounts].some((other) => other !== one.no && account(other).name === one.name)
-            : one.kind === 'key'
-              ? (keys.get(one.key.hash)?.account ?? one.key.account) !== one.key.account
-              : (held.get(`${one.what} ${one.name}`)?.account ?? one.account) !== one.account;
-        if (taken) return { kind: 'conflict', change };
-      }
-      const made: number[] = [];
+    administer(changes, deed, terms = {}): Administered {
+      const body = (no: number) => (accounts.has(no) ? JSON.stringify(accounts.get(no)) : null);
+      const found = (name: string) => [...world.accounts].find((no) => account(no).name === name);
+      const go = judged(changes, terms, {
+        revision,
+        last: Math.max(0, ...world.accounts),
+        account: (no) => (world.accounts.has(no) ? { body: body(no) } : undefined),
+        named: found,
+        keyHolder: (hash) => keys.get(hash)?.account,
+        holder: (what, name) => held.get(`${what} ${name}`)?.account,
+        numberHolder: (number) => world.numbers.get(number)?.account,
+        endpoints: (no) => new Set(hooks.endpointList(no).map(({ kind, url }) => endpointName(kind, url))),
+        once: (key) => {
+          const kept = once.get(key);
+          return kept && kept.until > world.now ? kept : undefined;
+        },
+      });
+      if (go.kind !== 'go') return go;
+      const { accounts: made, credits } = go;
       let dropped = 0;
-      for (const one of changes) {
+      if (terms.dry) return { kind: 'done', accounts: made, dropped, credits };
+      for (const one of go.writes) {
         if (one.kind === 'account') {
-          const no = one.no ?? Math.max(0, ...world.accounts) + 1;
-          world.accounts.add(no);
-          accounts.set(no, { ...one.settings, no, name: one.name });
-          made.push(no);
+          world.accounts.add(one.no);
+          accounts.set(one.no, { ...JSON.parse(one.body), no: one.no, name: one.name });
+        } else if (one.kind === 'credit') {
+          const { limits } = JSON.parse(one.body) as { limits: { spend: SpendLimit } };
+          const before = account(one.account);
+          accounts.set(one.account, { ...before, limits: { ...before.limits, spend: limits.spend } });
+          if (one.once) once.set(one.once.key, { ...one.once, until: world.now + DAY });
         } else if (one.kind === 'key') {
           rules.set(one.key.hash, one.key);
           keys.set(one.key.hash, { hash: one.key.hash, account: one.key.account, label: one.key.label });
         } else if (one.kind === 'put') {
           held.set(`${one.what} ${one.name}`, { what: one.what, account: one.account, body: one.body });
-          if (one.what === 'login') endSessions(one.name);
+          if (one.what === 'login' && !one.same) endSessions(one.name);
         } else if (one.kind === 'number') {
           world.numbers.set(one.number.number, one.number);
         } else if (one.kind === 'numberDrop') {
           if (world.numbers.get(one.number)?.account !== one.account) continue;
           world.numbers.delete(one.number);
           dropped++;
+        } else if (one.kind === 'endpoint') {
+          hooks.endpointPut(one.put);
+        } else if (one.kind === 'endpointDrop') {
+          if (hooks.endpointDelete(one.account, one.hook, one.url)) dropped++;
         } else if (held.get(`${one.what} ${one.name}`)?.account === one.account) {
           held.delete(`${one.what} ${one.name}`);
           if (one.what === 'login') endSessions(one.name);
           dropped++;
         }
       }
-      if (
-        dropped === 0 &&
-        changes.length > 0 &&
-        changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')
-      ) {
-        return { kind: 'done', accounts: made, dropped };
-      }
+      if (cameToNothing(go, dropped)) return { kind: 'done', accounts: made, dropped, credits };
       revision++;
-      audit.unshift({ ...deed, account: deed.account ?? made[0] ?? null, no: audit.length + 1, at: world.now });
+      audit.unshift({
+        ...deed,
+        account: deed.account ?? (made.length === 1 ? (made[0] ?? null) : null),
+        no: audit.length + 1,
+        at: world.now,
+      });
       world.hint('keys');
-      return { kind: 'done', accounts: made, dropped };
+      return { kind: 'done', accounts: made, dropped, credits };
     },
     auditLog: (limit, before = Number.POSITIVE_INFINITY) => audit.filter(({ no }) => no < before).slice(0, limit),
     sessionPut(session) {
@@ -133,6 +149,12 @@ export function createModelAccounts(world: World, keys: Map<string, Key>): Plain
       return { hash, user: session.user, kind: session.kind };
     },
     sessionDelete: (hash) => (sessions.get(hash)?.until ?? 0) > world.now && sessions.delete(hash),
+    quotaUsed: (asked) =>
+      asked.map(({ account: no, scope, bucket, buckets }) =>
+        [...(counters.get(`${no} ${scope}`) ?? [])]
+          .filter(([at]) => at > bucket - buckets && at <= bucket)
+          .reduce((sum, [, { count }]) => sum + count, 0),
+      ),
     quota(takes) {
       for (const counter of counters.values()) {
         for (const [bucket, { until }] of counter) if (until <= world.now) counter.delete(bucket);

@@ -172,6 +172,7 @@ export function createEvents(world: World) {
       body: post.body ?? (kind === 'click' ? (post.events[0]?.words ?? null) : null),
       events: post.events.flatMap((event) => (event.message ? [eventRow(world, event)] : [])),
       inbound: post.events.flatMap((event) => event.inbound ?? []),
+      // When all that goes now has been taken.
       pending: kind === 'inbound' ? Math.min(ready(post.endpoint).length, PENDING_MAX) : 0,
     };
   }
@@ -231,16 +232,17 @@ export function createEvents(world: World) {
         if (post.state !== 'open' || !post.leased || post.due > world.now) continue;
         Object.assign(post, { leased: false, due: world.now });
       }
-      const webhooks: Webhook[] = [];
-      while (webhooks.length < limit) {
+      const posts: Post[] = [];
+      while (posts.length < limit) {
         const [offer] = offers().sort(
           (a, b) => world.rank(a.name) - world.rank(b.name) || a.endpoint.servedAt - b.endpoint.servedAt,
         );
         if (!offer) break;
         // The next of its endpoint is another choice.
         if (world.prefer.includes(offer.name)) world.prefer.splice(world.prefer.indexOf(offer.name), 1);
-        webhooks.push(view(take(offer, leaseMs)));
+        posts.push(take(offer, leaseMs));
       }
+      const webhooks = posts.map(view);
       const times = world.posts
         .filter((post) => post.state === 'open' && (post.leased || !full(post.endpoint)))
         .map((post) => post.due);

@@ -83,7 +83,9 @@ export function openSms(
 /** The MMS arrived after all, before anything of the SMS left: there is none. False = it has left. */
 export function withdrawSms(world: World, message: Message): boolean {
   const sms = message.submission;
-  if (sms?.leg !== 1 || message.state !== STATE.pending || sms.stage === 'flying' || sms.tries.length > 0) return false;
+  if (sms?.leg !== 1 || message.state !== STATE.pending || sms.stage === 'flying') return false;
+  // What a carrier put off or refused it has not taken.
+  if (sms.tries.some(({ outcome }) => outcome === 'accepted' || outcome === 'unknown')) return false;
   world.runs.delete(sms.run.first);
   message.submission = message.first;
   message.leg = 0;

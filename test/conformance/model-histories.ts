@@ -76,6 +76,8 @@ async function createPair(h: Harness) {
   const uploaded = { account: 1, id: 'pic', name: 'p.jpg', hash: 'aa', contentType: 'image/jpeg', size: 3 };
   let steered = false;
   let optedOut = false;
+  /** Something may be with its carrier before its time. */
+  let early = false;
   let ids = 0;
   const places: Given<number>[] = [
     { engine: -1, model: -1 },
@@ -167,6 +169,7 @@ async function createPair(h: Harness) {
                 first: start,
                 end: end - refused,
                 group: one.group ?? false,
+                ...(one.early !== undefined && sendAt !== null && sendAt > h.now() ? { earlyMs: one.early } : {}),
                 ...(one.ways === undefined ? {} : { ways: waysBy(one.ways, side) }),
               },
             ]
@@ -182,9 +185,18 @@ async function createPair(h: Harness) {
     bulks.push({ account, name: { no: answer.bulk } });
     if (answer.bulkId !== null) bulks.push({ account, name: { id: answer.bulkId } });
     if (one.every !== undefined) steered = true;
+    if (one.early !== undefined) early = true;
     if (one.tracked === undefined) return;
     for (let no = start; no < end; no++) linked.unshift(no);
     linked.splice(REMEMBERED);
+  }
+
+  /** Carriers are asked about what they have, and it is told what came of it. */
+  async function callBacks(at: number, tell: boolean): Promise<void> {
+    const lane = laneAt(at);
+    const { engine } = await both((store, side) => store.callBacks(lane[side], 1000));
+    if (!tell) return;
+    for (const { leader, members } of engine) await both((store) => store.calledBack(leader, members, 'was asked'));
   }
 
   /** Somebody opens a link, perhaps one that no message has. */
@@ -213,8 +225,10 @@ async function createPair(h: Harness) {
       const specs = [...engine.specs, ...more.specs.filter(({ no }) => engine.specs.every((one) => one.no !== no))];
       engine = { ...more, claims: [...engine.claims, ...more.claims], specs };
     }
-    // Who has opted out since is not among the claims, but has ended by this one.
-    model.prefer([...(optedOut ? await unwanted() : []), ...engine.claims.map((one) => one.leader)]);
+    // Who has opted out since is not among the claims, but has ended by this one; a group may have lost its first member.
+    const leaders = engine.claims.map((one) => one.leader);
+    const gone = optedOut ? (await unwanted()).filter((no) => !leaders.includes(no)) : [];
+    model.prefer([...gone, ...leaders]);
     // What a steering lets go earlier is brought to it by the sweep; until then fewer may be given.
     const found = await model.claim(here.model, steered ? engine.claims.length : limit, LEASE);
     // Their order is in their instants.
@@ -394,8 +408,12 @@ async function createPair(h: Harness) {
         const changes = one.changes.map((name) => CHANGES[name](h.now()));
         await both((store) => store.bulkSteer(bulk.account, bulk.name, changes));
         steered = true;
+        // A moved time is brought to each run by the sweep; what a carrier has early by then is to be the same on both sides.
+        if (early) await sweep();
         return;
       }
+      case 'callBacks':
+        return callBacks(one.lane, one.ok);
       case 'media': {
         const { engine } = await both(
           (store) => store.mediaNext(one.limit, LEASE),
@@ -539,6 +557,7 @@ async function createPair(h: Harness) {
       model.advance(MINUTE);
     }
     for (const account of ACCOUNTS) await pull({ account, limit: 10_000 });
+    for (let n = 0; n < lanes.length; n++) await callBacks(n, true);
     await sweep();
     await compare();
     const idle = { inFlight: 0, webhooksWaiting: 0, pull: 0 };

@@ -12,13 +12,28 @@ import { type Admission, admit, nextOpening, type RateBucket } from '../../src/d
 import { isFinal, STATE } from '../../src/domain/status.ts';
 import { type CarrierReport, type Outcome, refOf } from '../../src/domain/submission.ts';
 import { closedAt, endedWords } from '../../src/store/clock.ts';
-import { type Claim, type Claims, REPORTED_MAX, type Reported, type Settle } from '../../src/store/contract.ts';
+import {
+  type CallBack,
+  type Claim,
+  type Claims,
+  REPORTED_MAX,
+  type Reported,
+  type Settle,
+} from '../../src/store/contract.ts';
 import { OPT_OUT_WORDS } from '../../src/store/inbound.ts';
 import { CANCELED_WORDS } from '../../src/store/steering.ts';
 import type { Events } from './model-events.ts';
 import { nextOf, sendersOf } from './model-failover.ts';
 import { specRows } from './model-reads.ts';
-import { type Message, type Run, type Submission, type World, wordsOf } from './model-world.ts';
+import {
+  type Attempt,
+  type Bulk,
+  type Message,
+  type Run,
+  type Submission,
+  type World,
+  wordsOf,
+} from './model-world.ts';
 
 /** Turns of a speed limit are given out so early, with their instants. */
 const AHEAD_MS = 250;
@@ -69,6 +84,12 @@ export function createQueue(world: World, events: Events) {
     return bulk !== null && bulk.intervalUs > 0 ? { intervalUs: bulk.intervalUs, next: bulk.nextUs } : null;
   }
 
+  /** How long before its time its carrier may have a submission, which keeps the time: only the carrier that its run was accepted for. */
+  function earlyOf({ run, lane }: Submission): number {
+    const paced = run.window !== null || byTurns(run) || bucket(run) !== null;
+    return paced || lane !== run.lane ? 0 : (run.earlyMs ?? 0);
+  }
+
   /** What `admit` says of a submission at an instant. */
   function admission(one: Submission, at: number): Admission | null {
     const { run } = one;
@@ -80,7 +101,8 @@ export function createQueue(world: World, events: Events) {
     const lifted = turns && bulk !== null && bulk.intervalUs === 0 ? Math.ceil(bulk.nextUs / 1000) : 0;
     const validUntil = one.validUntil ?? (turns ? null : start + run.validityMs);
     const { window, validityMs } = run;
-    const view = { acceptedAt: start, sendAt: Math.max(start, lifted), window, validityMs, validUntil, remaining: 1 };
+    const first = start - earlyOf(one);
+    const view = { acceptedAt: first, sendAt: Math.max(first, lifted), window, validityMs, validUntil, remaining: 1 };
     return admit(view, bucket(run), at, 1, AHEAD_MS);
   }
 
@@ -103,7 +125,8 @@ export function createQueue(world: World, events: Events) {
     if (one.stage !== 'fresh' && one.stage !== 'waiting') return null;
     if (still(one.run) || members(one).length === 0 || one.run.failed) return null;
     if (one.stage === 'fresh' && waitsForContent(one.run)) return null;
-    const from = one.stage === 'waiting' ? one.due : opens(one.run);
+    const opening = opens(one.run);
+    const from = one.stage === 'waiting' ? one.due : opening === null ? null : opening - earlyOf(one);
     if (from === null) return null;
     const at = Math.max(from, world.now, one.stage === 'fresh' ? one.run.notBefore : 0);
     const said = admission(one, at);
@@ -188,6 +211,8 @@ export function createQueue(world: World, events: Events) {
     const sent = members(one);
     const bulk = world.bulkOf(one.run);
     const paced = bulk !== null && bulk.intervalUs > 0;
+    const start = opens(one.run);
+    const early = earlyOf(one) > 0 && start !== null && start > world.now ? { earliestAt: start } : {};
     if (bulk && paced) {
       // Each member has a turn.
       const after = said.bucketNext + (sent.length - 1) * said.stepUs;
@@ -214,6 +239,7 @@ export function createQueue(world: World, events: Events) {
       attempt: one.attempts,
       notBeforeUs: said.firstAt,
       paced,
+      ...early,
       validUntil: one.validUntil,
     };
   }
@@ -394,6 +420,18 @@ export function createQueue(world: World, events: Events) {
     events.change(message, { kind: 'validityEnded', tried: wasTried, lastError: message.error }, words);
   }
 
+  /** The last time that a carrier took a submission under an id of its own. */
+  const taken = (one: Submission): Attempt | undefined =>
+    one.tries.findLast(({ outcome, carrierMessageId }) => outcome === 'accepted' && carrierMessageId);
+
+  /** The carrier that has it may be asked to call it back, or to keep it until then. */
+  function ask({ leader, ...one }: Submission, earliestAt: number | null): void {
+    const had = taken({ leader, ...one });
+    if (!had) return;
+    const { lane, generation, carrierMessageId } = had;
+    world.asked.set(leader, { leader, lane, at: world.now, generation, ref: carrierMessageId as string, earliestAt });
+  }
+
   /** Messages of cancelled bulks. What a carrier may have runs on; it is not sent again. True = it did something. */
   function cancel(message: Message, one: Submission): boolean {
     const bulk = world.bulkOf(one.run);
@@ -402,6 +440,8 @@ export function createQueue(world: World, events: Events) {
       message.recallAt = world.now + 1000;
       return false;
     }
+    if (!message.recalled && message.state === STATE.submitted) ask(one, null);
+    message.recalled = true;
     if (one.stage === 'over' && message.state !== STATE.pending) return false;
     one.stage = 'over';
     events.change(message, { kind: 'cancelled' }, CANCELED_WORDS);
@@ -494,6 +534,59 @@ export function createQueue(world: World, events: Events) {
       return unknown;
     },
 
+    /** The bulk has just been moved, whose sendAt was another one before: what has left before that is to be kept for longer. */
+    keep(bulk: Bulk, before: { sendAt: number | null; moves: number }): void {
+      const { sendAt } = bulk;
+      if (sendAt === null || bulk.moves === before.moves) return;
+      for (const run of world.runs.values()) {
+        if (run.bulk !== bulk.no || !run.earlyMs || run.window !== null) continue;
+        const moved = before.sendAt !== null && before.moves > run.moves;
+        const opened = moved ? (before.sendAt as number) : Math.max(run.acceptedAt, run.sendAt ?? 0);
+        if (opened <= world.now) continue;
+        for (const one of run.submissions) {
+          if (one.validUntil === opened + run.validityMs) one.validUntil = sendAt + run.validityMs;
+          const { leader, lane, generation, span } = one;
+          const nos = Array.from({ length: span }, (_, n) => leader + n);
+          if (nos.some((no) => world.messages.get(no)?.state === STATE.submitted)) ask(one, sendAt);
+          if (one.stage !== 'flying') continue;
+          world.asked.set(leader, { leader, lane, at: world.now, generation, ref: '', earliestAt: sendAt });
+        }
+      }
+    },
+
+    callBacks(lane: number, limit: number): CallBack[] {
+      const mine = [...world.asked.values()].filter(
+        ({ lane: of, ref, leader }) => of === lane && (ref !== '' || world.submission(leader)?.stage !== 'flying'),
+      );
+      return mine
+        .sort((a, b) => a.leader - b.leader)
+        .slice(0, limit)
+        .flatMap(({ leader, ref, generation, earliestAt }) => {
+          world.asked.delete(leader);
+          const one = world.submission(leader);
+          const had = ref === '' ? one && taken(one) : { carrierMessageId: ref, generation };
+          if (!one || !had) return [];
+          const { carrierMessageId, generation: which } = had;
+          const [sender] = sendersOf(one.messages[0] as Message, one.leg) as [string];
+          const about = {
+            leader,
+            members: one.span,
+            generation: which,
+            carrierMessageId: carrierMessageId as string,
+            sender,
+          };
+          return [{ ...about, ...(earliestAt === null ? {} : { earliestAt }) }];
+        });
+    },
+
+    calledBack(leader: number, members: number, words: string): void {
+      const { first, end } = spanOf(leader, members);
+      for (const message of world.messages.values()) {
+        if (message.no < first || message.no >= end || message.leg !== legOf(leader)) continue;
+        if (message.state === STATE.submitted) events.note(message, words);
+      }
+    },
+
     freeLeases(): void {
       for (const one of world.submissions()) if (one.stage === 'flying') one.leaseUntil = 0;
     },
@@ -514,6 +607,8 @@ export function createQueue(world: World, events: Events) {
       left -= passTurns(null, left);
       some(end);
       world.parked = world.parked.filter(({ at }) => at > world.now - 48 * HOUR);
+      for (const { leader, at } of [...world.asked.values()])
+        if (at <= world.now - 24 * HOUR) world.asked.delete(leader);
       return left <= 0 || lost.length >= LOST;
     },
   };

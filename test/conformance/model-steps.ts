@@ -3,10 +3,11 @@
  * holds numbers that choose among what there is (the n-th claim, the n-th webhook), so that a failing history shrinks and
  * can be pasted as it was printed.
  */
-import fc from 'fast-check';
+
 import type { Window } from '../../src/domain/schedule.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
 import type { BulkChange, Claim, MediaOutcome, MessageFilter } from '../../src/store/contract.ts';
+import fc from '../properties.ts';
 import { DAY, HOUR, MINUTE, numbers, SECOND } from './desk.ts';
 
 export const ACCOUNTS = [1, 2] as const;
@@ -24,6 +25,8 @@ export type Step =
       /** 0.. = a bulk by name, -1.. = the n-th bulk before, by its generated number. */
       bulk?: number;
       sendAt?: number;
+      /** Its carrier keeps the time, and may have it so long before. */
+      early?: number;
       every?: number;
       endpoint?: number;
       intermediate?: boolean;
@@ -42,6 +45,7 @@ export type Step =
   | { do: 'release'; at: number; in: number; elsewhere?: boolean }
   | { do: 'report'; id: number; kind: (typeof REPORTS)[number]; to: number }
   | { do: 'steer'; bulk: number; changes: ChangeName[] }
+  | { do: 'callBacks'; lane: number; ok: boolean }
   | { do: 'media'; limit: number }
   | { do: 'fetched'; at: number; outcome: MediaOutcome['kind'] }
   | { do: 'post'; limit: number }
@@ -137,6 +141,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         refuse: some(fc.constant(true)),
         bulk: some(fc.integer({ min: -3, max: 2 }), 2),
         sendAt: some(fc.constantFrom(-HOUR, 10 * MINUTE, HOUR, 20 * HOUR)),
+        early: some(fc.constantFrom(5 * MINUTE, DAY), 3),
         every: some(fc.constantFrom(0, SECOND, MINUTE, 20 * MINUTE), 3),
         endpoint: some(nat(1), 2),
         intermediate: some(maybe, 2),
@@ -190,6 +195,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       changes: fc.array(fc.constantFrom(...(Object.keys(CHANGES) as ChangeName[])), { minLength: 1, maxLength: 2 }),
     }),
   },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('callBacks' as const), lane: nat(4), ok: maybe }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('media' as const), limit: fc.constantFrom(1, 10) }) },
   {
     weight: 2,
@@ -314,6 +320,24 @@ function rare<One extends Step>(one: One): One {
 
 // --- Histories that failed once ---
 
+/** Two messages that their carrier has early: one taken, one in flight, when their bulk is moved, and then cancelled. */
+export const EARLY: Step[] = [
+  { do: 'accept', account: 1, count: 3, bulk: 0, sendAt: HOUR, early: 5 * MINUTE },
+  { do: 'claim', lane: 0, limit: 64 },
+  { do: 'wait', ms: 55 * MINUTE },
+  { do: 'claim', lane: 0, limit: 2 },
+  { do: 'settle', at: 0, outcome: 'accepted' },
+  { do: 'steer', bulk: 0, changes: ['late'] },
+  { do: 'callBacks', lane: 0, ok: true },
+  { do: 'settle', at: 0, outcome: 'accepted' },
+  { do: 'callBacks', lane: 0, ok: false },
+  { do: 'wait', ms: 5 * HOUR },
+  { do: 'sweep' },
+  { do: 'steer', bulk: 0, changes: ['cancel'] },
+  { do: 'sweep' },
+  { do: 'callBacks', lane: 0, ok: true },
+];
+
 /** By what they show. Each engine runs them; a new one is pasted here as it was printed. */
 export const COUNTEREXAMPLES: [string, Step[]][] = [
   [
@@ -327,12 +351,33 @@ export const COUNTEREXAMPLES: [string, Step[]][] = [
       { do: 'wait', ms: SECOND },
     ],
   ],
+  ['what a carrier has early is kept for longer, also what was in flight, and called back with its bulk', EARLY],
   [
     'the first of a bulk with a speed limit who wants none moves no clock of the others',
     [
       { do: 'optOut', account: 2, to: 100, any: false, gone: false },
       { do: 'accept', account: 2, count: 5, every: MINUTE },
       { do: 'wait', ms: 6 * HOUR },
+      { do: 'claim', lane: 0, limit: 1 },
+    ],
+  ],
+  [
+    'a full POST that is complete while two are under way goes at once',
+    [
+      { do: 'accept', account: 1, count: 1, tracked: 0 },
+      { do: 'click', at: 0, link: 0, times: 1 },
+      { do: 'click', at: 0, link: 0, times: 1 },
+      { do: 'post', limit: 10 },
+      { do: 'click', at: 0, link: 0, times: 1 },
+      { do: 'post', limit: 1 },
+    ],
+  ],
+  [
+    'who has opted out of a single message and of a group, as its first member, ends in both',
+    [
+      { do: 'accept', account: 2, count: 1 },
+      { do: 'accept', account: 2, count: 5, group: true },
+      { do: 'optOut', account: 2, to: 0, any: false, gone: false },
       { do: 'claim', lane: 0, limit: 1 },
     ],
   ],

@@ -61,7 +61,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
   const hooks = createHooks(world, events);
   const modelled = createLinks(world, events);
   const keys = new Map<string, Key>();
-  const operator = createModelAccounts(world, keys);
+  const operator = createModelAccounts(world, keys, hooks);
 
   // --- accept ---
 
@@ -186,6 +186,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
           doneAt: status === undefined ? null : world.now,
           lookAt: 0,
           recallAt: 0,
+          recalled: false,
         };
         world.messages.set(no, message);
         if (message.key !== null) world.keys.set(`${account} ${message.key}`, message);
@@ -312,8 +313,10 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     const steering = steered(bulk, reads.figures(bulk.no), changes, world.now);
     if (steering.kind === 'conflict') return steering;
     if (steering.to !== bulk) {
+      const before = { sendAt: bulk.sendAt, moves: bulk.moves };
       Object.assign(bulk, steering.to);
       world.bulks.set(bulk.no, bulk);
+      queue.keep(bulk, before);
       world.hint('lane');
     }
     return { kind: 'done', bulk: reads.standing(bulk) };
@@ -515,9 +518,8 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     feed: verb(reads.feed),
     bulkGet: verb(reads.bulkGet),
     bulkList: verb(reads.bulkList),
-    // This model knows no calling back.
-    callBacks: verb(() => []),
-    calledBack: verb(() => undefined),
+    callBacks: verb(queue.callBacks),
+    calledBack: verb(queue.calledBack),
     reroute: verb((from, to, channel) => reroute(world, from, to, channel)) satisfies Store['reroute'],
     bulkSteer: verb(steer),
     directory: verb(operator.directory),
@@ -527,6 +529,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     sessionUse: verb(operator.sessionUse),
     sessionDelete: verb(operator.sessionDelete),
     quota: verb(operator.quota),
+    quotaUsed: verb(operator.quotaUsed),
     link: verb(modelled.link),
     clicked: verb(modelled.clicked),
     click: verb(modelled.click),

@@ -129,6 +129,8 @@ export interface Message {
   lookAt: number;
   /** In flight when its bulk was cancelled: looked at again then. */
   recallAt: number;
+  /** Its bulk was cancelled, and what was to be done about it is done. */
+  recalled: boolean;
 }
 
 export interface Event {
@@ -189,6 +191,18 @@ export interface Pull {
   until: number;
 }
 
+/** What a carrier may be asked about a submission that it has. */
+export interface Asked {
+  leader: number;
+  lane: number;
+  at: number;
+  generation: number;
+  /** The carrier's id; empty = it was in flight, and is looked up when it has been taken. */
+  ref: string;
+  /** Kept until then; null = called back. */
+  earliestAt: number | null;
+}
+
 export interface Parked {
   carrier: string;
   ref: string;
@@ -224,6 +238,8 @@ export function createWorld(start: number) {
     /** `carrier ref`, to the submission it names. */
     refs: new Map<string, { leader: number; span: number }>(),
     parked: [] as Parked[],
+    /** By leader: one question about a submission at a time, the newest. */
+    asked: new Map<number, Asked>(),
     events: [] as Event[],
     lastEvent: 1,
     endpoints: [] as Endpoint[],

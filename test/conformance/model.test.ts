@@ -2,6 +2,7 @@
 import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import type { Harness } from './desk.ts';
+import { earlySuite } from './early.suite.ts';
 import { failoverSuite } from './failover.suite.ts';
 import { hooksSuite } from './hooks.suite.ts';
 import { inboundSuite } from './inbound.suite.ts';
@@ -24,7 +25,8 @@ async function open(): Promise<Harness> {
 storeSuite('model', { open, clock: true });
 bulkSuite('model', open);
 accountsSuite('model', open);
-failoverSuite('model', open, false);
+failoverSuite('model', open);
+earlySuite('model', open);
 hooksSuite('model', open);
 inboundSuite('model', open);
 linksSuite('model', open);

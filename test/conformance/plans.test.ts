@@ -5,7 +5,6 @@
  *
  * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it.
  */
-import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { realEnv } from '../../src/env.ts';
@@ -13,9 +12,8 @@ import { load, rest } from '../../src/store/postgres/inside.ts';
 import { PLANS } from '../../src/store/postgres/link.ts';
 import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { STATEMENTS } from '../../src/store/postgres/tx.ts';
+import { ownDatabase, SERVER } from '../postgres.ts';
 import { createDesk } from './desk.ts';
-
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
 
 /** Tables with few rows: a row an account, lane, node or process, or one in all. */
 const SMALL = new Set(
@@ -118,21 +116,17 @@ function walks(node: Node, strict: boolean, parent?: Node): string[] {
 }
 
 describe.skipIf(!SERVER)('plans', () => {
-  const database = `postcard_plans_${randomBytes(5).toString('hex')}`;
+  const database = ownDatabase('plans');
   const env = realEnv({ level: 'silent' });
-  let admin: pg.Client;
   let client: pg.Client;
   /** What an account's statements run as. */
   let role: string;
 
   beforeAll(async () => {
-    admin = new pg.Client({ connectionString: SERVER as string });
-    await admin.connect();
-    await admin.query(`CREATE DATABASE ${database}`);
-    const url = new URL(SERVER as string);
-    url.pathname = `/${database}`;
+    await database.make();
+    const { url } = database;
     const store = await openPostgres({
-      url: url.href,
+      url,
       node: 'plans',
       retentionMs: 1e9,
       log: env.log,
@@ -140,19 +134,18 @@ describe.skipIf(!SERVER)('plans', () => {
     });
     role = store.wall.role as string;
     await store.close();
-    client = new pg.Client({ connectionString: url.href });
+    client = new pg.Client({ connectionString: url });
     await client.connect();
     const { rows } = await client.query(`SELECT c.relname AS index, a.attname AS column FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'postcard'`);
     for (const { index, column } of rows) leading.set(index, column);
     await client.query(`SET search_path = postcard; ${PLANS}; SET plan_cache_mode = force_generic_plan`);
-  }, 60_000);
+  });
   afterAll(async () => {
     await client.end();
-    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
-    await admin.end();
-  }, 60_000);
+    await database.drop();
+  });
 
   /**
    * What each statement walks, as it would be planned now; `reads`: also those that lock and change nothing. `within`: as an account's,
@@ -216,9 +209,8 @@ describe.skipIf(!SERVER)('plans', () => {
   });
 
   it('of the functions of a claim, too, with a row in each table when they were looked at', async () => {
-    const url = new URL(SERVER as string);
-    url.pathname = `/${database}`;
-    const base = { url: url.href, node: 'one', retentionMs: 1e9, log: env.log, clock: env.clock };
+    const { url } = database;
+    const base = { url, node: 'one', retentionMs: 1e9, log: env.log, clock: env.clock };
     const store = await openPostgres(base);
     const never = (): never => {
       throw new Error('not in this test');
@@ -256,5 +248,5 @@ describe.skipIf(!SERVER)('plans', () => {
     await client.query('ROLLBACK; SET client_min_messages = warning');
     expect(plans.length).toBeGreaterThan(12);
     expect(plans.flatMap((plan) => walks(plan, true))).toEqual([]);
-  }, 60_000);
+  });
 });

@@ -282,6 +282,53 @@ describe.skipIf(!SERVER)('postgres', () => {
     });
   });
 
+  describe('what operators do on two nodes at the same time', () => {
+    it('is all done, and once where it is said twice: credits, and changes of what both have read', async () => {
+      const schema = newSchema();
+      const nodes = await Promise.all([openNode('one', schema), openNode('two', schema)]);
+      try {
+        const [one, two] = nodes as [PostgresStore, PostgresStore];
+        const deed = { by: 'test', action: 'x', account: 1, detail: {} };
+        await one.putKey({ hash: 'h', account: 1, label: 'first' }, false);
+        const credit = (store: PostgresStore, amount: number, key?: string) =>
+          store.administer(
+            [{ kind: 'credit', account: 1, amount, once: key === undefined ? null : { key, hash: `${amount}` } }],
+            deed,
+          );
+        const spend = async () => (await two.directory(-1))?.accounts[0]?.limits.spend?.amount;
+        await Promise.all(Array.from({ length: 40 }, (_, n) => credit(n % 2 === 0 ? one : two, 1)));
+        expect(await spend()).toBe(40);
+        const same = await Promise.all(Array.from({ length: 6 }, (_, n) => credit(n % 2 === 0 ? one : two, 5, 'once')));
+        expect(same.filter((done) => done.kind === 'done' && done.credits[0]?.repeated === false)).toHaveLength(1);
+        expect(await spend()).toBe(45);
+
+        // Each reads, adds its sender to what it has read, and writes; where the other was faster it reads again.
+        const names: string[] = [];
+        const add = async (store: PostgresStore, name: string): Promise<void> => {
+          for (;;) {
+            const found = await store.directory(-1);
+            const before = found?.accounts[0];
+            if (!found || !before) throw new Error('no directory');
+            const entity = before.entity === null ? name : `${before.entity} ${name}`;
+            const change = { kind: 'account', no: 1, name: before.name, settings: { ...before, entity } } as const;
+            const done = await store.administer([change], deed, { at: found.revision });
+            if (done.kind === 'stale') continue;
+            expect(done.kind).toBe('done');
+            names.push(name);
+            return;
+          }
+        };
+        await Promise.all(Array.from({ length: 8 }, (_, n) => add(n % 2 === 0 ? one : two, `n${n}`)));
+        const after = (await one.directory(-1))?.accounts[0]?.entity?.split(' ') ?? [];
+        expect(after.sort()).toEqual(names.sort());
+        expect(after).toHaveLength(8);
+      } finally {
+        await Promise.all(nodes.map((store) => store.close()));
+        await dropSchema(schema);
+      }
+    });
+  });
+
   describe('lost connections', () => {
     let proxy: Awaited<ReturnType<typeof openProxy>>;
     let store: PostgresStore;
@@ -367,7 +414,7 @@ describe.skipIf(!SERVER)('postgres', () => {
       expect((await desk.logs({ limit: 100_000 })).length).toBe(answers.length * 2);
     });
 
-    it('notices connections that went silent and works again within 30 s', { timeout: 60_000 }, async () => {
+    it('notices connections that went silent and works again within 30 s', async () => {
       await desk.one();
       proxy.goSilent();
       const began = performance.now();
@@ -417,14 +464,19 @@ describe.skipIf(!SERVER)('postgres', () => {
       await proxy.close();
       await expect(desk.one()).rejects.toBeInstanceOf(StoreUnavailable);
       await env.clock.sleep(2_000);
-      const began = performance.now();
-      await expect(desk.one()).rejects.toBeInstanceOf(StoreUnavailable);
-      expect(performance.now() - began).toBeLessThan(500);
+      // The quickest of some: the machine may keep any single one waiting.
+      let quickest = Number.POSITIVE_INFINITY;
+      for (let n = 0; n < 5; n++) {
+        const began = performance.now();
+        await expect(desk.one()).rejects.toBeInstanceOf(StoreUnavailable);
+        quickest = Math.min(quickest, performance.now() - began);
+      }
+      expect(quickest).toBeLessThan(500);
       await proxy.start();
       for (let tries = 0; ; tries++) {
         const no = await desk.one().catch(() => null);
         if (no !== null) break;
-        expect(tries).toBeLessThan(100);
+        expect(tries).toBeLessThan(300);
         await env.clock.sleep(100);
       }
     });
@@ -614,15 +666,15 @@ describe.skipIf(!SERVER)('postgres', () => {
     it('keep the speed limit of a bulk together', async () => {
       await deskA.accept({ to: numbers(30), bulkId: 'slow', every: 20 });
       const turns: number[] = [];
-      const until = performance.now() + 500;
+      const until = performance.now() + 30 * SECOND;
       const worker = async (desk: Desk): Promise<void> => {
-        while (performance.now() < until) {
+        while (turns.length < 20 && performance.now() < until) {
           for (const one of (await desk.claim(4)).claims) turns.push(one.notBeforeUs);
         }
       };
       await Promise.all([worker(deskA), worker(deskB)]);
       turns.sort((x, y) => x - y);
-      expect(turns.length).toBeGreaterThan(5);
+      expect(turns.length).toBeGreaterThanOrEqual(20);
       for (let n = 1; n < turns.length; n++) {
         expect((turns[n] as number) - (turns[n - 1] as number)).toBeGreaterThanOrEqual(20_000);
       }
@@ -942,7 +994,7 @@ describe.skipIf(!SERVER)('postgres', () => {
       } finally {
         await cluster.close();
       }
-    }, 90_000);
+    });
   });
 
   describe('refuses to open', () => {

@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Claim, Webhook } from '../../src/store/contract.ts';
 import {
   accepted,
-  createDesk,
   DAY,
   DEFERRED,
   type Desk,
@@ -15,6 +14,7 @@ import {
   LEASE,
   MINUTE,
   numbers,
+  openDesk,
   REFUSED,
   SECOND,
   UNKNOWN,
@@ -36,8 +36,7 @@ export function raceSuite(name: string, engine: Engine): void {
     let desk: Desk;
     beforeEach(async () => {
       h = await engine.open();
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
     });
     afterEach(() => h.close());
 
@@ -112,7 +111,7 @@ export function raceSuite(name: string, engine: Engine): void {
       });
 
       timed('of one bulk with a speed limit take one turn after the other, on two lanes too', async () => {
-        const second = await h.store.lane('mmsc', { onUnknown: 'hold', reports: true }, 1);
+        const second = await desk.laneOf('mmsc', 1);
         await desk.accept({ to: numbers(60), bulkId: 'b', every: 20 });
         await desk.accept({ to: numbers(60, 100), bulkId: 'b', lane: second });
         const turns: number[] = [];

@@ -2,17 +2,12 @@
  * Retention on both engines with a clock of the test's own: by age, by number, what must stay whatever its age, and a size
  * that stays flat over weeks. PostgreSQL needs POSTCARD_TEST_POSTGRES (see postgres.test.ts) and is left out without it.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { realEnv } from '../../src/env.ts';
-import { openPostgres } from '../../src/store/postgres/postgres.ts';
-import { accepted, createDesk, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, REFUSED, SECOND } from './desk.ts';
-import { openEngineStore } from './engine-store.ts';
+import { ownDatabase, SERVER } from '../postgres.ts';
+import { accepted, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, openDesk, REFUSED, SECOND } from './desk.ts';
+import { openMoving } from './postgres.harness.ts';
+import { openSynchronous } from './sqlite.harness.ts';
 
 const URL_ = 'https://shop.example/reports';
 const START = Date.UTC(2026, 10, 24, 12);
@@ -29,35 +24,22 @@ interface Measured extends Harness {
 
 interface Engine {
   name: string;
-  left_out: boolean;
+  leftOut: boolean;
   /** Messages of a day where weeks pass. */
   daily: number;
   open(kept: Kept): Promise<Measured>;
-  prepare(): Promise<void>;
-  clean(): Promise<void>;
 }
 
 const sqlite: Engine = {
   name: 'SQLite',
-  left_out: false,
+  leftOut: false,
   daily: 400,
-  prepare: async () => {},
-  clean: async () => {},
   async open(kept) {
-    const dir = mkdtempSync(join(tmpdir(), 'postcard-retention-'));
-    const file = join(dir, 'postcard.db');
-    const store = openEngineStore(file, { now: START, ...kept });
+    const h = await openSynchronous({ now: START, ...kept });
     return {
-      store,
-      advance: (ms) => store.advance(ms),
-      now: () => store.now(),
-      crash: async () => store.crash(),
-      async close() {
-        await store.close();
-        rmSync(dir, { recursive: true });
-      },
+      ...h,
       async size() {
-        const db = new DatabaseSync(file, { readOnly: true });
+        const db = new DatabaseSync(h.file, { readOnly: true });
         try {
           return (db.prepare('PRAGMA page_count').get() as { page_count: number }).page_count * 4096;
         } finally {
@@ -68,67 +50,48 @@ const sqlite: Engine = {
   },
 };
 
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const database = `postcard_retention_${randomBytes(5).toString('hex')}`;
-let schemas = 0;
-
-async function query<Row>(url: string, sql: string): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows as Row[];
-  } finally {
-    await client.end();
-  }
-}
-
+const database = ownDatabase('retention');
+const LOOKING = `SELECT count(*)::int AS others FROM pg_stat_activity
+  WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()`;
 const postgres: Engine = {
   name: 'PostgreSQL',
-  left_out: !SERVER,
+  leftOut: !SERVER,
   daily: 80,
-  prepare: async () => void (await query(SERVER as string, `CREATE DATABASE ${database}`)),
-  clean: async () => void (await query(SERVER as string, `DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)),
   async open(kept) {
-    const { log, clock } = realEnv({ level: 'silent' });
-    const at = new URL(SERVER as string);
-    at.pathname = `/${database}`;
-    const url = at.href;
-    const schema = `r${++schemas}`;
-    let now = START;
-    const store = await openPostgres({ url, schema, node: 'test', log, clock, testNow: () => now, ...kept });
+    const h = await openMoving(database, { now: START, ...kept });
     return {
-      store,
-      advance: (ms) => {
-        now += ms;
-      },
-      now: () => now,
-      crash: async () => {},
-      close: () => store.close(),
+      ...h,
       async size() {
-        // What autovacuum does by itself, at a moment of its own.
-        await query(url, 'VACUUM');
-        const [row] = await query<{ bytes: string }>(
-          url,
+        // What autovacuum does by itself, at a moment of its own. Whoever looks at these tables meanwhile (autovacuum's own ANALYZE) keeps
+        // what is dead from being room again.
+        await expect
+          .poll(async () => (await database.query(LOOKING))[0], { interval: 50, timeout: 60_000 })
+          .toEqual({ others: 0 });
+        await database.query('VACUUM');
+        const [row] = await database.query<{ bytes: string }>(
           `SELECT sum(pg_total_relation_size(c.oid)) AS bytes FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE n.nspname = '${schema}' AND c.relkind = 'r'`,
+           WHERE n.nspname = '${h.schema}' AND c.relkind = 'r'`,
         );
         return Number(row?.bytes);
       },
     };
   },
 };
+beforeAll(async () => {
+  if (SERVER) await database.make();
+});
+afterAll(async () => {
+  if (SERVER) await database.drop();
+});
 
 for (const engine of [sqlite, postgres]) {
-  describe.skipIf(engine.left_out)(`retention on ${engine.name}`, () => {
+  describe.skipIf(engine.leftOut)(`retention on ${engine.name}`, () => {
     let h: Measured;
     let desk: Desk;
     const open = async (kept: Kept): Promise<void> => {
       h = await engine.open(kept);
-      desk = createDesk(h);
-      await desk.open();
+      desk = await openDesk(h);
     };
-    beforeAll(() => engine.prepare(), 120_000);
-    afterAll(() => engine.clean(), 120_000);
     afterEach(() => h.close());
 
     /** Accepts, submits, reports and tells `count` messages, `each` a request. */

@@ -1,18 +1,15 @@
 /**
  * A rolling upgrade with the code of both versions (G19): two nodes on one PostgreSQL, one with the whole store engine of the version
- * before, taken from the repository's history, one with this one; every verb goes to either by chance, one of them dies now and
+ * before (`older.ts`), one with this one; every verb goes to either by chance, one of them dies now and
  * then. Whatever differs in what the two think best, the promises hold: no message twice in flight, one end each, told once,
  * never faster than the limit, figures that add up, nothing left behind.
  *
- * upgrade/older.json names the commit of the version before; a release writes its own there. Needs a server where databases may be
- * created, POSTCARD_TEST_POSTGRES=postgres://..., and a clone that goes back so far. Left out without them.
+ * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it.
  */
-import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { realEnv } from '../../src/env.ts';
@@ -20,53 +17,29 @@ import type { Claim, Store } from '../../src/store/contract.ts';
 import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { Dice } from '../sim/clockwork.ts';
 import { accepted, createDesk, DAY, DEFERRED, HOUR, LEASE, MINUTE, numbers, REFUSED, SECOND, UNKNOWN } from './desk.ts';
+import { olderEngine } from './older.ts';
 
 const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const ROOT = join(import.meta.dirname, '..', '..');
-const { commit } = JSON.parse(readFileSync(join(import.meta.dirname, 'upgrade', 'older.json'), 'utf8')) as {
-  commit: string;
-};
-
-/** The source of that commit in a directory of its own; null = this clone does not go back so far. */
-function older(): string | null {
-  try {
-    const tar = execFileSync('git', ['archive', commit, 'src', 'package.json'], {
-      cwd: ROOT,
-      maxBuffer: 256 * 1024 * 1024,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    const dir = mkdtempSync(join(tmpdir(), 'postcard-older-'));
-    execFileSync('tar', ['-x', '-C', dir], { input: tar });
-    symlinkSync(join(ROOT, 'node_modules'), join(dir, 'node_modules'));
-    return dir;
-  } catch {
-    return null;
-  }
-}
-
-const dir = SERVER ? older() : null;
-
-describe.skipIf(!SERVER || dir === null)('the engine of the version before, beside this one', () => {
+describe.skipIf(!SERVER)('the engine of the version before, beside this one', () => {
   const database = `postcard_rolling_${randomBytes(5).toString('hex')}`;
   const env = realEnv({ level: 'silent' });
   const url = new URL(SERVER ?? 'postgres://localhost/none');
   url.pathname = `/${database}`;
   let admin: pg.Client;
+  let dir: string;
   let openOlder: typeof openPostgres;
   beforeAll(async () => {
     admin = new pg.Client({ connectionString: SERVER as string });
     await admin.connect();
     await admin.query(`CREATE DATABASE ${database}`);
-    const file = join(dir as string, 'src', 'store', 'postgres', 'postgres.ts');
-    ({ openPostgres: openOlder } = (await import(/* @vite-ignore */ pathToFileURL(file).href)) as {
-      openPostgres: typeof openPostgres;
-    });
-  }, 60_000);
+    dir = mkdtempSync(join(tmpdir(), 'postcard-older-'));
+    ({ openPostgres: openOlder } = await olderEngine(dir));
+  });
   afterAll(async () => {
     await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
     await admin.end();
-    rmSync(dir as string, { recursive: true });
-  }, 60_000);
+    rmSync(dir, { recursive: true });
+  });
 
   it('calls nothing back that is only to be kept for longer', async () => {
     let now = Date.UTC(2026, 10, 24, 12);
@@ -98,7 +71,7 @@ describe.skipIf(!SERVER || dir === null)('the engine of the version before, besi
     ]);
     await old.close();
     await store.close();
-  }, 60_000);
+  });
 
   it.each([1, 2, 3, 4])(
     'keeps every promise while either serves by chance, and one of them dies (seed %i)',

@@ -4,7 +4,7 @@
  * another request is one that nobody waits for, and only time tells that one's own does not come; answers tell no time to wait;
  * there is one recipient each. An answer may come after its time.
  */
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import {
   ANSWER,
   type Body,
@@ -20,7 +20,8 @@ import {
 import { createSmppCarrier, type SmppCarrier } from '../../src/carriers/smpp/smpp.ts';
 import type { SmsSubmission } from '../../src/domain/submission.ts';
 import { testEnv } from '../../src/env.ts';
-import { type CarrierWorld, carrierSuite, type Fault, hooksOf } from './carrier.suite.ts';
+import { type CarrierWorld, carrierSuite, FAULTS, hooksOf } from './carrier.suite.ts';
+import { openTcpPeer } from './tcp-peer.ts';
 
 const bare: Body = { kind: 'bare' };
 const named = (id: string): Body => ({ kind: 'named', id, tlvs: [] });
@@ -36,15 +37,11 @@ async function open({
   const { told, away, hooks } = hooksOf();
   /** Bound connections; what was asked on them and is not answered. */
   const bound = new Set<Socket>();
-  const sockets = new Set<Socket>();
   const asked = new Map<number, (answer: Pdu) => void>();
   const unanswered: { pdu: Pdu; socket: Socket }[] = [];
-  let fault: Fault = 'none';
   let read = 0;
   let lastId = '';
   let sequence = 0;
-  let server: Server;
-  let port = 0;
 
   const answer = (socket: Socket, pdu: Pdu, status: number, body: Body): void =>
     void socket.write(encode({ command: ANSWER + pdu.command, status, sequence: pdu.sequence, ...body }));
@@ -52,7 +49,7 @@ async function open({
   function submitted(socket: Socket, pdu: Pdu): void {
     read++;
     const id = `0A${String(read).padStart(4, '0')}`;
-    switch (fault) {
+    switch (peer.fault) {
       case 'none':
         // As it is compared: receipts may leave zeros before it out.
         lastId = id.replace(/^0+/, '').toLowerCase();
@@ -102,39 +99,15 @@ async function open({
       bound.add(socket);
       answer(socket, pdu, STATUS.ok, named('smsc'));
     } else if (pdu.command === COMMAND.submit) submitted(socket, pdu);
-    else if (fault === 'drip') socket.write(Buffer.of(0x41));
+    else if (peer.fault === 'drip') socket.write(Buffer.of(0x41));
     else answer(socket, pdu, STATUS.ok, bare);
   }
 
-  function listen(): Promise<void> {
-    server = createServer((socket) => {
-      sockets.add(socket);
-      socket.on('close', () => {
-        sockets.delete(socket);
-        bound.delete(socket);
-      });
-      socket.on('error', () => {});
-      if (fault === 'cutEarly') return void socket.destroy();
-      if (fault === 'mute') return void socket.resume();
-      const framer = new Framer();
-      socket.on('data', (chunk: Buffer) => {
-        // What a server without TLS says to a handshake.
-        if (chunk[0] === 0x16) return void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
-        framer.push(chunk, (bytes) => take(socket, bytes));
-      });
-    });
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, '127.0.0.1', () => resolve());
-    });
-  }
-  const cut = (): void => {
-    for (const socket of sockets) socket.destroy();
-  };
-  const hangUp = (): Promise<void> => {
-    cut();
-    return new Promise((resolve) => server.close(() => resolve()));
-  };
+  const peer = await openTcpPeer((socket) => {
+    socket.on('close', () => bound.delete(socket));
+    const framer = new Framer();
+    return (chunk) => framer.push(chunk, (bytes) => take(socket, bytes));
+  });
 
   /** A request of the SMSC's on any bind. True = answered as taken. */
   async function ask(pdu: Body): Promise<boolean> {
@@ -147,13 +120,10 @@ async function open({
     });
   }
 
-  await listen();
-  const address = server!.address();
-  port = typeof address === 'object' && address ? address.port : 0;
   const config = {
     name: 'c',
     host: '127.0.0.1',
-    port,
+    port: peer.port,
     systemId: 'esme',
     password: 'x',
     receiptIdForm: 'as-is' as const,
@@ -174,17 +144,14 @@ async function open({
       name: 'c',
       turns: (submission) => plain.turns?.(submission) ?? 0,
       submit: (submission, signal, hand) =>
-        (fault === 'badTls' ? (overTls as SmppCarrier) : plain).submit(submission, signal, hand),
+        (peer.fault === 'badTls' ? (overTls as SmppCarrier) : plain).submit(submission, signal, hand),
     },
     peer: {
       async fault(next) {
-        if (fault === 'refused' && next !== 'refused') await listen();
-        if (next === 'refused' && fault !== 'refused') await hangUp();
         if (next === 'badTls') overTls ??= createSmppCarrier({ ...config, name: 'tls', tls: true }, smsHooks, env);
-        fault = next;
-        // What fails as it connects must not find a connection that is up, and be met by one that is made anew.
+        await peer.set(next);
+        // Nor be met by a connection that is made anew.
         if (next === 'mute' || next === 'cutEarly') {
-          cut();
           for (let n = 0; n < 4; n++) {
             for (let turns = 0; turns < 10; turns++) await turn();
             await env.clock.advance(500);
@@ -193,7 +160,7 @@ async function open({
       },
       read: () => read,
       lastId: () => lastId,
-      cut,
+      cut: peer.cut,
       answerLate() {
         for (const { pdu, socket } of unanswered.splice(0)) {
           lastId = 'late-1';
@@ -229,7 +196,7 @@ async function open({
       });
       while (!done) await env.clock.advance(1_000);
       await closed;
-      if (fault !== 'refused') await hangUp();
+      await peer.close();
     },
   };
 }
@@ -240,24 +207,7 @@ function turn(): Promise<void> {
 
 carrierSuite<SmsSubmission>({
   name: 'SMPP',
-  faults: [
-    'refused',
-    'badTls',
-    'mute',
-    'noAnswer',
-    'halfAnswer',
-    'drip',
-    'cutEarly',
-    'cutLate',
-    'throttle',
-    'queueFull',
-    'serverError',
-    'refuses',
-    'unknownCode',
-    'garbage',
-    'otherRequest',
-    'huge',
-  ],
+  faults: [...FAULTS, 'queueFull'],
   endless: ['otherRequest'],
   late: true,
   asks: true,

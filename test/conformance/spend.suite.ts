@@ -10,13 +10,13 @@ import type { Outcome } from '../../src/domain/submission.ts';
 import {
   accepted,
   CONTENT_GONE,
-  createDesk,
   DAY,
   DEFERRED,
   type Desk,
   type Harness,
   HOUR,
   numbers,
+  openDesk,
   SECOND,
 } from './desk.ts';
 
@@ -36,9 +36,8 @@ export function spendSuite(name: string, open: () => Promise<Harness>): void {
     let bucket: number;
     beforeEach(async () => {
       h = await open();
-      desk = createDesk(h);
-      await desk.open();
-      sms = await h.store.lane('smsc', { onUnknown: 'hold', reports: true });
+      desk = await openDesk(h);
+      sms = await desk.laneOf('smsc');
       await h.store.putKey({ hash: 'h1', account: 1, label: 'k' }, false);
       await limit({ amount: 10, per: 'DAY' });
       ({ bucket } = bucketOf(h.now(), DAY_MS));

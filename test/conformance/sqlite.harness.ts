@@ -6,10 +6,15 @@ import { connectSqlite, openSqlite } from '../../src/store/sqlite/sqlite.ts';
 import type { Harness } from './desk.ts';
 import { openEngineStore } from './engine-store.ts';
 
-export async function openSynchronous(): Promise<Harness> {
+/** `file`: its message log. */
+export async function openSynchronous(
+  options: Parameters<typeof openEngineStore>[1] = {},
+): Promise<Harness & { file: string }> {
   const dir = mkdtempSync(join(tmpdir(), 'postcard-store-'));
-  const store = openEngineStore(join(dir, 'postcard.db'));
+  const file = join(dir, 'postcard.db');
+  const store = openEngineStore(file, options);
   return {
+    file,
     store,
     advance: (ms) => store.advance(ms),
     now: () => store.now(),

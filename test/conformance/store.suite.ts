@@ -8,7 +8,6 @@ import type { Accept, Claim, Hint, MessageFilter, Webhook } from '../../src/stor
 import {
   accepted,
   CONTENT_GONE,
-  createDesk,
   DAY,
   DEFERRED,
   type Desk,
@@ -17,6 +16,7 @@ import {
   LEASE,
   MINUTE,
   numbers,
+  openDesk,
   REFUSED,
   SECOND,
   UNKNOWN,
@@ -42,8 +42,7 @@ function cases(engine: Engine): void {
 
   beforeEach(async () => {
     h = await engine.open();
-    desk = createDesk(h);
-    await desk.open();
+    desk = await openDesk(h);
   });
   afterEach(() => h.close());
 
@@ -83,8 +82,8 @@ function cases(engine: Engine): void {
     });
 
     it('a policy holds on all lanes of its carrier', async () => {
-      const second = await h.store.lane('mmsc', { onUnknown: 'hold', reports: true }, 1);
-      await h.store.lane('other', { onUnknown: 'hold', reports: true }, 1);
+      const second = await desk.laneOf('mmsc', 1);
+      await desk.laneOf('other', 1);
       await h.store.lane('mmsc', { onUnknown: 'fail', reports: false });
       const nos = [await desk.one({ lane: second }), await desk.one({ lane: second })];
       const [one, two] = (await desk.claim(10, second)).claims;
@@ -114,7 +113,7 @@ function cases(engine: Engine): void {
     });
 
     it('an answer that comes too late teaches its id on any lane', async () => {
-      const lane = await h.store.lane('mmsc', { onUnknown: 'hold', reports: true }, 1);
+      const lane = await desk.laneOf('mmsc', 1);
       const no = await desk.one({ lane });
       const [claim] = (await desk.claim(1, lane)).claims;
       if (!claim) throw new Error('a claim expected');
@@ -127,7 +126,7 @@ function cases(engine: Engine): void {
     it('gives a carrier one lane and keeps its newest policy', async () => {
       const again = await h.store.lane('mmsc', { onUnknown: 'fail', reports: false });
       expect(again).toBe(desk.lane);
-      expect(await h.store.lane('other', { onUnknown: 'hold', reports: true })).not.toBe(desk.lane);
+      expect(await desk.laneOf('other')).not.toBe(desk.lane);
       const no = await desk.one();
       await desk.settle(await desk.claimOne(), accepted('x'));
       expect(await desk.status(no)).toEqual([2, 0]);
@@ -349,7 +348,7 @@ function cases(engine: Engine): void {
     });
 
     it('gives a lane only its own messages', async () => {
-      const other = await h.store.lane('other', { onUnknown: 'hold', reports: true });
+      const other = await desk.laneOf('other');
       const no = await desk.one({ lane: other });
       expect((await desk.claim()).claims).toEqual([]);
       expect((await desk.claim(10, other)).claims.map((claim) => claim.leader)).toEqual([no]);
@@ -649,7 +648,7 @@ function cases(engine: Engine): void {
     });
 
     it('moves only messages of the carrier that told it', async () => {
-      await h.store.lane('other', { onUnknown: 'hold', reports: true });
+      await desk.laneOf('other');
       const no = await desk.one();
       await desk.settle(await desk.claimOne(), accepted('m1'));
       expect(await desk.report('m1', 'retrieved', { carrier: 'other' })).toBe(false);
@@ -1097,7 +1096,7 @@ function cases(engine: Engine): void {
       await desk.accept({ bulkId: 'b' });
       await desk.steer(1, { id: 'b' }, 'PAUSED');
       await desk.steer(1, { id: 'b' }, 'PROCESSING');
-      const other = await h.store.lane('other', { onUnknown: 'hold', reports: true });
+      const other = await desk.laneOf('other');
       const no = await desk.one({ bulkId: 'b', lane: other });
       expect((await desk.claim(10, other)).claims.map((claim) => claim.leader)).toEqual([no]);
     });

@@ -1,48 +1,40 @@
 /**
  * Nodes of two versions on one PostgreSQL (G19): the older one's statements on the newer one's tables, and what only the newer one can
- * submit passed over by the older.
- *
- * upgrade/statements-N.json are the statements of the engine as it was at step N of the schema. Before a release, record this
- * version's: POSTCARD_RECORD=1 npx vitest run test/conformance/upgrade.test.ts, and drop those of the version before the last.
+ * submit passed over by the older. What the older one is: `older.ts`.
  *
  * Needs a server where databases may be created: POSTCARD_TEST_POSTGRES=postgres://... Left out without it.
  */
-import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { realEnv } from '../../src/env.ts';
 import { LEVEL } from '../../src/store/postgres/inside.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
-import { SCHEMA_VERSION } from '../../src/store/postgres/schema.ts';
-import { STATEMENTS } from '../../src/store/postgres/tx.ts';
+import { ownDatabase, SERVER } from '../postgres.ts';
 import { createDesk, type Desk } from './desk.ts';
-
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
-const RECORDS = join(import.meta.dirname, 'upgrade');
-
-if (process.env.POSTCARD_RECORD) {
-  const texts = STATEMENTS.map((statement) => statement.text);
-  writeFileSync(join(RECORDS, `statements-${SCHEMA_VERSION}.json`), `${JSON.stringify(texts, null, 1)}\n`);
-}
+import { type Older, olderEngine } from './older.ts';
 
 describe.skipIf(!SERVER)('two versions on one database', () => {
-  const database = `postcard_upgrade_${randomBytes(5).toString('hex')}`;
+  const database = ownDatabase('upgrade');
   const env = realEnv({ level: 'silent' });
-  let admin: pg.Client;
   let client: pg.Client;
   let store: PostgresStore;
   let desk: Desk;
+  let dir: string;
+  let older: Older;
 
   beforeAll(async () => {
-    admin = new pg.Client({ connectionString: SERVER as string });
-    await admin.connect();
-    await admin.query(`CREATE DATABASE ${database}`);
-    const url = new URL(SERVER as string);
-    url.pathname = `/${database}`;
-    store = await openPostgres({ url: url.href, node: 'new', retentionMs: 1e9, log: env.log, clock: env.clock });
-    client = new pg.Client({ connectionString: url.href });
+    dir = mkdtempSync(join(tmpdir(), 'postcard-older-'));
+    older = await olderEngine(dir);
+    await database.make();
+    const { url } = database;
+    const base = { url, retentionMs: 1e9, log: env.log, clock: env.clock };
+    // The older one was here first, and left its functions.
+    await (await older.openPostgres({ ...base, node: 'old' })).close();
+    store = await openPostgres({ ...base, node: 'new' });
+    client = new pg.Client({ connectionString: url });
     await client.connect();
     await client.query('SET search_path = postcard');
     const never = (): never => {
@@ -50,53 +42,47 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     };
     desk = createDesk({ store, advance: never, now: () => env.clock.now(), crash: never, close: () => store.close() });
     await desk.open();
-  }, 60_000);
+  });
   afterAll(async () => {
     await client.end();
     await store.close();
-    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
-    await admin.end();
-  }, 60_000);
+    await database.drop();
+    rmSync(dir, { recursive: true });
+  });
 
-  it.each(readdirSync(RECORDS).filter((name) => name.startsWith('statements-')))(
-    'every statement of the older version (%s) finds its tables, columns and keys in these',
-    async (name) => {
-      const texts = JSON.parse(readFileSync(join(RECORDS, name), 'utf8')) as string[];
-      expect(texts.length).toBeGreaterThan(100);
-      const refused: string[] = [];
-      await client.query('SET plan_cache_mode = force_generic_plan');
-      for (const text of texts) {
-        try {
-          await client.query(`PREPARE one AS ${text}`);
-          const { rows } = await client.query(
-            "SELECT cardinality(parameter_types) AS n FROM pg_prepared_statements WHERE name = 'one'",
-          );
-          const nulls = Array.from({ length: rows[0].n }, () => 'NULL').join(', ');
-          // Planned, so that a key that ON CONFLICT names must be there.
-          await client.query(`EXPLAIN EXECUTE one${rows[0].n > 0 ? `(${nulls})` : ''}`);
-        } catch (error) {
-          refused.push(`${(error as Error).message}: ${text.slice(0, 100)}`);
-        }
-        await client.query('DEALLOCATE ALL');
+  it('every statement of the older version finds its tables, columns and keys in these', async () => {
+    const texts = older.statements;
+    expect(texts.length).toBeGreaterThan(100);
+    const refused: string[] = [];
+    await client.query('SET plan_cache_mode = force_generic_plan');
+    for (const text of texts) {
+      try {
+        await client.query(`PREPARE one AS ${text}`);
+        const { rows } = await client.query(
+          "SELECT cardinality(parameter_types) AS n FROM pg_prepared_statements WHERE name = 'one'",
+        );
+        const nulls = Array.from({ length: rows[0].n }, () => 'NULL').join(', ');
+        // Planned, so that a key that ON CONFLICT names must be there.
+        await client.query(`EXPLAIN EXECUTE one${rows[0].n > 0 ? `(${nulls})` : ''}`);
+      } catch (error) {
+        refused.push(`${(error as Error).message}: ${text.slice(0, 100)}`);
       }
-      expect(refused).toEqual([]);
-    },
-    60_000,
-  );
+      await client.query('DEALLOCATE ALL');
+    }
+    expect(refused).toEqual([]);
+  });
 
   it('no column that came later must be given by the older version', async () => {
     const { rows } = await client.query(`SELECT table_name || '.' || column_name AS name FROM information_schema.columns
       WHERE table_schema = 'postcard' AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'`);
     const needed = new Set(rows.map((row: { name: string }) => row.name));
-    for (const file of readdirSync(RECORDS).filter((name) => name.startsWith('statements-'))) {
-      for (const text of JSON.parse(readFileSync(join(RECORDS, file), 'utf8')) as string[]) {
-        for (const [, table = '', columns = ''] of text.matchAll(/INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)/g)) {
-          const given = new Set(columns.split(',').map((column) => column.trim().replaceAll('"', '')));
-          const missing = [...needed].filter(
-            (name) => name.startsWith(`${table}.`) && !given.has(name.slice(table.length + 1)),
-          );
-          expect(missing).toEqual([]);
-        }
+    for (const text of older.statements) {
+      for (const [, table = '', columns = ''] of text.matchAll(/INSERT INTO (\w+)(?: AS \w+)? \(([^)]*)\)/g)) {
+        const given = new Set(columns.split(',').map((column) => column.trim().replaceAll('"', '')));
+        const missing = [...needed].filter(
+          (name) => name.startsWith(`${table}.`) && !given.has(name.slice(table.length + 1)),
+        );
+        expect(missing).toEqual([]);
       }
     }
   });
@@ -105,9 +91,8 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     // What migrate() in schema.ts locks first.
     const lock = `SELECT pg_advisory_xact_lock(${0x7063_6d69_6772n})`;
     await client.query('BEGIN; LOCK TABLE postcard.schema_version IN ACCESS EXCLUSIVE MODE');
-    const url = new URL(SERVER as string);
-    url.pathname = `/${database}`;
-    const base = { url: url.href, node: 'another', retentionMs: 1e9, log: env.log, clock: env.clock };
+    const { url } = database;
+    const base = { url, node: 'another', retentionMs: 1e9, log: env.log, clock: env.clock };
     const opened = openPostgres(base).catch((error: unknown) => error as Error);
     const waits = `SELECT 1 FROM pg_locks WHERE relation = 'postcard.schema_version'::regclass AND NOT granted`;
     while ((await client.query(waits)).rows.length === 0) await env.clock.sleep(20);
@@ -117,7 +102,7 @@ describe.skipIf(!SERVER)('two versions on one database', () => {
     const another = await opened;
     expect(another).not.toBeInstanceOf(Error);
     await (another as PostgresStore).close();
-  }, 30_000);
+  });
 
   it('a run that needs a newer version is passed over, costs its line nothing, and is there for the newer one', async () => {
     const [newer, ours] = [await desk.one(), await desk.one()];

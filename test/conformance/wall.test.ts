@@ -14,17 +14,16 @@ import { PLANS } from '../../src/store/postgres/link.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { STATEMENTS } from '../../src/store/postgres/tx.ts';
 import { inspectWall, RULES, roleOf } from '../../src/store/postgres/wall.ts';
+import { onServer, ownDatabase, SERVER } from '../postgres.ts';
 import { createDesk, type Desk } from './desk.ts';
 
-const SERVER = process.env.POSTCARD_TEST_POSTGRES;
 const env = realEnv({ level: 'silent' });
 const tag = randomBytes(4).toString('hex');
-const database = `postcard_wall_${tag}`;
+const database = ownDatabase('wall');
 const DENIED = '42501';
 
 function urlOf(login?: string): string {
-  const url = new URL(SERVER as string);
-  url.pathname = `/${database}`;
+  const url = new URL(database.url);
   if (login !== undefined) {
     url.username = login;
     url.password = 'wall';
@@ -43,22 +42,18 @@ function deskOf(store: Store): Desk {
 }
 
 describe.skipIf(!SERVER)('row-level security', () => {
-  let admin: pg.Client;
   /** In the database, as its owner. */
   let client: pg.Client;
 
   beforeAll(async () => {
-    admin = new pg.Client({ connectionString: SERVER as string });
-    await admin.connect();
-    await admin.query(`CREATE DATABASE ${database}`);
+    await database.make();
     client = new pg.Client({ connectionString: urlOf() });
     await client.connect();
-  }, 60_000);
+  });
   afterAll(async () => {
     await client.end();
-    await admin.query(`DROP DATABASE ${database} WITH (FORCE)`);
-    await admin.end();
-  }, 60_000);
+    await database.drop();
+  });
 
   describe('of rows', () => {
     let role: string;
@@ -93,7 +88,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
           `INSERT INTO ${table} (${own.map(({ name }) => `"${name}"`).join()}) VALUES (${values.join()}) ON CONFLICT DO NOTHING`,
         );
       }
-    }, 60_000);
+    });
 
     const HANGS = new Set([
       'account',
@@ -337,7 +332,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       'used key': 'accepted',
     };
 
-    it('sees and changes nothing of another account', { timeout: 60_000 }, async () => {
+    it('sees and changes nothing of another account', async () => {
       cut = 0;
       expect(await told()).toEqual(NOTHING);
       expect(cut).toBeGreaterThan(20);
@@ -348,7 +343,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       expect(await store.optOutList({ account: 1, limit: 10 })).toHaveLength(1);
     });
 
-    it('does where there is no wall, so it is the wall that hides', { timeout: 60_000 }, async () => {
+    it('does where there is no wall, so it is the wall that hides', async () => {
       (store.wall as { role: string | null }).role = null;
       const without = await told();
       const leaked = Object.entries(without).filter(([verb, what]) => what !== NOTHING[verb as keyof typeof NOTHING]);
@@ -396,7 +391,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
         texts.push(typeof first === 'string' ? first : (first.text ?? ''));
         return (plain as (...args: unknown[]) => unknown).apply(this, args);
       } as typeof plain;
-    }, 60_000);
+    });
     afterAll(async () => {
       pg.Client.prototype.query = plain;
       await store.close();
@@ -450,7 +445,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       ...['link', 'clicked', 'click', 'inboundPart'],
       ...['numberPut', 'numberDelete', 'directory', 'auditLog', 'administer', 'keys', 'putKey'],
       // Who asks is not known yet; limits are counted for several accounts at once.
-      ...['sessionPut', 'sessionUse', 'sessionDelete', 'quota'],
+      ...['sessionPut', 'sessionUse', 'sessionDelete', 'quota', 'quotaUsed'],
       ...['onHint', 'close', 'wall'],
     ]);
 
@@ -490,7 +485,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
       expect(plan).toContain('Scan Backward using pull_pkey');
       expect(plan).not.toMatch(/Hash|Merge|Bitmap|pull_until/);
-    }, 30_000);
+    });
 
     it('begins a page of logs of a large account where the one before has ended, and sorts nothing', async () => {
       texts = [];
@@ -508,7 +503,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
       expect(plan).toContain('Scan Backward using spec_account_first');
       expect(plan).not.toMatch(/Sort|Bitmap/);
-    }, 30_000);
+    });
   });
 
   describe('of logins', () => {
@@ -516,8 +511,8 @@ describe.skipIf(!SERVER)('row-level security', () => {
 
     async function login(rights: string): Promise<string> {
       const name = `wall_${tag}_${logins.length}`;
-      await admin.query(`CREATE ROLE ${name} LOGIN PASSWORD 'wall' NOSUPERUSER ${rights}`);
-      await admin.query(`GRANT CREATE ON DATABASE ${database} TO ${name}`);
+      await onServer(`CREATE ROLE ${name} LOGIN PASSWORD 'wall' NOSUPERUSER ${rights}`);
+      await onServer(`GRANT CREATE ON DATABASE ${database.name} TO ${name}`);
       logins.push(name);
       return name;
     }
@@ -571,7 +566,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
         query: async (text: unknown, values: unknown) => (await own.query(text as string, values as [])).rows,
       };
       expect((await inspectWall(asked as never, 'plain'))?.why).toContain(how);
-      await admin.query(how);
+      await onServer(how);
       const again = await open('plain', name);
       expect(again.wall).toEqual({ role: `${name}_account`, why: '' });
       expect(await inspectWall(asked as never, 'plain')).toEqual({ role: `${name}_account`, why: '' });
@@ -627,7 +622,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
     });
   });
 
-  it('keeps nobody waiting for long who reads a table that somebody holds', { timeout: 60_000 }, async () => {
+  it('keeps nobody waiting for long who reads a table that somebody holds', async () => {
     await (await open('held')).close();
     await client.query('ALTER TABLE held.event DISABLE ROW LEVEL SECURITY');
     const [holder, reader] = [

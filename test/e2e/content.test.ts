@@ -2,20 +2,17 @@
  * Content end to end: uploaded, kept in an object store, fitted to a carrier's profile, on the handset; and what happens while
  * the object store is away. Real sockets, files and child processes; the carrier is the sandbox's MMSC under a name of its own.
  */
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import S3rver from 's3rver';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
 import { documents, hostile, photo } from '../corpus/corpus.ts';
+import { freePort } from '../torture/server.ts';
+import { type Held, headersOf, onHandset, sourcesIn, startFrom } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const KIB = 1024;
 const dir = mkdtempSync(join(tmpdir(), 'postcard-e2e-content-'));
 process.noDeprecation = true;
@@ -32,54 +29,34 @@ async function startS3(port: number): Promise<number> {
   return (await s3.run()).port;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
 beforeAll(async () => {
-  s3Port = await startS3(0);
+  s3Port = await startS3(await freePort());
   const sandboxPort = await freePort();
-  const yaml = `
+  writeFileSync(
+    join(dir, 'postcard.yaml'),
+    `
 carriers:
   - { name: north, type: mm7, url: "http://127.0.0.1:${sandboxPort}/mm7", profile: { like: image-rich, maxBytes: 40KiB } }
-`;
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX_PORT: String(sandboxPort),
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'silent',
-      POSTCARD_CONTENT_STORE: `s3://media/content?endpoint=http://127.0.0.1:${s3Port}`,
-      POSTCARD_S3_ACCESS_KEY: 'S3RVER',
-      POSTCARD_S3_SECRET: 'S3RVER',
-      POSTCARD_CONFIG: join(dir, 'postcard.yaml'),
-    },
-    cwd: dir,
-    readFile: () => yaml,
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  running = await startServer(loaded.config, { env: realEnv({ level: 'silent' }) });
-}, 60_000);
+`,
+  );
+  const settings = {
+    POSTCARD_SANDBOX_PORT: String(sandboxPort),
+    POSTCARD_LOG_LEVEL: 'silent',
+    POSTCARD_CONTENT_STORE: `s3://media/content?endpoint=http://127.0.0.1:${s3Port}`,
+    POSTCARD_S3_ACCESS_KEY: 'S3RVER',
+    POSTCARD_S3_SECRET: 'S3RVER',
+  };
+  running = await startFrom(sourcesIn(dir, settings));
+});
 
 afterAll(async () => {
   await running?.stop();
   await s3?.close();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 function api(path: string, init: RequestInit = {}): Promise<Response> {
-  return fetch(`${running.url}${path}`, {
-    ...init,
-    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json', ...init.headers },
-  });
+  return fetch(`${running.url}${path}`, { ...init, headers: { ...headersOf(), ...init.headers } });
 }
 
 function upload(name: string, contentType: string, bytes: Uint8Array): Promise<Response> {
@@ -104,20 +81,10 @@ async function send(to: string, uploads: { name: string; contentType: string; by
   return ((await answer.json()) as { messages: { messageId: string }[] }).messages[0]!.messageId;
 }
 
-interface InboxPart {
-  contentType: string;
-  contentId: string;
-  size: number;
-  url: string;
-}
-
-async function onHandset(number: string): Promise<InboxPart[]> {
-  const look = async (): Promise<{ parts: InboxPart[] }[]> => {
-    const answer = await fetch(`${running.sandboxUrl}/sandbox/handsets/${number}/messages`);
-    return ((await answer.json()) as { messages: { parts: InboxPart[] }[] }).messages;
-  };
-  await expect.poll(look, { timeout: 20_000 }).toHaveLength(1);
-  return (await look())[0]!.parts;
+/** The parts of the one message that this handset gets. */
+async function arrived(number: string): Promise<Held['parts']> {
+  await expect.poll(() => onHandset(running, number), { timeout: 20_000 }).toHaveLength(1);
+  return (await onHandset(running, number))[0]!.parts;
 }
 
 interface LogEntry {
@@ -140,7 +107,7 @@ describe('content on its way', () => {
       { name: 'alpha.png', contentType: 'image/png', bytes: alpha },
       { name: 'card.vcf', ...card },
     ]);
-    const parts = (await onHandset('491700000001')).filter(({ contentType }) => !contentType.includes('smil'));
+    const parts = (await arrived('491700000001')).filter(({ contentType }) => !contentType.includes('smil'));
     expect(parts.map(({ contentType }) => contentType.split(';')[0])).toEqual([
       'image/jpeg',
       'image/jpeg',
@@ -172,7 +139,7 @@ describe('content on its way', () => {
       [pdf, 15013],
       [big, 15026],
     ] as const) {
-      await expect.poll(async () => (await logOf(id)).status.id, { timeout: 20_000 }).toBe(100);
+      await expect.poll(async () => (await logOf(id)).status.id, { timeout: 60_000 }).toBe(100);
       expect((await logOf(id)).error.id).toBe(error);
     }
   });
@@ -198,7 +165,7 @@ describe('content on its way', () => {
     expect(sent.status).toBe(200);
     const [{ messageId }] = ((await sent.json()) as { messages: [{ messageId: string }] }).messages;
     await startS3(s3Port);
-    expect(await onHandset('491700000005')).not.toEqual([]);
+    expect(await arrived('491700000005')).not.toEqual([]);
     expect((await logOf(messageId)).status.id).not.toBe(100);
   });
 });

@@ -2,23 +2,16 @@
  * The SMS failover, end to end, over real sockets and files: HTTP in, MM7 to the sandbox's MMSC that refuses, SMPP to its SMSC,
  * the receipt back, one final report out.
  */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { ADMIN, headersOf, onHandset, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
-const ADMIN = 'e2e-admin-0123456789abcdef0123456789abcdef';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-failover-'));
 let running: Running;
-let receiver: Server;
-let hook: string;
+let customer: Peer;
 interface Report {
   messageId: string;
   to: string;
@@ -28,50 +21,22 @@ interface Report {
   messageCount: number;
   channel?: string;
 }
-const told: Report[] = [];
 
 beforeAll(async () => {
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      told.push(...(JSON.parse(Buffer.concat(chunks).toString()) as { results: Report[] }).results);
-      response.end();
-    });
-  });
-  receiver.listen(0, '127.0.0.1');
-  await once(receiver, 'listening');
-  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX_PORT: '0',
-      POSTCARD_SANDBOX_SMPP_PORT: '0',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_ADMIN_KEY: ADMIN,
-      POSTCARD_LOG_LEVEL: 'warn',
-    },
-    cwd: dir,
-    readFile: () => {
-      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
-    },
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  running = await startServer(loaded.config, { env: realEnv({ level: 'warn' }) });
+  customer = await openPeer();
+  running = await startFrom(sourcesIn(dir, { POSTCARD_ADMIN_KEY: ADMIN }));
 });
 
 afterAll(async () => {
   await running?.stop();
-  receiver?.close();
+  customer?.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 function api(path: string, body?: unknown): Promise<Response> {
   return fetch(`${running.url}${path}`, {
     ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
-    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json' },
+    headers: headersOf(),
   });
 }
 
@@ -83,7 +48,7 @@ async function send(to: string[], options: object, intermediateReport = false): 
         destinations: to.map((one) => ({ to: one })),
         content: { title: 'Sale', messageSegments: [{ type: 'TEXT', text: 'the whole story' }] },
         options,
-        webhooks: { delivery: { url: hook, intermediateReport } },
+        webhooks: { delivery: { url: customer.url, intermediateReport } },
       },
     ],
   });
@@ -91,31 +56,12 @@ async function send(to: string[], options: object, intermediateReport = false): 
   return ((await response.json()) as { messages: { messageId: string }[] }).messages.map(({ messageId }) => messageId);
 }
 
-async function until<T>(what: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (const end = Date.now() + 20_000; ; ) {
-    const found = await what();
-    if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error('it did not happen in time');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
+const reports = (id: string): Report[] => customer.results<Report>().filter((report) => report.messageId === id);
 const final = (id: string): Promise<Report> =>
-  until(() => told.find((one) => one.messageId === id && one.status.id !== 3 && !isMms(one)));
+  until(() => reports(id).find((one) => one.status.id !== 3 && !isMms(one)), `the final report of ${id}`);
 /** The refusal of a handset without MMS. */
 const isMms = ({ status, error }: Report): boolean => status.id === 4 && error.id === 15019;
-
-interface Held {
-  channel?: string;
-  sender?: string;
-  from?: string;
-  text?: string;
-}
-const inbox = async (msisdn: string): Promise<Held[]> => {
-  const response = await fetch(`${running.sandboxUrl}/sandbox/handsets/${msisdn}/messages`);
-  const body = (await response.json()) as { messages?: Held[]; results?: Held[] } | Held[];
-  return Array.isArray(body) ? body : (body.messages ?? body.results ?? []);
-};
+const inbox = (number: string) => onHandset(running, number);
 
 describe('a handset without MMS', () => {
   it('gets the SMS, and its report tells the channel and the segments', async () => {
@@ -135,14 +81,13 @@ describe('a handset without MMS', () => {
     expect(held.at(-1)).toMatchObject({ channel: 'SMS', text });
     const story = (await (await api(`/mms/2/messages/${id}`)).json()) as { attempts: { channel: string }[] };
     expect(story.attempts.map(({ channel }) => channel)).toEqual(['MMS', 'SMS']);
-    const reported = told.filter(({ messageId }) => messageId === id);
-    expect(reported).toHaveLength(1);
+    expect(reports(id)).toHaveLength(1);
   });
 
   it('tells the refusal of the MMS between, where that is asked for', async () => {
     const [id] = (await send(['441134979911'], { smsFailover: { text: 'short' } }, true)) as [string];
     await final(id);
-    expect(told.filter(({ messageId }) => messageId === id).map((one) => [one.status.id, one.channel])).toEqual([
+    expect(reports(id).map((one) => [one.status.id, one.channel])).toEqual([
       [4, undefined],
       [3, 'SMS'],
       [5, 'SMS'],
@@ -152,7 +97,7 @@ describe('a handset without MMS', () => {
   it('gets nothing where no SMS is asked for', async () => {
     const to = '441134989911';
     const [id] = (await send([to], {})) as [string];
-    const report = await until(() => told.find((one) => one.messageId === id));
+    const report = await until(() => reports(id)[0], 'its report');
     expect([report.status.id, report.error.id, report.channel]).toEqual([4, 15019, undefined]);
     expect(await inbox(to)).toEqual([]);
   });
@@ -163,7 +108,7 @@ it('the operator sends what waits for one carrier to another', async () => {
     fetch(`${running.url}/admin/1/reroute`, {
       method: 'POST',
       body: JSON.stringify(body),
-      headers: { authorization: `App ${ADMIN}`, 'content-type': 'application/json' },
+      headers: headersOf(ADMIN),
     });
   const answer = await ask({ from: 'sandbox', to: 'sandbox-sms' });
   expect(answer.status).toBe(409);
@@ -180,14 +125,14 @@ describe('other handsets', () => {
   it('get one of the two: the MMS where it arrives, the SMS where it does not', async () => {
     const to = ['441134960001', '441134969902', '441134969903'];
     const ids = await send(to, { smsFailover: { text: 'instead' } });
-    const reports = await Promise.all(ids.map(final));
-    expect(reports.map(({ status, channel }) => [status.id, channel])).toEqual([
+    const finals = await Promise.all(ids.map(final));
+    expect(finals.map(({ status, channel }) => [status.id, channel])).toEqual([
       [5, undefined],
       // The sandbox's SMSC treats these numbers as its MMSC does.
       [9, 'SMS'],
       [15, 'SMS'],
     ]);
-    expect((await inbox('441134960001')).map(({ channel }) => channel ?? 'MMS')).toEqual(['MMS']);
+    expect((await inbox('441134960001')).map(({ channel }) => channel)).toEqual(['MMS']);
   });
 
   it('refuses a blank text at the door', async () => {

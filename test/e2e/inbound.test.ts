@@ -2,68 +2,35 @@
  * Messages from handsets, end to end over real sockets and files: a sandbox handset sends, MM7 brings it in, and it comes out as
  * a signed webhook, or is pulled; its parts by their URLs; STOP, and a webhook that is made again.
  */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { headersOf, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const OURS = '441134960000';
 const HANDSET = '441134960001';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-inbound-'));
-const got: { headers: IncomingHttpHeaders; body: string }[] = [];
 let running: Running;
-let receiver: Server;
-let hook: string;
+let customer: Peer;
 
 beforeAll(async () => {
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      got.push({ headers: request.headers, body: Buffer.concat(chunks).toString() });
-      response.end();
-    });
-  });
-  receiver.listen(0, '127.0.0.1');
-  await once(receiver, 'listening');
-  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/in`;
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX_PORT: '0',
-      POSTCARD_SANDBOX_SMPP_PORT: '0',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'silent',
-    },
-    cwd: dir,
-    readFile: () => {
-      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
-    },
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  running = await startServer(loaded.config, { env: realEnv({ level: 'silent' }) });
-}, 30_000);
+  customer = await openPeer();
+  running = await startFrom(sourcesIn(dir));
+});
 
 afterAll(async () => {
   await running?.stop();
-  receiver?.close();
+  customer?.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 async function api(method: string, path: string, body?: object): Promise<Record<string, unknown>> {
   const answer = await fetch(running.url + path, {
     method,
-    headers: { authorization: `App ${KEY}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+    headers: headersOf(),
     ...(body ? { body: JSON.stringify(body) } : {}),
   });
   const text = await answer.text();
@@ -79,15 +46,6 @@ async function write(parts: object[]): Promise<void> {
     body: JSON.stringify({ to: [OURS], subject: 'Hello', parts }),
   });
   expect(answer.ok, await answer.text()).toBe(true);
-}
-
-async function until<T>(look: () => Promise<T | undefined> | T | undefined, what: string): Promise<T> {
-  for (let tries = 0; tries < 600; tries++) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`not seen: ${what}`);
 }
 
 type Pulled = { messageId: string; from: string; to: string; message: string };
@@ -116,12 +74,16 @@ it('without an endpoint a message is pulled, once, and its picture by its URL', 
   const bytes = await fetch(running.url + new URL(picture?.url as string).pathname);
   expect(Buffer.from(await bytes.arrayBuffer())).toEqual(PNG);
   expect((await api('GET', '/mms/1/inbox/reports')).results).toEqual([]);
-}, 40_000);
+});
 
 it('with one it is posted, signed, and posted again with the same id and bytes when it is replayed', async () => {
-  const { secret } = await api('PUT', '/webhooks/1/endpoints', { kind: 'INBOUND', url: hook, default: true });
+  const { secret } = await api('PUT', '/webhooks/1/endpoints', {
+    kind: 'INBOUND',
+    url: `${customer.url}/in`,
+    default: true,
+  });
   await write([{ contentType: 'text/plain', text: 'to the webhook' }]);
-  const first = await until(() => got[0], 'a webhook');
+  const first = await until(() => customer.asked[0], 'a webhook');
   new Webhook(secret as string).verify(first.body, first.headers as Record<string, string>);
   const body = JSON.parse(first.body);
   expect(body).toMatchObject({ messageCount: 1, pendingMessageCount: 0 });
@@ -140,9 +102,9 @@ it('with one it is posted, signed, and posted again with the same id and bytes w
   }, 'its delivery');
   expect(delivery.id).toBe(first.headers['webhook-id']);
   await api('POST', `/webhooks/1/deliveries/${delivery.id}/replay`);
-  const second = await until(() => got[1], 'the replay');
+  const second = await until(() => customer.asked[1], 'the replay');
   expect([second.body, second.headers['webhook-id']]).toEqual([first.body, delivery.id]);
-}, 40_000);
+});
 
 it('STOP refuses what comes after it, and START lets it through', async () => {
   const send = async (): Promise<string> => {
@@ -159,7 +121,7 @@ it('STOP refuses what comes after it, and START lets it through', async () => {
   };
   const listed = async (count: number) => {
     const { results } = await api('GET', '/mms/1/optouts');
-    return (results as object[]).length === count ? true : undefined;
+    return (results as object[]).length === count;
   };
   expect(await send()).toBe('PENDING_ACCEPTED');
   await write([{ contentType: 'text/plain', text: 'Stop.' }]);
@@ -168,4 +130,4 @@ it('STOP refuses what comes after it, and START lets it through', async () => {
   await write([{ contentType: 'text/plain', text: 'START' }]);
   await until(() => listed(0), 'its end');
   expect(await send()).toBe('PENDING_ACCEPTED');
-}, 60_000);
+});

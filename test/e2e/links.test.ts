@@ -2,70 +2,36 @@
  * Short links, end to end over real sockets and files: the text on a handset of the sandbox holds a link of its own, which leads
  * on and tells the customer of its click; so does the text of the SMS that follows a failed MMS.
  */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { headersOf, onHandset, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const SHOP = 'https://shop.example/sale?x=1';
 const PUBLIC = 'https://mms.example';
 const PHONE =
   'Mozilla/5.0 (Linux; Android 15; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-links-'));
-const got: { body: string }[] = [];
 let running: Running;
-let receiver: Server;
-let hook: string;
+let customer: Peer;
 
 beforeAll(async () => {
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      got.push({ body: Buffer.concat(chunks).toString() });
-      response.end();
-    });
-  });
-  receiver.listen(0, '127.0.0.1');
-  await once(receiver, 'listening');
-  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/clicks`;
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX_PORT: '0',
-      POSTCARD_SANDBOX_SMPP_PORT: '0',
-      POSTCARD_PUBLIC_URL: PUBLIC,
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'silent',
-    },
-    cwd: dir,
-    readFile: () => {
-      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
-    },
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  running = await startServer(loaded.config, { env: realEnv({ level: 'silent' }) });
-}, 30_000);
+  customer = await openPeer();
+  running = await startFrom(sourcesIn(dir, { POSTCARD_PUBLIC_URL: PUBLIC }));
+});
 
 afterAll(async () => {
   await running?.stop();
-  receiver?.close();
+  customer?.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 async function send(to: string[], more: object = {}, tracking: object = {}): Promise<{ messageId: string }[]> {
   const answer = await fetch(`${running.url}/mms/2/messages`, {
     method: 'POST',
-    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json' },
+    headers: headersOf(),
     body: JSON.stringify({
       messages: [
         {
@@ -75,34 +41,22 @@ async function send(to: string[], more: object = {}, tracking: object = {}): Pro
           ...more,
         },
       ],
-      options: { tracking: { trackingUrl: hook, ...tracking } },
+      options: { tracking: { trackingUrl: `${customer.url}/clicks`, ...tracking } },
     }),
   });
   expect(answer.status).toBe(200);
   return ((await answer.json()) as { messages: { messageId: string }[] }).messages;
 }
 
-async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-interface Shown {
-  channel: string;
-  text?: string;
-  parts?: { contentType: string; text?: string }[];
-}
 /** The text that a handset got. */
 const textOn = (number: string, channel: string): Promise<string> =>
   until(async () => {
-    const answer = await fetch(`${running.sandboxUrl}/sandbox/handsets/${number}/messages`);
-    const { messages } = (await answer.json()) as { messages: Shown[] };
-    const found = messages.find((one) => one.channel === channel);
-    return found && (found.text ?? found.parts?.find(({ contentType }) => contentType.startsWith('text/plain'))?.text);
-  });
+    const found = (await onHandset(running, number)).find((one) => one.channel === channel);
+    return found && (found.text ?? found.parts.find(({ contentType }) => contentType.startsWith('text/plain'))?.text);
+  }, `the text of an ${channel} on ${number}`);
+/** What was told of the next click. */
+const click = async (): Promise<object> =>
+  JSON.parse((await until(() => customer.asked.shift(), 'a click')).body) as object;
 
 const tokenIn = (text: string): string => /\/l\/([0-9A-Za-z]{11})\b/.exec(text)?.[1] ?? '';
 const open = (token: string): Promise<Response> =>
@@ -118,15 +72,14 @@ it('stand in the text of each handset, lead on, and tell of their clicks', async
 
   const answer = await open(tokens[1] as string);
   expect([answer.status, answer.headers.get('location')]).toEqual([302, SHOP]);
-  const click = JSON.parse((await until(() => got[0])).body);
-  expect(click).toMatchObject({
+  expect(await click()).toMatchObject({
     notificationType: 'CLICKED',
     recipient: numbers[1],
     url: SHOP,
     messageId: sent[1]?.messageId,
     recipientInfo: { deviceType: 'Phone', os: 'Android 15' },
   });
-}, 30_000);
+});
 
 it('stand in the SMS that follows a failed MMS, without their scheme where that is asked for', async () => {
   const number = '441134969911';
@@ -135,7 +88,6 @@ it('stand in the SMS that follows a failed MMS, without their scheme where that 
   const text = await textOn(number, 'SMS');
   const token = tokenIn(text);
   expect(text).toBe(`Sale mms.example/l/${token} only today`);
-  got.length = 0;
   expect((await open(token)).headers.get('location')).toBe(SHOP);
-  expect(JSON.parse((await until(() => got[0])).body)).toMatchObject({ recipient: number, messageId: sent?.messageId });
-}, 60_000);
+  expect(await click()).toMatchObject({ recipient: number, messageId: sent?.messageId });
+});

@@ -3,22 +3,16 @@
  * The final status of each of the sandbox's behaviours is the contract between the two.
  */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { headersOf, onHandset, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-e2e-'));
 let running: Running;
-let receiver: Server;
-let hook: string;
+let customer: Peer;
 interface Report {
   messageId: string;
   to: string;
@@ -27,53 +21,20 @@ interface Report {
   error: { id: number; name: string; permanent: boolean };
   callbackData?: string;
 }
-const reports: Report[] = [];
-
-async function start(): Promise<Running> {
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX_PORT: '0',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_LOG_LEVEL: 'warn',
-    },
-    cwd: dir,
-    readFile: () => {
-      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
-    },
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  return startServer(loaded.config, { env: realEnv({ level: 'warn' }) });
-}
 
 beforeAll(async () => {
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      reports.push(...(JSON.parse(Buffer.concat(chunks).toString()) as { results: Report[] }).results);
-      response.end();
-    });
-  });
-  receiver.listen(0, '127.0.0.1');
-  await once(receiver, 'listening');
-  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
-  running = await start();
+  customer = await openPeer();
+  running = await startFrom(sourcesIn(dir));
 });
 
 afterAll(async () => {
   await running?.stop();
-  receiver?.close();
+  customer?.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 function api(path: string, init: RequestInit = {}): Promise<Response> {
-  return fetch(`${running.url}${path}`, {
-    ...init,
-    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json', ...init.headers },
-  });
+  return fetch(`${running.url}${path}`, { ...init, headers: { ...headersOf(), ...init.headers } });
 }
 
 interface Sent {
@@ -92,31 +53,10 @@ async function send(message: object, options?: object): Promise<Sent> {
 
 const text = (words: string): object => ({ messageSegments: [{ type: 'TEXT', text: words }] });
 
-async function until<T>(look: () => Promise<T | undefined> | T | undefined, what: string, seconds = 30): Promise<T> {
-  for (let tries = 0; tries < seconds * 20; tries++) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`not seen in ${seconds} s: ${what}`);
-}
-
-const reported = (id: string, seconds?: number): Promise<Report> =>
-  until(() => reports.find((report) => report.messageId === id), `a report for ${id}`, seconds);
-
-interface Inbox {
-  messages: {
-    channel: string;
-    from: string;
-    to: string[];
-    subject: string;
-    parts: { contentType: string; contentId: string; size: number; sha256: string; text?: string; url: string }[];
-  }[];
-}
-
-async function inbox(number: string): Promise<Inbox['messages']> {
-  return ((await (await fetch(`${running.sandboxUrl}/sandbox/handsets/${number}/messages`)).json()) as Inbox).messages;
-}
+const delivery = () => ({ delivery: { url: customer.url } });
+const reports = (id: string): Report[] => customer.results<Report>().filter((report) => report.messageId === id);
+const reported = (id: string): Promise<Report> => until(() => reports(id)[0], `a report for ${id}`);
+const inbox = (number: string) => onHandset(running, number);
 
 describe('the main job', () => {
   it('delivers text and a picture to the handset byte for byte, and reports it to the webhook', async () => {
@@ -138,7 +78,7 @@ describe('the main job', () => {
           { type: 'UPLOADED_REFERENCE', uploadedContentId, contentId: 'picture' },
         ],
       },
-      webhooks: { delivery: { url: hook }, callbackData: 'order 4711' },
+      webhooks: { ...delivery(), callbackData: 'order 4711' },
     });
     expect(sent.messages[0]).toMatchObject({ messageId: 'my own id', destination: '491700000001', status: { id: 26 } });
     const report = await reported('my own id');
@@ -177,9 +117,9 @@ describe('the main job', () => {
         sender: 'Sender',
         destinations: [{ to }],
         content: text(`to ${digits}`),
-        webhooks: { delivery: { url: hook } },
+        webhooks: delivery(),
       });
-      const report = await reported(sent.messages[0]?.messageId ?? '', 60);
+      const report = await reported(sent.messages[0]?.messageId ?? '');
       expect([report.status.id, report.error.id]).toEqual([status, error]);
       expect(await inbox(to)).toHaveLength(copies);
     },
@@ -191,13 +131,12 @@ describe('the main job', () => {
       destinations: [{ to: '491710009905' }],
       content: text('silence'),
       options: { validityPeriod: { amount: 4, timeUnit: 'SECONDS' } },
-      webhooks: { delivery: { url: hook, intermediateReport: true } },
+      webhooks: { delivery: { url: customer.url, intermediateReport: true } },
     });
     const id = sent.messages[0]?.messageId ?? '';
     expect((await reported(id)).status.id).toBe(3);
-    await until(() => reports.find((report) => report.messageId === id && report.status.id === 29), 'status 29');
-    const mine = reports.filter((report) => report.messageId === id).map((report) => report.status.id);
-    expect(mine).toEqual([3, 29]);
+    await until(() => reports(id).some((report) => report.status.id === 29), 'status 29');
+    expect(reports(id).map((report) => report.status.id)).toEqual([3, 29]);
   });
 
   it('sends a group as one MMS and gives each member a status and a report', async () => {
@@ -206,7 +145,7 @@ describe('the main job', () => {
       sender: 'Sender',
       destinations: [{ group: group.map((to) => ({ to })) }],
       content: text('to all'),
-      webhooks: { delivery: { url: hook } },
+      webhooks: delivery(),
     });
     expect(sent.messages.map((message) => message.destination)).toEqual(group);
     const statuses = [];
@@ -234,7 +173,7 @@ describe('the main job', () => {
     const path = `/mms/2/reports?bulkId=${sent.bulkId}`;
     const first = await until(async () => {
       const { results } = (await (await api(path)).json()) as { results: Report[] };
-      return results.length > 0 ? results : undefined;
+      return results.length > 0 && results;
     }, 'a report to pull');
     expect(first.map((report) => [report.messageId, report.status.id])).toEqual([[sent.messages[0]?.messageId, 5]]);
     expect(((await (await api(path)).json()) as { results: Report[] }).results).toEqual([]);
@@ -248,14 +187,14 @@ describe('the main job', () => {
     };
     expect((await send(message)).messages[0]?.status.id).toBe(26);
     expect((await send(message)).messages[0]?.status.id).toBe(23);
-    await until(async () => ((await inbox('491750000001')).length > 0 ? true : undefined), 'the first copy');
+    await until(async () => (await inbox('491750000001')).length > 0, 'the first copy');
     expect(await inbox('491750000001')).toHaveLength(1);
   });
 
   it('still knows everything after a stop and a start', async () => {
     const before = (await (await api('/mms/2/logs?limit=1000')).json()) as { results: { messageId: string }[] };
     await running.stop();
-    running = await start();
+    running = await startFrom(sourcesIn(dir));
     const after = (await (await api('/mms/2/logs?limit=1000')).json()) as { results: { messageId: string }[] };
     expect(after.results.map((log) => log.messageId)).toEqual(before.results.map((log) => log.messageId));
     expect(await inbox('491700000001')).toHaveLength(1);

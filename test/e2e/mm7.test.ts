@@ -3,23 +3,18 @@
  * write MM7 with nothing but strings. Each key of the configuration shows on the wire; what the carrier says moves the message; bulks
  * are called back; a second carrier stands in; handsets' messages, STOP and START come back in.
  */
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import type { IncomingHttpHeaders } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { ADMIN, headersOf, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
-const ADMIN = 'e2e-admin-0123456789abcdef0123456789abcdef';
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-5-MM7-1-2';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-mm7-'));
 
-interface Asked {
+interface Operation {
   operation: string;
   headers: IncomingHttpHeaders;
   body: string;
@@ -27,81 +22,55 @@ interface Asked {
 }
 
 /** What an MMSC says to a SubmitReq: a status code, or nothing and hangs up. */
-type Says = (asked: Asked) => number | 'hangs up';
+type Says = (asked: Operation) => number | 'hangs up';
 
 class Mmsc {
-  readonly asked: Asked[] = [];
+  readonly asked: Operation[] = [];
   says: Says = () => 1000;
-  readonly server: Server;
-  url = '';
+  peer: Peer | null = null;
 
-  constructor() {
-    this.server = createServer((request, response) => {
-      const chunks: Buffer[] = [];
-      request.on('data', (chunk: Buffer) => chunks.push(chunk));
-      request.on('end', () => {
-        const body = Buffer.concat(chunks).toString('latin1');
-        const operation = /<(?:\w+:)?(SubmitReq|CancelReq|ReplaceReq)[\s>]/.exec(body)?.[1] ?? '';
-        const to = /<mm7:To><mm7:\w+>\+?(\d+)/.exec(body)?.[1] ?? '';
-        const asked = { operation, headers: request.headers, body, to };
-        this.asked.push(asked);
-        const code = operation === 'SubmitReq' ? this.says(asked) : 1000;
-        if (code === 'hangs up') return void request.socket.destroy();
-        const tx = /TransactionID[^>]*>([^<]*)</.exec(body)?.[1] ?? '';
-        const id = code === 1000 ? `<MessageID>&lt;Id-${this.asked.length}@mmsc&gt;</MessageID>` : '';
-        response.setHeader('content-type', 'text/xml');
-        response.end(
-          `<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Header><TransactionID>${tx}</TransactionID></e:Header><e:Body><${operation.replace('Req', 'Rsp')}><Status><StatusCode>${code}</StatusCode><StatusText>as told</StatusText></Status>${id}</${operation.replace('Req', 'Rsp')}></e:Body></e:Envelope>`,
-        );
-      });
+  async open(): Promise<void> {
+    this.peer = await openPeer(({ headers, body }, response) => {
+      const operation = /<(?:\w+:)?(SubmitReq|CancelReq|ReplaceReq)[\s>]/.exec(body)?.[1] ?? '';
+      const to = /<mm7:To><mm7:\w+>\+?(\d+)/.exec(body)?.[1] ?? '';
+      const asked = { operation, headers, body, to };
+      this.asked.push(asked);
+      const code = operation === 'SubmitReq' ? this.says(asked) : 1000;
+      if (code === 'hangs up') return void response.destroy();
+      const tx = /TransactionID[^>]*>([^<]*)</.exec(body)?.[1] ?? '';
+      const id = code === 1000 ? `<MessageID>&lt;Id-${this.asked.length}@mmsc&gt;</MessageID>` : '';
+      const answer = operation.replace('Req', 'Rsp');
+      response.setHeader('content-type', 'text/xml');
+      response.end(
+        `<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Header><TransactionID>${tx}</TransactionID></e:Header><e:Body><${answer}><Status><StatusCode>${code}</StatusCode><StatusText>as told</StatusText></Status>${id}</${answer}></e:Body></e:Envelope>`,
+      );
     });
   }
 
-  async open(): Promise<void> {
-    this.server.listen(0, '127.0.0.1');
-    await once(this.server, 'listening');
-    this.url = `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/mm7?link=7`;
-  }
-
-  submitted = (to: string): Asked[] => this.asked.filter((one) => one.operation === 'SubmitReq' && one.to === to);
+  submitted = (to: string): Operation[] => this.asked.filter((one) => one.operation === 'SubmitReq' && one.to === to);
+  /** The first that was submitted for this number. */
+  first = (to: string): Promise<Operation> => until(() => this.submitted(to)[0], `a SubmitReq for ${to}`);
 }
 
 const north = new Mmsc();
 const south = new Mmsc();
 let running: Running;
-let receiver: Server;
+let customer: Peer;
 interface Report {
   messageId: string;
   to: string;
   status: { id: number };
   error: { id: number };
 }
-const told: Report[] = [];
-const inbound: { path: string; body: { results: Record<string, unknown>[] } }[] = [];
-let hook: string;
 
 beforeAll(async () => {
-  await Promise.all([north.open(), south.open()]);
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const body = JSON.parse(Buffer.concat(chunks).toString()) as { results: Report[] };
-      if (request.url === '/reports') told.push(...body.results);
-      else inbound.push({ path: request.url ?? '', body: body as never });
-      response.end();
-    });
-  });
-  receiver.listen(0, '127.0.0.1');
-  await once(receiver, 'listening');
-  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`;
-  const file = join(dir, 'postcard.yaml');
+  [customer] = await Promise.all([openPeer(), north.open(), south.open()]);
   writeFileSync(
-    file,
+    join(dir, 'postcard.yaml'),
     `carriers:
   - name: north
     type: mm7
-    url: "${north.url}"
+    url: "${north.peer?.url}/mm7?link=7"
     username: acme
     password: secret
     namespace: "${NS}"
@@ -138,7 +107,7 @@ beforeAll(async () => {
     inbound: { secret: in-north, allow: [127.0.0.0/8] }
   - name: south
     type: mm7
-    url: "${south.url}"
+    url: "${south.peer?.url}/mm7?link=7"
     vasId: south
     plus: false
     reports: false
@@ -150,57 +119,32 @@ routes:
 resellerCodeRequired: [82, 83]
 `,
   );
-  const sources = {
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_CONFIG: file,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_ADMIN_KEY: ADMIN,
-      POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
-      POSTCARD_LOG_LEVEL: 'error',
-    },
-    cwd: dir,
-    readFile: (path: string) => readFileSync(path, 'utf8'),
+  const settings = {
+    POSTCARD_SANDBOX: 'false',
+    POSTCARD_ADMIN_KEY: ADMIN,
+    POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
+    POSTCARD_LOG_LEVEL: 'error',
   };
-  const loaded = loadConfig(sources);
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  running = await startServer(loaded.config, { env: realEnv({ level: 'error' }) });
+  running = await startFrom(sourcesIn(dir, settings));
 });
 
 afterAll(async () => {
   await running?.stop();
-  for (const server of [north.server, south.server, receiver]) {
-    server?.closeAllConnections();
-    server?.close();
-  }
+  for (const peer of [north.peer, south.peer, customer]) peer?.close();
   rmSync(dir, { recursive: true, force: true });
 });
-
-const headers = (key = KEY) => ({ authorization: `App ${key}`, 'content-type': 'application/json' });
-
-async function until<T>(what: () => Promise<T | undefined | false> | T | undefined | false): Promise<T> {
-  for (const end = Date.now() + 30_000; ; ) {
-    const found = await what();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > end) throw new Error('it did not happen in time');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 async function post(to: string[], more: object = {}, options: object = {}): Promise<Response> {
   return fetch(`${running.url}/mms/2/messages`, {
     method: 'POST',
-    headers: headers(),
+    headers: headersOf(),
     body: JSON.stringify({
       messages: [
         {
           sender: '12345',
           destinations: to.map((one) => ({ to: one })),
           content: { title: 'Hi & bye', messageSegments: [{ type: 'TEXT', text: 'grüße' }] },
-          webhooks: { delivery: { url: `${hook}/reports` } },
+          webhooks: { delivery: { url: `${customer.url}/reports` } },
           ...more,
         },
       ],
@@ -216,7 +160,10 @@ async function send(to: string, more: object = {}, options: object = {}): Promis
   return (body.messages[0] as { messageId: string }).messageId;
 }
 
-const final = (id: string): Promise<Report> => until(() => told.find((one) => one.messageId === id));
+/** The reports that the customer was told. */
+const told = (): Report[] => customer.results<Report>('/reports');
+const final = (id: string): Promise<Report> =>
+  until(() => told().find((one) => one.messageId === id), `the report of ${id}`);
 
 /** Calls the listener as the carrier does. */
 async function call(operation: string, inner: string, path = 'north', secret = 'in-north'): Promise<number> {
@@ -238,10 +185,8 @@ const idOf = (to: string, carrier = north): string => {
 describe('a configured carrier', () => {
   it('gets each key of its configuration on the wire, in the order of the schema', async () => {
     await send('821012345678', { options: { regional: { southKorea: { resellerCode: 4711 } } } });
-    const [asked] = await until(() =>
-      north.submitted('821012345678').length > 0 ? north.submitted('821012345678') : false,
-    );
-    const { headers: head, body } = asked as Asked;
+    const asked = await north.first('821012345678');
+    const { headers: head, body } = asked;
     expect(head).toMatchObject({
       authorization: `Basic ${Buffer.from('acme:secret').toString('base64')}`,
       soapaction: '"urn:submit"',
@@ -293,7 +238,7 @@ describe('a configured carrier', () => {
     expect(await final(refused)).toMatchObject({ status: { id: 4 }, error: { id: 15019 } });
     await send('821000000002', { options: { regional: { southKorea: { resellerCode: 1 } } } });
     // Final by the specification; this carrier means "not now".
-    await until(() => north.submitted('821000000002').length === 2);
+    await until(() => north.submitted('821000000002').length === 2, 'the second try');
     north.says = () => 1000;
   });
 
@@ -314,18 +259,16 @@ describe('a configured carrier', () => {
       'messages[0].options.regional.southKorea.resellerCode',
     ]);
     await send('831000000001', { options: { regional: { southKorea: { resellerCode: 5 } } } });
-    const [asked] = await until(() =>
-      south.submitted('831000000001').length > 0 ? south.submitted('831000000001') : false,
-    );
-    expect((asked as Asked).headers['x-reseller']).toBe('5');
-    expect((asked as Asked).body).toContain('<mm7:Number>831000000001</mm7:Number>');
+    const asked = await south.first('831000000001');
+    expect(asked.headers['x-reseller']).toBe('5');
+    expect(asked.body).toContain('<mm7:Number>831000000001</mm7:Number>');
   });
 });
 
 describe('what a carrier tells', () => {
   it('finds its message in whatever form it writes the id, and the first final word holds', async () => {
     const id = await send('491700000010');
-    await until(() => north.submitted('491700000010').length === 1);
+    await north.first('491700000010');
     const name = idOf('491700000010');
     expect(
       await call('DeliveryReportReq', `<MessageID>${name}</MessageID><MMStatus>Retrieved</MMStatus>`, 'north', 'no'),
@@ -340,18 +283,22 @@ describe('what a carrier tells', () => {
     ).toBe(200);
     expect(await call('DeliveryReportReq', `<MessageID>${name}</MessageID><MMStatus>Rejected</MMStatus>`)).toBe(200);
     expect(await final(id)).toMatchObject({ to: '491700000010', status: { id: 5 }, error: { id: 0 } });
-    const story = await fetch(`${running.url}/mms/2/messages/${id}`, { headers: headers() });
+    const story = await fetch(`${running.url}/mms/2/messages/${id}`, { headers: headersOf() });
     expect(JSON.stringify(await story.json())).toContain('Rejected');
-    expect(told.filter((one) => one.messageId === id)).toHaveLength(1);
+    expect(told().filter((one) => one.messageId === id)).toHaveLength(1);
   });
 
   it('comes back as the answer to a message, to the endpoint of its number, with STOP and START', async () => {
     const admin = (path: string, body: object) =>
-      fetch(`${running.url}/admin/1/${path}`, { method: 'POST', headers: headers(ADMIN), body: JSON.stringify(body) });
-    expect((await admin('accounts/1/numbers', { number: '12345', url: `${hook}/own` })).status).toBe(200);
+      fetch(`${running.url}/admin/1/${path}`, {
+        method: 'POST',
+        headers: headersOf(ADMIN),
+        body: JSON.stringify(body),
+      });
+    expect((await admin('accounts/1/numbers', { number: '12345', url: `${customer.url}/own` })).status).toBe(200);
     const handset = '491700000020';
     const first = await send(handset);
-    await until(() => north.submitted(handset).length === 1);
+    await north.first(handset);
     await call('DeliveryReportReq', `<MessageID>${idOf(handset)}</MessageID><MMStatus>Retrieved</MMStatus>`);
     await final(first);
     const deliver = (subject: string): Promise<number> =>
@@ -360,21 +307,21 @@ describe('what a carrier tells', () => {
         `<LinkedID>${idOf(handset)}</LinkedID><Sender><Number>+${handset}/TYPE=PLMN</Number></Sender><Recipients><To><ShortCode>12345</ShortCode></To></Recipients><Priority>High</Priority><Subject>${subject}</Subject>`,
       );
     expect(await deliver('Stop!')).toBe(200);
-    const came = await until(() => inbound.find(({ path }) => path === '/own'));
-    expect(came.body.results).toMatchObject([{ from: handset, to: '12345', pairedMessageId: first }]);
+    await until(() => customer.results('/own').length > 0, 'what the handset wrote');
+    expect(customer.results('/own')).toMatchObject([{ from: handset, to: '12345', pairedMessageId: first }]);
     const refused = (await (await post([handset])).json()) as { messages: { status: { id: number } }[] };
     expect(refused.messages[0]?.status.id).toBe(10);
-    const rejected = await until(() => told.find((one) => one.to === handset && one.status.id === 10));
+    const rejected = await until(() => told().find((one) => one.to === handset && one.status.id === 10), 'the refusal');
     expect(rejected.error.id).toBe(603);
-    const listed = await fetch(`${running.url}/mms/1/optouts?destination=${handset}`, { headers: headers() });
+    const listed = await fetch(`${running.url}/mms/1/optouts?destination=${handset}`, { headers: headersOf() });
     expect(JSON.stringify(await listed.json())).toContain('"12345"');
     expect(await deliver('start')).toBe(200);
     await send(handset);
-    await until(() => north.submitted(handset).length === 2);
+    await until(() => north.submitted(handset).length === 2, 'the message after START');
     // An entry for all senders of the account says so in its status.
     await fetch(`${running.url}/mms/1/optouts`, {
       method: 'POST',
-      headers: headers(),
+      headers: headersOf(),
       body: JSON.stringify({ optOuts: [{ destination: handset }] }),
     });
     const blocked = (await (await post([handset])).json()) as { messages: { status: { id: number } }[] };
@@ -386,18 +333,18 @@ describe('a bulk', () => {
   it('that is cancelled is called back from the carrier, each message by the id that it gave', async () => {
     const [one, two] = ['491700000030', '491700000031'] as const;
     await post([one, two], {}, { schedule: { bulkId: 'sale' } });
-    await until(() => north.submitted(one).length + north.submitted(two).length === 2);
+    await Promise.all([north.first(one), north.first(two)]);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const answer = await fetch(`${running.url}/mms/2/bulks/status?bulkId=sale`, {
       method: 'PUT',
-      headers: headers(),
+      headers: headersOf(),
       body: JSON.stringify({ status: 'CANCELED' }),
     });
     expect(answer.status).toBe(200);
     const canceled = await until(() => {
       const found = north.asked.filter(({ operation }) => operation === 'CancelReq');
-      return found.length === 2 ? found : false;
-    });
+      return found.length === 2 && found;
+    }, 'two CancelReqs');
     const ids = canceled.map(({ body }) => /<mm7:MessageID>(.*?)<\/mm7:MessageID>/.exec(body)?.[1]);
     expect(ids.sort()).toEqual([one, two].map((to) => `&lt;${idOf(to)}@mmsc&gt;`).sort());
     expect(canceled[0]?.body).toContain('<mm7:VASPID>vasp-1</mm7:VASPID>');
@@ -413,26 +360,26 @@ describe('what a carrier keeps the time of', () => {
     const to = '491700000060';
     const sendAt = Date.now() + 1_800_000;
     await send(to, {}, { schedule: { bulkId: 'early', sendAt: iso(sendAt) } });
-    const [asked] = await until(() => (north.submitted(to).length > 0 ? north.submitted(to) : false));
-    expect(asked?.body).toContain(
+    const asked = await north.first(to);
+    expect(asked.body).toContain(
       `<mm7:EarliestDeliveryTime>${second(sendAt)}</mm7:EarliestDeliveryTime><mm7:ExpiryDate>`,
     );
     await new Promise((resolve) => setTimeout(resolve, 300));
     const later = sendAt + 86_400_000;
     const moved = await fetch(`${running.url}/mms/2/bulks?bulkId=early`, {
       method: 'PUT',
-      headers: headers(),
+      headers: headersOf(),
       body: JSON.stringify({ sendAt: iso(later) }),
     });
     expect(moved.status).toBe(200);
-    const about = (operation: string): Promise<Asked> =>
-      until(() => north.asked.find((one) => one.operation === operation && one.body.includes(idOf(to))));
+    const about = (operation: string): Promise<Operation> =>
+      until(() => north.asked.find((one) => one.operation === operation && one.body.includes(idOf(to))), operation);
     const replaced = await about('ReplaceReq');
     expect(replaced.body).toContain(`<mm7:MessageID>&lt;${idOf(to)}@mmsc&gt;</mm7:MessageID>`);
     expect(replaced.body).toContain(`<mm7:EarliestDeliveryTime>${second(later)}</mm7:EarliestDeliveryTime>`);
     await fetch(`${running.url}/mms/2/bulks/status?bulkId=early`, {
       method: 'PUT',
-      headers: headers(),
+      headers: headersOf(),
       body: JSON.stringify({ status: 'CANCELED' }),
     });
     await about('CancelReq');
@@ -449,7 +396,7 @@ describe('what a carrier keeps the time of', () => {
       { schedule: { sendAt } },
     );
     await send('491700000063');
-    await until(() => north.submitted('491700000063').length === 1);
+    await north.first('491700000063');
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(north.submitted('491700000061')).toHaveLength(0);
     expect(south.submitted('831700000062')).toHaveLength(0);
@@ -460,12 +407,12 @@ describe('a second carrier', () => {
   it('takes what the first refuses for a reason of its own, and there is one final report', async () => {
     north.says = () => 4007;
     const id = await send('491700000040');
-    await until(() => south.submitted('491700000040').length === 1);
+    await south.first('491700000040');
     // South gives no reports: taken is the end.
     expect(await final(id)).toMatchObject({ status: { id: 2 } });
     expect(north.submitted('491700000040')).toHaveLength(1);
     north.says = () => 1000;
-    expect(told.filter((one) => one.messageId === id)).toHaveLength(1);
+    expect(told().filter((one) => one.messageId === id)).toHaveLength(1);
   });
 
   it('is not asked where the first refuses the message itself', async () => {
@@ -477,8 +424,7 @@ describe('a second carrier', () => {
   });
 
   it('takes over where nobody is at the first', async () => {
-    north.server.close();
-    north.server.closeAllConnections();
+    north.peer?.close();
     const id = await send('491700000042');
     expect(await final(id)).toMatchObject({ status: { id: 2 } });
     expect(south.submitted('491700000042')).toHaveLength(1);

@@ -7,11 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, expect, it } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
 import { realEnv, testEnv } from '../../src/env.ts';
-import { startServer } from '../../src/main.ts';
+import { headersOf, sourcesIn, startFrom } from './stand.ts';
 
-const API_KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const [OLD, NEW] = ['old-sealing-key-0123456789abcdef012', 'new-sealing-key-0123456789abcdef012'];
 const HEADER = 'Bearer planted-in-clear';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-reseal-'));
@@ -19,28 +17,14 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 /** Runs a server, until it says that it sealed where it `seals`; what the API shows of the endpoint, and how often it said so. */
 async function serve(key: string | null, seals: boolean, work?: (url: string) => Promise<unknown>) {
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_API_KEY: API_KEY,
-      ...(key === null ? {} : { POSTCARD_SECRET_KEY: key }),
-    },
-    cwd: dir,
-    readFile: () => {
-      throw Object.assign(new Error('no file'), { code: 'ENOENT' });
-    },
-  });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
   const { log, lines } = testEnv();
-  const running = await startServer(loaded.config, { env: { ...realEnv({ level: 'silent' }), log } });
+  const settings = { POSTCARD_SANDBOX: 'false', ...(key === null ? {} : { POSTCARD_SECRET_KEY: key }) };
+  const running = await startFrom(sourcesIn(dir, settings), { ...realEnv({ level: 'silent' }), log });
   try {
     await work?.(running.url);
     const said = (): number => lines.filter(({ message }) => message.includes('sealed with the newest key')).length;
-    if (seals) await expect.poll(said, { timeout: 20_000 }).toBe(1);
-    const ask = await fetch(`${running.url}/webhooks/1/endpoints`, { headers: { authorization: `App ${API_KEY}` } });
+    if (seals) await expect.poll(said, { timeout: 60_000 }).toBe(1);
+    const ask = await fetch(`${running.url}/webhooks/1/endpoints`, { headers: headersOf() });
     const { results } = (await ask.json()) as { results: { headers: object; secrets: { ending: string }[] }[] };
     return {
       headers: results[0]?.headers,
@@ -71,7 +55,7 @@ it('what was kept in clear is sealed by the next start with a key, and anew by o
   const put = (url: string) =>
     fetch(`${url}/webhooks/1/endpoints`, {
       method: 'PUT',
-      headers: { authorization: `App ${API_KEY}`, 'content-type': 'application/json' },
+      headers: headersOf(),
       body: JSON.stringify({
         kind: 'DELIVERY',
         url: 'https://shop.example/h',

@@ -3,20 +3,19 @@
  * each alphabet, each form of receipts, throttling, a bind that drops in mid-window, one that falls silent, and the figures.
  */
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo, Server as NetServer } from 'node:net';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import type { AddressInfo, Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import smpp, { type PeerPdu, type PeerSession } from 'smpp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { doctor } from '../../src/cli/doctor.ts';
 import type { Io } from '../../src/cli/terminal.ts';
-import { type Config, loadConfig } from '../../src/config.ts';
+import type { Config } from '../../src/config.ts';
 import { realEnv } from '../../src/env.ts';
-import { type Running, startServer } from '../../src/main.ts';
+import type { Running } from '../../src/main.ts';
+import { configOf, headersOf, openPeer, type Peer, sourcesIn, startFrom, until } from './stand.ts';
 
-const KEY = 'e2e-key-0123456789abcdef0123456789abcdef';
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 const dir = mkdtempSync(join(tmpdir(), 'postcard-smpp-'));
 
@@ -49,17 +48,15 @@ interface Smsc {
   dead: boolean;
 }
 
-const told: Report[] = [];
 const got: Got[] = [];
 const smscs = new Map<string, Smsc>();
 const pieces = new Map<string, string[]>();
 let ids = 0xa0;
 let running: Running;
 let config: Config;
-let receiver: Server;
-let mmsc: Server;
-let smscServer: NetServer;
-let hook: string;
+let customer: Peer;
+let mmsc: Peer;
+let smscServer: Server;
 
 /** How this SMSC writes ids, and tells what became of a message. */
 const RECEIPTS: Record<string, (id: number) => { id: string; fields: Record<string, unknown> }> = {
@@ -124,24 +121,13 @@ function take(system: string, session: PeerSession, pdu: PeerPdu): void {
 }
 
 beforeAll(async () => {
-  receiver = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      told.push(...(JSON.parse(Buffer.concat(chunks).toString()) as { results: Report[] }).results);
-      response.end();
-    });
-  });
-  mmsc = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const transaction = /TransactionID[^>]*>([^<]*)</.exec(Buffer.concat(chunks).toString('latin1'))?.[1] ?? '';
-      response.setHeader('content-type', 'text/xml');
-      response.end(
-        `<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Header><TransactionID xmlns="${NS}">${transaction}</TransactionID></e:Header><e:Body><SubmitRsp xmlns="${NS}"><MM7Version>6.8.0</MM7Version><Status><StatusCode>2003</StatusCode><StatusText>no MMS here</StatusText></Status></SubmitRsp></e:Body></e:Envelope>`,
-      );
-    });
+  customer = await openPeer();
+  mmsc = await openPeer(({ body }, response) => {
+    const transaction = /TransactionID[^>]*>([^<]*)</.exec(body)?.[1] ?? '';
+    response.setHeader('content-type', 'text/xml');
+    response.end(
+      `<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Header><TransactionID xmlns="${NS}">${transaction}</TransactionID></e:Header><e:Body><SubmitRsp xmlns="${NS}"><MM7Version>6.8.0</MM7Version><Status><StatusCode>2003</StatusCode><StatusText>no MMS here</StatusText></Status></SubmitRsp></e:Body></e:Envelope>`,
+    );
   });
   smscServer = smpp.createServer((session) => {
     let system = '';
@@ -157,17 +143,13 @@ beforeAll(async () => {
     session.on('unbind', (pdu) => void session.send(pdu.response()));
     session.on('close', () => smscOf(system).sessions.delete(session));
   });
-  for (const server of [receiver, mmsc, smscServer]) {
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-  }
-  const portOf = (server: NetServer): number => (server.address() as AddressInfo).port;
-  hook = `http://127.0.0.1:${portOf(receiver)}/`;
+  smscServer.listen(0, '127.0.0.1');
+  await once(smscServer, 'listening');
   const smsc = (name: string, more: string): string => `
   - name: ${name}
     type: smpp
     host: 127.0.0.1
-    port: ${portOf(smscServer)}
+    port: ${(smscServer.address() as AddressInfo).port}
     systemId: ${name}
     password: secret
     timeoutMs: 1500
@@ -177,7 +159,7 @@ ${more}`;
   writeFileSync(
     join(dir, 'postcard.yaml'),
     `carriers:
-  - { name: mmsc, type: mm7, url: "http://127.0.0.1:${portOf(mmsc)}/mm7", namespace: "${NS}" }
+  - { name: mmsc, type: mm7, url: "${mmsc.url}/mm7", namespace: "${NS}" }
 ${smsc('udh', '    binds: 2\n    window: 4')}
 ${smsc('sar', '    concatenation: sar\n    ratePerSecond: 20')}
 ${smsc('payload', '    concatenation: payload\n    receiptIdForm: as-is')}
@@ -189,31 +171,21 @@ routes:
   - { to: 444, carriers: [mmsc, latin] }
 `,
   );
-  const loaded = loadConfig({
-    env: {
-      POSTCARD_DATA_DIR: dir,
-      POSTCARD_CONFIG: join(dir, 'postcard.yaml'),
-      POSTCARD_PORT: '0',
-      POSTCARD_CARRIER_PORT: '0',
-      POSTCARD_SANDBOX: 'false',
-      POSTCARD_API_KEY: KEY,
-      POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
-      POSTCARD_LOG_LEVEL: 'error',
-    },
-    cwd: dir,
-    readFile: (path) => readFileSync(path, 'utf8'),
+  const sources = sourcesIn(dir, {
+    POSTCARD_SANDBOX: 'false',
+    POSTCARD_OUTBOUND_ALLOW: '127.0.0.0/8',
+    POSTCARD_LOG_LEVEL: 'error',
   });
-  if (!loaded.ok) throw new Error(loaded.mistakes.join('\n'));
-  config = loaded.config;
-  running = await startServer(config, { env: realEnv({ level: 'error' }) });
-}, 120_000);
+  config = configOf(sources);
+  running = await startFrom(sources);
+});
 
 afterAll(async () => {
   await running?.stop();
   for (const { sessions } of smscs.values()) for (const session of sessions) session.destroy();
-  for (const server of [receiver, mmsc, smscServer]) server?.close();
+  for (const peer of [customer, mmsc, smscServer]) peer?.close();
   rmSync(dir, { recursive: true, force: true });
-}, 120_000);
+});
 
 async function send(to: string[], text: string): Promise<string[]> {
   const response = await fetch(`${running.url}/mms/2/messages`, {
@@ -225,25 +197,18 @@ async function send(to: string[], text: string): Promise<string[]> {
           destinations: to.map((one) => ({ to: one })),
           content: { messageSegments: [{ type: 'TEXT', text: 'hi' }] },
           options: { smsFailover: { text, sender: '447700900500' } },
-          webhooks: { delivery: { url: hook } },
+          webhooks: { delivery: { url: customer.url } },
         },
       ],
     }),
-    headers: { authorization: `App ${KEY}`, 'content-type': 'application/json' },
+    headers: headersOf(),
   });
   expect(response.status).toBe(200);
   return ((await response.json()) as { messages: { messageId: string }[] }).messages.map(({ messageId }) => messageId);
 }
 
-async function until<T>(what: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (const end = Date.now() + 60_000; ; ) {
-    const found = await what();
-    if (found !== undefined) return found;
-    if (Date.now() > end) throw new Error('it did not happen in time');
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-}
-const final = (id: string): Promise<Report> => until(() => told.find((one) => one.messageId === id));
+const final = (id: string): Promise<Report> =>
+  until(() => customer.results<Report>().find((one) => one.messageId === id), `the report of ${id}`);
 
 let numbers = 0;
 const number = (prefix: string): string => `${prefix}${String(1_000_000 + ++numbers)}`;
@@ -261,7 +226,7 @@ describe('a text', () => {
     (['441', '442', '443'] as const).flatMap((prefix, n) =>
       TEXTS.map(([name, text, count]) => [name, ['udh', 'sar', 'payload'][n] as string, prefix, text, count] as const),
     ),
-  )('%s by %s arrives whole, and its receipt ends it', { timeout: 120_000 }, async (_, system, prefix, text, count) => {
+  )('%s by %s arrives whole, and its receipt ends it', async (_, system, prefix, text, count) => {
     const to = number(prefix);
     const [id] = (await send([to], text)) as [string];
     const report = await final(id);
@@ -271,7 +236,7 @@ describe('a text', () => {
     expect(arrived[0]?.pdus).toBe(system === 'payload' ? 1 : count);
   });
 
-  it('goes in the alphabet that the SMSC takes for its own', { timeout: 120_000 }, async () => {
+  it('goes in the alphabet that the SMSC takes for its own', async () => {
     const [plain, greek] = [number('444'), number('444')];
     const ids = [...(await send([plain], 'Grüße')), ...(await send([greek], 'ΓΔ'))];
     for (const id of ids) expect((await final(id)).status.id).toBe(5);
@@ -282,26 +247,20 @@ describe('a text', () => {
 });
 
 describe('an SMSC in trouble', () => {
-  it.each([0x58, 0x14])(
-    'that answers %i is given time, and gets each text once',
-    { timeout: 120_000 },
-    async (status) => {
-      smscOf('udh').statuses.push(status, status);
-      const to = [number('441'), number('441'), number('441'), number('441')];
-      for (const id of await send(to, 'slow down')) expect((await final(id)).status.id).toBe(5);
-      for (const one of to) expect(got.filter((text) => text.to === one)).toHaveLength(1);
-    },
-  );
+  it.each([0x58, 0x14])('that answers %i is given time, and gets each text once', async (status) => {
+    smscOf('udh').statuses.push(status, status);
+    const to = [number('441'), number('441'), number('441'), number('441')];
+    for (const id of await send(to, 'slow down')) expect((await final(id)).status.id).toBe(5);
+    for (const one of to) expect(got.filter((text) => text.to === one)).toHaveLength(1);
+  });
 
-  it('whose binds drop in mid-window is bound again, and each text that was out is told the truth of', {
-    timeout: 120_000,
-  }, async () => {
+  it('whose binds drop in mid-window is bound again, and each text that was out is told the truth of', async () => {
     const smsc = smscOf('udh');
     smsc.mute = true;
     const before = smsc.submits.length;
     const to = Array.from({ length: 8 }, () => number('441'));
     const ids = await send(to, 'dropped');
-    await until(() => (smsc.submits.length - before >= 8 ? true : undefined));
+    await until(() => smsc.submits.length - before >= 8, 'eight texts at the SMSC');
     smsc.mute = false;
     for (const session of smsc.sessions) session.destroy();
     // By `onUnknown: retry` they are sent once more, and end as delivered.
@@ -309,12 +268,12 @@ describe('an SMSC in trouble', () => {
     for (const one of to) expect(got.filter((text) => text.to === one)).toHaveLength(1);
   });
 
-  it('that falls silent is left and found again', { timeout: 120_000 }, async () => {
+  it('that falls silent is left and found again', async () => {
     const smsc = smscOf('payload');
     Object.assign(smsc, { mute: true, dead: true });
     const [old] = smsc.sessions;
     const [id] = (await send([number('443')], 'anybody there?')) as [string];
-    await until(() => (old && !smsc.sessions.has(old) ? true : undefined));
+    await until(() => old && !smsc.sessions.has(old), 'the end of the silent bind');
     Object.assign(smsc, { mute: false, dead: false });
     expect((await final(id)).status.id).toBe(5);
   });
@@ -322,7 +281,7 @@ describe('an SMSC in trouble', () => {
 
 describe('the operator', () => {
   it('sees how the binds do', async () => {
-    await until(() => (smscOf('udh').sessions.size === 2 ? true : undefined));
+    await until(() => smscOf('udh').sessions.size === 2, 'both binds');
     const page = await (await fetch(`${running.url}/metrics`)).text();
     expect(page).toMatch(/^postcard_smpp_binds\{carrier="udh",figure="wanted"\} 2$/m);
     expect(page).toMatch(/^postcard_smpp_binds\{carrier="udh",figure="bound"\} 2$/m);

@@ -1,7 +1,6 @@
 /**
  * Hostile bytes against everything that reads MM7: answers to submissions, calls of MMSCs, the sandbox's MMSC, challenges of HTTP
- * Digest. Cases are made from sound documents by a seeded generator (bytes changed, cut, doubled, moved, spliced from another), so
- * a failure names the seed that shows it again. `FUZZ_RUNS` sets how many executions (default 20 000); `FUZZ_SEED` where they begin.
+ * Digest. Cases are made from sound documents (bytes changed, cut, doubled, moved, spliced from another); runs and seeds: `generator.ts`.
  */
 import { describe, expect, it } from 'vitest';
 import { type CodeTables, isGranted, outcomeOf } from '../../src/carriers/mm7/answer.ts';
@@ -12,10 +11,8 @@ import { createSubmitEncoder, printCancel } from '../../src/carriers/mm7/submit.
 import { printDeliver, printReport, readSubmit } from '../../src/carriers/sandbox/peer.ts';
 import { ERRORS } from '../../src/domain/codes.ts';
 import type { Submission } from '../../src/domain/submission.ts';
-import { type Random, testEnv } from '../../src/env.ts';
+import { Dice, many, RUNS } from './generator.ts';
 
-const RUNS = Number(process.env.FUZZ_RUNS ?? 20_000);
-const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const TIMEOUT_MS = 60_000 + RUNS * 2;
 const NS = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4';
 
@@ -153,17 +150,7 @@ const TOKENS = [
   'é'.repeat(200),
 ];
 
-class Generator {
-  readonly #random: Random;
-  constructor(seed: number) {
-    this.#random = testEnv({ seed }).random;
-  }
-  below(n: number): number {
-    return Math.floor(this.#random.float() * n);
-  }
-  of<T>(list: readonly T[]): T {
-    return list[this.below(list.length)] as T;
-  }
+class Spoiler extends Dice {
   /** A case that has gone wrong. */
   spoilt(cases: readonly Case[]): Case {
     const { contentType, body } = this.of(cases);
@@ -209,24 +196,13 @@ class Generator {
   }
 }
 
-/** Runs `act` with one generator a seed; the first failure names its seed. */
-function many(act: (generator: Generator, n: number) => void): void {
-  for (let n = 0; n < RUNS; n++) {
-    try {
-      act(new Generator(SEED + n), n);
-    } catch (error) {
-      throw new Error(`FUZZ_SEED=${SEED + n}`, { cause: error });
-    }
-  }
-}
-
 const WIRE_NAME = /^[A-Za-z0-9._-]{1,64}$/;
 
 describe('whatever comes', () => {
-  it('as an answer gets an outcome that is whole', { timeout: TIMEOUT_MS }, () => {
+  it('as an answer gets an outcome that is whole', { timeout: TIMEOUT_MS }, async () => {
     const own: CodeTables = { statusCodes: { 2003: 'retry' }, errors: { 2003: 15003 } };
     const seen = new Set<string>();
-    many((generator) => {
+    await many(Spoiler, RUNS, (generator) => {
       const { contentType, body } = generator.spoilt(ANSWERS);
       const status = generator.of([200, 202, 400, 401, 413, 429, 500, 502, 503]);
       const retryAfter = generator.of([undefined, '5', 'x', '-1', '1e99']);
@@ -253,9 +229,9 @@ describe('whatever comes', () => {
     expect([...seen].sort()).toEqual(['accepted', 'deferred', 'refused', 'throttled', 'unknown']);
   });
 
-  it('as a call is read into bounded words, or refused in words', { timeout: TIMEOUT_MS }, () => {
+  it('as a call is read into bounded words, or refused in words', { timeout: TIMEOUT_MS }, async () => {
     const seen = new Map<string, number>();
-    many((generator, n) => {
+    await many(Spoiler, RUNS, (generator, n) => {
       const { contentType, body } = generator.spoilt(CALLS);
       const caller: Caller = { name: 'c', reportIdForm: generator.of(['as-is', 'hex-to-dec', 'dec-to-hex']) };
       const read = readSoap(contentType, body, { size: 1_000_000 });
@@ -292,9 +268,9 @@ describe('whatever comes', () => {
     for (const what of ['unreadable', 'report', 'refused', 'inbound']) expect(seen.get(what), what).toBeGreaterThan(0);
   });
 
-  it('at the sandbox’s MMSC is taken or refused with a status', { timeout: TIMEOUT_MS }, () => {
+  it('at the sandbox’s MMSC is taken or refused with a status', { timeout: TIMEOUT_MS }, async () => {
     const seen = new Set<string>();
-    many((generator) => {
+    await many(Spoiler, RUNS, (generator) => {
       const { contentType, body } = generator.spoilt(SUBMITS);
       const read = readSubmit(contentType, body, 0);
       if (!read.ok) {
@@ -305,14 +281,14 @@ describe('whatever comes', () => {
     expect([...seen].sort()).toEqual(['amend', 'refused', 'taken']);
   });
 
-  it('as a challenge is answered or not, on one line', { timeout: TIMEOUT_MS }, () => {
+  it('as a challenge is answered or not, on one line', { timeout: TIMEOUT_MS }, async () => {
     const sound: Case[] = [
       'Digest realm="r", nonce="n", qop="auth,auth-int", algorithm=SHA-256, opaque="o"',
       'Basic realm="x", Digest realm="r\\"", nonce="n2", algorithm=MD5-sess, qop=auth',
       'Digest nonce=n3',
     ].map((text) => ({ contentType: '', body: Buffer.from(text) }));
     let answered = 0;
-    many((generator) => {
+    await many(Spoiler, RUNS, (generator) => {
       const digest = createDigest('ü"ser', 'pass', (n) => new Uint8Array(n));
       const value = generator.spoilt(sound).body.toString('latin1');
       digest.informed(value);

@@ -1,7 +1,6 @@
 /**
  * Hostile bytes against everything that reads SMPP: the codec, the framer, receipts and texts, and a whole link. Cases are made from
- * sound PDUs by a seeded generator, so a failure names the seed that shows it again. `FUZZ_RUNS` sets how many executions
- * (default 20 000; a whole link gets a quarter, of four or five PDUs each); `FUZZ_SEED` where they begin.
+ * sound PDUs; runs and seeds: `generator.ts` (a whole link gets a quarter of the runs, of four or five PDUs each).
  */
 import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
@@ -24,10 +23,9 @@ import {
 import { plainId, type ReceiptIdForm, readReceipt, receiptRef } from '../../src/carriers/smpp/receipt.ts';
 import { readText, readTime } from '../../src/carriers/smpp/text.ts';
 import { outcomeOf } from '../../src/carriers/smpp/verdict.ts';
-import { type Random, testEnv } from '../../src/env.ts';
+import { testEnv } from '../../src/env.ts';
+import { Dice, many, RUNS } from './generator.ts';
 
-const RUNS = Number(process.env.FUZZ_RUNS ?? 20_000);
-const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const TIMEOUT_MS = 60_000 + RUNS;
 
 const KINDS: Pdu[] = [
@@ -85,54 +83,34 @@ const KINDS: Pdu[] = [
   { command: COMMAND.enquireLink, status: 0, sequence: 6, kind: 'bare' },
 ];
 
-const below = (random: Random, n: number): number => Math.floor(random.float() * n);
 const EDGES = [0, 1, 0x7f, 0x80, 0xfe, 0xff];
 
 /** A sound PDU with a few bytes changed, put in, taken out or doubled; its length right or not. */
-function mutate(random: Random, repairLength: boolean): Buffer {
-  let bytes = Buffer.from(encode(KINDS[below(random, KINDS.length)]!));
-  for (let n = below(random, 5); n >= 0; n--) {
-    const at = below(random, bytes.length + 1);
-    switch (below(random, 5)) {
+function mutate(dice: Dice, repairLength: boolean): Buffer {
+  let bytes = Buffer.from(encode(dice.of(KINDS)));
+  for (let n = dice.below(5); n >= 0; n--) {
+    const at = dice.below(bytes.length + 1);
+    switch (dice.below(5)) {
       case 0:
-        if (at < bytes.length) bytes[at] = below(random, 256);
+        if (at < bytes.length) bytes[at] = dice.below(256);
         break;
       case 1:
-        if (at < bytes.length) bytes[at] = EDGES[below(random, EDGES.length)]!;
+        if (at < bytes.length) bytes[at] = dice.of(EDGES);
         break;
       case 2:
-        bytes = Buffer.concat([
-          bytes.subarray(0, at),
-          Buffer.from(random.bytes(below(random, 20))),
-          bytes.subarray(at),
-        ]);
+        bytes = Buffer.concat([bytes.subarray(0, at), dice.noise(dice.below(20)), bytes.subarray(at)]);
         break;
       case 3:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + below(random, 20))]);
+        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + dice.below(20))]);
         break;
       case 4:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(below(random, at + 1))]);
+        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(dice.below(at + 1))]);
         break;
     }
   }
   if (bytes.length < 16) bytes = Buffer.concat([bytes, Buffer.alloc(16 - bytes.length)]);
   if (repairLength) bytes.writeUInt32BE(bytes.length, 0);
   return bytes;
-}
-
-function randomOf(run: number): Random {
-  return testEnv({ seed: SEED * 1_000_003 + run }).random;
-}
-
-/** Runs `body` for each seed; what it throws names the seed. */
-async function each(runs: number, body: (random: Random) => void | Promise<void>): Promise<void> {
-  for (let run = 0; run < runs; run++) {
-    try {
-      await body(randomOf(run));
-    } catch (error) {
-      throw new Error(`run ${run} (FUZZ_SEED=${SEED}): ${(error as Error).stack}`);
-    }
-  }
 }
 
 const ENCODINGS = [
@@ -142,8 +120,8 @@ const ENCODINGS = [
 ] as const;
 const REPORTS = new Set(['retrieved', 'forwarded', 'rejected', 'expired', 'indeterminate', 'unreachable']);
 
-function readAll(pdu: Pdu & ShortMessage, random: Random): void {
-  const encoding = ENCODINGS[below(random, ENCODINGS.length)]!;
+function readAll(pdu: Pdu & ShortMessage, dice: Dice): void {
+  const encoding = dice.of(ENCODINGS);
   const { text, piece } = readText(pdu, encoding);
   if (text !== null) expect(typeof text).toBe('string');
   if (piece) expect(piece.number >= 1 && piece.number <= piece.total && piece.total <= 255).toBe(true);
@@ -163,15 +141,15 @@ describe('hostile bytes', () => {
     timeout: TIMEOUT_MS,
   }, async () => {
     let read = 0;
-    await each(RUNS, (random) => {
-      const bytes = mutate(random, true);
+    await many(Dice, RUNS, (dice) => {
+      const bytes = mutate(dice, true);
       const decoded = decode(bytes);
       if (!decoded.ok) {
         expect([STATUS.badMessageLength, STATUS.badCommandLength]).toContain(decoded.status);
         return;
       }
       read++;
-      if (decoded.pdu.kind === 'message') readAll(decoded.pdu, random);
+      if (decoded.pdu.kind === 'message') readAll(decoded.pdu, dice);
       outcomeOf(decoded.pdu.status || 1, new Map(), 1_000);
       let printed: Buffer;
       try {
@@ -191,17 +169,15 @@ describe('hostile bytes', () => {
   });
 
   it('in any chunks give the same PDUs or the same end, and little is held', { timeout: TIMEOUT_MS }, async () => {
-    await each(RUNS, (random) => {
-      const stream = Buffer.concat(
-        Array.from({ length: 1 + below(random, 6) }, () => mutate(random, random.float() < 0.9)),
-      );
+    await many(Dice, RUNS, (dice) => {
+      const stream = Buffer.concat(Array.from({ length: 1 + dice.below(6) }, () => mutate(dice, dice.below(10) < 9)));
       const whole: string[] = [];
       const wholeSound = new Framer().push(stream, (one) => whole.push(one.toString('latin1')));
       const cut: string[] = [];
       const framer = new Framer();
       let sound = true;
       for (let at = 0; at < stream.length && sound; ) {
-        const next = at + 1 + below(random, 60);
+        const next = at + 1 + dice.below(60);
         sound = framer.push(stream.subarray(at, next), (one) => cut.push(one.toString('latin1')));
         at = next;
       }
@@ -214,7 +190,7 @@ describe('hostile bytes', () => {
   it('never make a link deaf: what is framed is answered or passed over, and the next enquire_link has its answer', {
     timeout: TIMEOUT_MS,
   }, async () => {
-    await each(Math.ceil(RUNS / 4), async (random) => {
+    await many(Dice, Math.ceil(RUNS / 4), async (dice) => {
       const env = testEnv();
       const written: Buffer[] = [];
       const socket = new Duplex({
@@ -239,7 +215,7 @@ describe('hostile bytes', () => {
       });
       const settled: string[] = [];
       link.request(COMMAND.submit, shortMessage({}), (one) => settled.push(one.kind));
-      for (let n = below(random, 8); n >= 0; n--) socket.push(mutate(random, true));
+      for (let n = dice.below(8); n >= 0; n--) socket.push(mutate(dice, true));
       const SEQUENCE = 0x5eed;
       socket.push(encode({ command: COMMAND.enquireLink, status: 0, sequence: SEQUENCE, kind: 'bare' }));
       for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));

@@ -297,7 +297,7 @@ class Legs {
     if (cancelled !== undefined && begun !== null && begun > cancelled) return 'the failover began after the cancel';
     if ([...mms, ...sms].some(({ at }) => at > (message.doneAt as number))) return 'sent after its end';
     // The truth of the end.
-    if (sms.length > 0 && leg === 0) return 'its SMS has left, and its report speaks of the MMS';
+    if (sms.some(({ taken }) => taken) && leg === 0) return 'its SMS has left, and its report speaks of the MMS';
     if (leg === 1 && message.status === 5 && !fact.told[1].has('retrieved')) return 'nobody reported the SMS delivered';
     if (leg === 0 && message.status === 5 && ![...mms].some(({ taken }) => taken)) return 'nobody took the MMS';
     const failed = [4, 9, 15, 100].includes(message.status);

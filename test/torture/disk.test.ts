@@ -68,7 +68,7 @@ describe.each(ENGINES)('a full disk under $title', ({ engine, skip }) => {
         const count = { acknowledged: 0, unanswered: 0, refused: 0 };
         let sending = true;
         const load = rig.load(() => sending, count);
-        expect(await eventually(60_000, () => count.acknowledged >= 50)).toBe(true);
+        expect(await eventually(180_000, () => count.acknowledged >= 50)).toBe(true);
 
         // What the log had reserved is used up first: those answers are true, and counted.
         const ballast = join(dir, 'ballast');
@@ -85,7 +85,7 @@ describe.each(ENGINES)('a full disk under $title', ({ engine, skip }) => {
         await wait(100);
         await rig.cluster?.start();
         const before = count.acknowledged;
-        expect(await eventually(60_000, () => count.acknowledged >= before + 50), 'it resumes').toBe(true);
+        expect(await eventually(180_000, () => count.acknowledged >= before + 50), 'it resumes').toBe(true);
         sending = false;
         await load;
         expect(

@@ -32,7 +32,7 @@ async function underLoad(rig: Rig, messages: number, act: () => Promise<void>): 
   let sending = true;
   const load = rig.load(() => sending, count);
   try {
-    expect(await eventually(60_000, () => count.acknowledged >= messages)).toBe(true);
+    expect(await eventually(180_000, () => count.acknowledged >= messages)).toBe(true);
     await act();
   } finally {
     sending = false;

@@ -58,7 +58,7 @@ function plantFaults(): () => void {
       if (count === fault.n) {
         fault.hit = true;
         const planted = `DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '${fault.state}'; END $$`;
-        return query.call(this, { text: planted });
+        return query.call(this, { text: planted }, ...args.slice(1));
       }
     }
     return query.apply(this, args);
@@ -150,6 +150,7 @@ type Asks =
   | 'clicks'
   | 'directory'
   | 'auditLog'
+  | 'quotaUsed'
   | 'keys'
   | 'stats'
   | 'onHint'

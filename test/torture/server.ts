@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer as createTcp } from 'node:net';
+import { createServer as createTcp, type Server } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,7 +15,7 @@ const CLI = fileURLToPath(new URL('../../src/cli/postcard.ts', import.meta.url))
 const FAILPOINT = fileURLToPath(new URL('./failpoint.ts', import.meta.url));
 export const KEY = 'torture-key-0123456789abcdef0123456789abcdef';
 /** The machine may be busy with everything else. */
-const READY_MS = 60_000;
+const READY_MS = 120_000;
 
 export interface Ports {
   api: number;
@@ -25,22 +25,32 @@ export interface Ports {
 
 /** Below what systems give to outgoing connections: a port that a process has left for a moment must not be taken by one of those. */
 const [PORT_FIRST, PORT_LAST] = [10_000, 30_000];
-const given = new Set<number>();
+/** Where a test process holds what it was given, until it ends: the same port of another loopback address, in nobody's way. */
+const HELD_AT = '127.85.0.1';
 
-/** A free local port that nobody else here is given, found by opening it. */
+/** Listens there; null = somebody does already, undefined = this machine has no such address. */
+function listenAt(port: number, host: string): Promise<Server | null | undefined> {
+  const server = createTcp();
+  return new Promise((resolve) => {
+    server.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'EADDRNOTAVAIL' ? undefined : null));
+    server.listen(port, host, () => resolve(server));
+  });
+}
+
+/**
+ * A free port of 127.0.0.1 that no other test process of this machine is given while this one runs, also while nobody listens there.
+ * Not for what listens on all addresses.
+ */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < 1_000; tries++) {
     const port = PORT_FIRST + Math.floor(Math.random() * (PORT_LAST - PORT_FIRST));
-    if (given.has(port)) continue;
-    given.add(port);
-    const server = createTcp();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (!free) continue;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
+    const held = await listenAt(port, HELD_AT);
+    if (held === null) continue;
+    held?.unref();
+    const free = await listenAt(port, '127.0.0.1');
+    await new Promise<void>((resolve) => (free ? free.close(() => resolve()) : resolve()));
+    if (free) return port;
+    held?.close();
   }
   throw new Error('no free port found');
 }
@@ -174,4 +184,34 @@ export function call(url: string, path: string, init: RequestInit = {}): Promise
     ...init,
     headers: { authorization: `App ${KEY}`, 'content-type': 'application/json', ...init.headers },
   });
+}
+
+/** What a log entry of `logsOf` has, of what tests look at. */
+export interface LogEntry {
+  messageId: string;
+  destination: string;
+  status: { id: number; groupName: string };
+  doneAt: string;
+}
+
+/** An account may ask for logs 120 times a minute: who is told to wait, waits, at most so often in a row. */
+const LOG_WAITS = 60;
+
+/** The log entries of these messages, those that are known, fifty a request; waits where it is told that it asks too much. */
+export async function logsOf(url: string, ids: readonly string[]): Promise<Map<string, LogEntry>> {
+  const found = new Map<string, LogEntry>();
+  for (let i = 0; i < ids.length; i += 50) {
+    const chunk = ids.slice(i, i + 50);
+    const query = chunk.map((id) => `messageId=${encodeURIComponent(id)}`).join('&');
+    const ask = (): Promise<Response> => call(url, `/mms/2/logs?limit=1000&${query}`);
+    let answer = await ask();
+    for (let waits = 0; answer.status === 429 && waits < LOG_WAITS; waits++) {
+      await answer.arrayBuffer();
+      await wait(1000 * Number(answer.headers.get('retry-after') ?? 1));
+      answer = await ask();
+    }
+    if (answer.status !== 200) throw new Error(`logs: ${answer.status} ${await answer.text()}`);
+    for (const log of ((await answer.json()) as { results: LogEntry[] }).results) found.set(log.messageId, log);
+  }
+  return found;
 }

@@ -1,13 +1,14 @@
 /**
- * The proof behind G1, from outside: between the arrival of a request and its 200 the kernel is asked to sync the message log.
- * Fails when `synchronous` is lowered, when the answer overtakes the commit, or when nothing is synced at all.
+ * The proof behind G1 and G6, from outside: between the arrival of a request and its 200 the kernel is asked to sync the message log,
+ * and once more (the claim) before the first byte of the submission leaves. Fails when `synchronous` is lowered, when the answer or the
+ * submission overtakes the commit, or when nothing is synced at all.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { call, freePorts, startPostcard } from './server.ts';
+import { call, eventually, freePorts, startPostcard } from './server.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'postcard-sync-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -21,52 +22,76 @@ function straceWorks(): boolean {
   }
 }
 
-/** The connection of a read, which strace names where the call began. */
-function socketOf(lines: string[], at: number): string {
+/** Where a call began, which is where strace names its file or connection: it may be told in two halves. */
+function begun(lines: string[], at: number): string {
   const thread = `${lines[at]?.split(' ')[0]} `;
   const began = lines[at]?.includes('resumed')
     ? lines.findLast((line, n) => n < at && line.startsWith(thread) && line.includes('unfinished'))
     : lines[at];
-  return /socket:\[\d+\]/.exec(began ?? '')?.[0] ?? 'none';
+  return began ?? '';
 }
 
-describe('durability seen from the kernel', () => {
-  it.skipIf(!straceWorks())('syncs the message log between each request and its 200', async () => {
-    const trace = join(dir, 'trace');
-    const wrapper = ['strace', '-f', '-y', '-s', '120', '-e', 'trace=read,write,writev,fsync,fdatasync', '-o', trace];
-    const server = await startPostcard(dir, await freePorts(), { wrapper });
-    const marks = Array.from({ length: 5 }, (_, i) => `sync-proof-${i}`);
-    for (const mark of marks) {
-      const body = JSON.stringify({
-        messages: [
-          {
-            sender: mark.slice(0, 3),
-            destinations: [{ to: '491700000001', messageId: mark }],
-            content: { messageSegments: [{ type: 'TEXT', text: 'hello' }] },
-          },
-        ],
-      });
-      const answer = await call(server.url, '/mms/2/messages', { method: 'POST', body, headers: { 'x-mark': mark } });
-      expect(answer.status).toBe(200);
-    }
-    await server.end('SIGTERM');
+/** The connection of a read. */
+const socketOf = (lines: string[], at: number): string => /socket:\[\d+\]/.exec(begun(lines, at))?.[0] ?? 'none';
 
-    const lines = readFileSync(trace, 'utf8').split('\n');
-    let from = 0;
-    for (let i = 0; i < marks.length; i++) {
-      const arrived = lines.findIndex((line, at) => at >= from && line.includes('"POST /mms/2/messages HTTP/1.1'));
-      // On the same connection: the carrier's listener answers with a 200, too, when it likes.
-      const socket = socketOf(lines, arrived);
-      const answered = lines.findIndex(
-        (line, at) => at > arrived && line.includes(socket) && /write.*HTTP\/1\.1 200/.test(line),
-      );
-      expect(arrived).toBeGreaterThanOrEqual(0);
-      expect(answered).toBeGreaterThan(arrived);
-      const syncs = lines
-        .slice(arrived, answered)
-        .filter((line) => /f(data)?sync\(\d+<[^>]*postcard\.db(-wal)?>\)|f(data)?sync resumed/.test(line));
-      expect(syncs.length, 'a sync of the log before the answer').toBeGreaterThan(0);
-      from = answered + 1;
-    }
-  });
+/** Lines [from, to) in which the message log was synced, each by the end of its call. */
+const synced = (lines: string[], from: number, to: number): number[] =>
+  Array.from({ length: Math.max(0, to - from) }, (_, n) => from + n).filter(
+    (at) =>
+      /f(data)?sync(\(.*| resumed.*)= 0/.test(lines[at] ?? '') && /<[^>]*postcard\.db(-wal)?>/.test(begun(lines, at)),
+  );
+
+describe('durability seen from the kernel', () => {
+  it.skipIf(!straceWorks())(
+    'syncs the message log between each request and its 200, and again before its submission leaves',
+    async () => {
+      const trace = join(dir, 'trace');
+      const wrapper = ['strace', '-f', '-y', '-s', '120', '-e', 'trace=read,write,writev,fsync,fdatasync', '-o', trace];
+      const server = await startPostcard(dir, await freePorts(), { wrapper });
+      const marks = Array.from({ length: 5 }, (_, i) => `sync-proof-${i}`);
+      for (const mark of marks) {
+        const body = JSON.stringify({
+          messages: [
+            {
+              sender: mark.slice(0, 3),
+              destinations: [{ to: '491700000001', messageId: mark }],
+              content: { messageSegments: [{ type: 'TEXT', text: 'hello' }] },
+            },
+          ],
+        });
+        const answer = await call(server.url, '/mms/2/messages', { method: 'POST', body, headers: { 'x-mark': mark } });
+        expect(answer.status).toBe(200);
+        // One after the other, so that each submission in the trace is known to be of the request before it.
+        const shown = async (): Promise<number> => {
+          const handset = await fetch(`${server.sandboxUrl}/sandbox/handsets/491700000001/messages`);
+          return ((await handset.json()) as { messages: unknown[] }).messages.length;
+        };
+        const nth = marks.indexOf(mark) + 1;
+        expect(await eventually(60_000, async () => (await shown()) >= nth)).toBe(true);
+      }
+      await server.end('SIGTERM');
+
+      const lines = readFileSync(trace, 'utf8').split('\n');
+      let from = 0;
+      for (let i = 0; i < marks.length; i++) {
+        const arrived = lines.findIndex((line, at) => at >= from && line.includes('"POST /mms/2/messages HTTP/1.1'));
+        // On the same connection: the carrier's listener answers with a 200, too, when it likes.
+        const socket = socketOf(lines, arrived);
+        const answered = lines.findIndex(
+          (line, at) => at > arrived && line.includes(socket) && /write.*HTTP\/1\.1 200/.test(line),
+        );
+        expect(arrived).toBeGreaterThanOrEqual(0);
+        expect(answered).toBeGreaterThan(arrived);
+        const [accept] = synced(lines, arrived, answered);
+        expect(accept, 'a sync of the log before the answer').toBeDefined();
+        const submitted = lines.findIndex((line, at) => at > arrived && /write.*"POST \/mm7 HTTP/.test(line));
+        expect(submitted, 'the submission').toBeGreaterThan(0);
+        expect(
+          synced(lines, (accept as number) + 1, submitted),
+          'a sync of the claim before its first byte',
+        ).not.toEqual([]);
+        from = Math.max(answered, submitted) + 1;
+      }
+    },
+  );
 });

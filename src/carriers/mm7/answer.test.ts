@@ -1,6 +1,7 @@
 /** Peers' answers to a SubmitReq and what each must come to. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../../../test/properties.ts';
 import { ERRORS } from '../../domain/codes.ts';
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import { addressDigits, bounded, errorOf, type HttpAnswer, isGranted, outcomeOf, parseRetryAfter } from './answer.ts';

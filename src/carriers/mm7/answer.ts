@@ -8,6 +8,7 @@
  *
  * Sources: 3GPP TS 23.140 (status codes of MM7) and what carriers in the field answer.
  */
+import { international } from '../../domain/address.ts';
 import type { Failure, Outcome, Submission } from '../../domain/submission.ts';
 import type { XmlElement } from '../../xml.ts';
 import { faultSide, type Mm7Status, readSoap, type SoapMessage, statusOf } from './soap.ts';
@@ -229,13 +230,14 @@ function refusedIn(
   return left.size === 0 && !coded ? [] : refused;
 }
 
-/** `+385911234567/TYPE=PLMN`, `tel:385911234567` and the like as digits; a short code stays as it is. */
+/** `+385911234567/TYPE=PLMN`, `tel:385911234567`, `00385911234567` and the like as digits; a short code stays as it is. */
 export function addressDigits(address: string): string {
-  return address
+  const bare = address
     .trim()
     .replace(/\/TYPE=.*$/i, '')
     .replace(/^tel:/i, '')
     .replace(/^\+/, '');
+  return international(bare);
 }
 
 function statusOutcome(code: number, words: string, retryAfterMs: number | undefined, own: CodeTables): Outcome {

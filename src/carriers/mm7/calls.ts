@@ -8,6 +8,7 @@
  * Fails: a string that says what is missing or cannot be read.
  */
 import { createHash } from 'node:crypto';
+import { international } from '../../domain/address.ts';
 import { wireNames } from '../../domain/content.ts';
 import type { CarrierInbound, CarrierReport, Part, Priority, ReportKind } from '../../domain/submission.ts';
 import { childOf, textOf, type XmlElement } from '../../xml.ts';
@@ -197,7 +198,7 @@ function addressIn(element: XmlElement | undefined, ...lists: string[]): string[
     const written = one.text.trim();
     // `+385911234567/TYPE=PLMN@mms.example` is a number, `somebody@example.net` is none.
     const number = /^(?:tel:)?\+?[\d().\s-]{3,24}(?=$|\/TYPE=PLMN)/i.exec(written)?.[0].replace(/[^\d]/g, '');
-    const address = number ?? addressDigits(written).slice(0, 100).toWellFormed();
+    const address = number === undefined ? addressDigits(written).slice(0, 100).toWellFormed() : international(number);
     if (address !== '' && found.size < RECIPIENTS) found.add(address);
     for (const child of one.children) visit(child);
   };

@@ -194,6 +194,24 @@ describe('a delivery report', () => {
     expect(reports[0]!.addresses).toEqual(['441134960001', '441134960002']);
   });
 
+  it('has its addresses in digits, whatever stands before and behind them', async () => {
+    for (const written of [
+      '+441134960001',
+      '00441134960001',
+      'tel:+441134960001',
+      '441134960001/TYPE=PLMN@mmsc.example',
+    ]) {
+      await post(
+        soap(
+          report(
+            `<MessageID>m</MessageID><Recipient><Number>${written}</Number></Recipient><MMStatus>Retrieved</MMStatus>`,
+          ),
+        ),
+      );
+      expect(reports.at(-1)!.addresses).toEqual(['441134960001']);
+    }
+  });
+
   it('keeps the MessageID as it was written but for white space around it', async () => {
     for (const [written, id] of [
       ['&lt;a.1@mmsc.example&gt;', '<a.1@mmsc.example>'],
@@ -384,7 +402,6 @@ describe('the door', () => {
       '/mm7/',
       '/mm7',
       '/',
-      '/mm7/open/',
       '/mm7/OPEN',
       '/mm7/%6fpen',
       '/mm7/__proto__',
@@ -394,6 +411,23 @@ describe('the door', () => {
     }
     expect((await fetch(`${listener.url}/mm7/open`)).status).toBe(405);
     expect(reports).toEqual([]);
+  });
+
+  it('takes its path with a slash at the end, and in a whole URL', async () => {
+    const body = soap(report(usual('Retrieved')));
+    expect((await post(body, {}, '/mm7/open/')).http).toBe(200);
+    const { port } = new URL(listener.url);
+    const socket = connect(Number(port), '127.0.0.1');
+    const head = (path: string) =>
+      `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`;
+    socket.end(head('http://mms.example:8082/mm7/open?x=1') + body);
+    let answered = '';
+    for await (const chunk of socket) answered += chunk;
+    expect(answered).toMatch(/^HTTP\/1\.1 200 /);
+    expect(reports).toHaveLength(2);
+    for (const path of ['/mm7/open/x', '/mm7//open', '/mm7/', '//mm7/open', '/http://x/mm7/open']) {
+      expect((await post(body, {}, path)).http).toBe(404);
+    }
   });
 
   it('lets in who shows the secret: as password, as header or in the query', async () => {
@@ -407,8 +441,11 @@ describe('the door', () => {
       [{ 'x-postcard-secret': 's3cret:\u00c3\u00b6' }, ''],
       [{}, '?secret=s3cret%3A%C3%B6'],
     ];
+    // Old clients write ISO-8859-1 there (RFC 7617).
+    const latin1 = Buffer.from('anyone:s3cret:ö', 'latin1').toString('base64');
+    good.push([{ authorization: `Basic ${latin1}` }, '']);
     for (const [headers, query] of good) expect((await post(body, headers, `/mm7/locked${query}`)).http).toBe(200);
-    expect(reports).toHaveLength(4);
+    expect(reports).toHaveLength(5);
     const bad: [Record<string, string>, string][] = [
       [{}, ''],
       [{}, '?secret='],
@@ -424,7 +461,7 @@ describe('the door', () => {
       expect(answer.http).toBe(401);
       expect(answer.headers.get('www-authenticate')).toBe('Basic realm="postcard"');
     }
-    expect(reports).toHaveLength(4);
+    expect(reports).toHaveLength(5);
     expect(JSON.stringify(env.lines)).not.toContain('s3cret');
   });
 
@@ -565,6 +602,20 @@ describe('a message from a handset', () => {
       },
     ]);
     expect(inbound[0]?.id).toMatch(/^tx-9~[0-9a-f]{32}$/);
+  });
+
+  it('has numbers that begin with 00 as any other; short codes and names stay', async () => {
+    for (const [written, read] of [
+      ['<m:Number>00385911234567</m:Number>', '385911234567'],
+      ['<m:Number>00385911234567/TYPE=PLMN</m:Number>', '385911234567'],
+      ['<m:RFC2822Address>00385911234567/TYPE=PLMN@mms.example</m:RFC2822Address>', '385911234567'],
+      ['<m:Number>00 385 91 1234567</m:Number>', '385911234567'],
+      ['<m:ShortCode>00123</m:ShortCode>', '00123'],
+    ]) {
+      const xml = deliver().replace(/<m:Number>.*?<\/m:Number>/, written as string);
+      await post(multipart(xml, media), { 'content-type': type });
+      expect(inbound.at(-1)?.from).toBe(read);
+    }
   });
 
   it('has its subject decoded where the carrier wrote it as encoded words', async () => {

@@ -127,8 +127,10 @@ export async function createMm7Listener(options: ListenerOptions): Promise<Liste
   let closing = false;
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const [path = '', query = ''] = (request.url ?? '').split('?', 2);
-    const carrier = path.startsWith('/mm7/') ? path.slice(5) : '';
+    const [target = '', query = ''] = (request.url ?? '').split('?', 2);
+    // Whole URLs are a form that servers must take (RFC 9112, 3.2.2); a slash at the end is added by some who copy one.
+    const path = target.replace(/^https?:\/\/[^/]*/i, '');
+    const carrier = /^\/mm7\/([^/]*)\/?$/.exec(path)?.[1] ?? '';
     const gate = gates.get(carrier);
     if (gate === undefined) return refuse(response, 404, 'no such carrier\n');
     if (request.method !== 'POST') return refuse(response, 405, 'POST only\n', { allow: 'POST' });
@@ -439,8 +441,11 @@ function shows(request: IncomingMessage, query: string, secret: Buffer): boolean
   const shown: (string | null | undefined)[] = [];
   const basic = /^Basic\s+([A-Za-z0-9+/=]+)\s*$/i.exec(request.headers.authorization ?? '')?.[1];
   if (basic !== undefined) {
-    const pair = Buffer.from(basic, 'base64').toString('utf8');
-    shown.push(pair.slice(pair.indexOf(':') + 1));
+    // The charset is not told (RFC 7617): old clients write ISO-8859-1.
+    for (const charset of ['utf8', 'latin1'] as const) {
+      const pair = Buffer.from(basic, 'base64').toString(charset);
+      shown.push(pair.slice(pair.indexOf(':') + 1));
+    }
   }
   const header = request.headers['x-postcard-secret'];
   // Node reads header bytes as ISO-8859-1; the peer may have meant UTF-8.

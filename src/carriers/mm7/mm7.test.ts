@@ -605,4 +605,14 @@ describe('TLS', () => {
     expect((await submit(at(mmsc), { tls })).kind).toBe('deferred');
     expect(mmsc.requests).toHaveLength(0);
   });
+
+  it('asks for a certificate that we have not: its alert comes after the request, which it has not read, so deferred', async () => {
+    const mmsc = await tlsPeer();
+    expect(await submit(at(mmsc), { tls: { ca: CA } })).toMatchObject({
+      kind: 'deferred',
+      elsewhere: true,
+      error: { words: expect.stringContaining('the carrier wants a TLS certificate of ours, or another one') },
+    });
+    expect(mmsc.requests).toHaveLength(0);
+  });
 });

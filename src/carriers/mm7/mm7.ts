@@ -66,12 +66,14 @@ export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve =
     bodyTimeout: phaseMs,
     maxHeaderSize: 16 * 1024,
     connect: passingContinue(
-      buildConnector({
-        ...config.tls,
-        timeout: Math.min(CONNECT_MS, phaseMs),
-        allowH2: false,
-        lookup: lookupBy(cachedNames(resolve, env)),
-      }),
+      endingByAlert(
+        buildConnector({
+          ...config.tls,
+          timeout: Math.min(CONNECT_MS, phaseMs),
+          allowH2: false,
+          lookup: lookupBy(cachedNames(resolve, env)),
+        }),
+      ),
     ),
   });
   const encode = createSubmitEncoder(config, createBoundaries(env), () => env.clock.now());
@@ -152,6 +154,28 @@ function createBoundaries(env: Env): () => string {
     drawn = drawn.subarray(16);
     return `pc-${own.toString('hex')}`;
   };
+}
+
+/**
+ * In TLS 1.3 a client may send before the server has looked at its certificate; that the server wants another one comes as an
+ * alert after the request, which it has not read then (RFC 8446, 4.4.2.4 and 6.2). OpenSSL's names of such alerts.
+ */
+const NOT_OUR_CERTIFICATE =
+  /^ERR_SSL_.*ALERT_(?:(?:NO|BAD|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
+
+/** A connector whose sockets end by such an alert: undici would call it an end by the peer, of a request that may have been taken. */
+function endingByAlert(dial: buildConnector.connector): buildConnector.connector {
+  return (options, callback) =>
+    dial(options, (...[error, socket]) => {
+      if (error !== null) {
+        callback(error, null);
+        return;
+      }
+      socket.on('error', (alert: NodeJS.ErrnoException) => {
+        if (NOT_OUR_CERTIFICATE.test(alert.code ?? '')) socket.destroy(alert);
+      });
+      callback(null, socket);
+    });
 }
 
 function deferred(words: string): Extract<Outcome, { kind: 'deferred' }> {
@@ -258,6 +282,10 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_: unknown, error: Error): void {
     const code = (error as { code?: unknown }).code;
+    if (typeof code === 'string' && NOT_OUR_CERTIFICATE.test(code)) {
+      this.settle({ sent: false, words: `the carrier wants a TLS certificate of ours, or another one (${code})` });
+      return;
+    }
     const words =
       slow(code, this.phaseMs) ?? bounded(typeof code === 'string' ? `${code} ${error.message}` : error.message);
     this.settle({ sent: this.sent, words: words || 'connection failed' });

@@ -1,6 +1,7 @@
 /** SubmitReq as bytes: one whole golden request, the schema's order, and no value that can break out of its place. */
-import fc from 'fast-check';
+
 import { describe, expect, it } from 'vitest';
+import fc from '../../../test/properties.ts';
 import type { Part, Submission } from '../../domain/submission.ts';
 import { childOf, readXml, textOf } from '../../xml.ts';
 import { headerValue, type MimePartIn, readMultipart } from '../mime.ts';

@@ -92,9 +92,9 @@ export function readSends(
       if (contentId !== null && (typeof contentId !== 'string' || !/^[\x21-\x7e]{1,100}$/.test(contentId))) {
         wrong(`${at}.contentId`, 'must be 1 to 100 visible ASCII characters');
       }
-      const bytes = bytesOf(part, at, wrong);
+      const { type, bytes } = bytesOf(part, String(contentType), at, wrong);
       size += bytes.byteLength;
-      parts.push({ contentType: String(contentType), contentId: contentId as string | null, bytes });
+      parts.push({ contentType: type, contentId: contentId as string | null, bytes });
     });
     if (size > BYTES) wrong('parts', `must be at most ${BYTES} bytes together`);
   }
@@ -102,23 +102,35 @@ export function readSends(
   return { ok: true, sends: { to, cc, subject: subject as string | null, parts } };
 }
 
-/** Of exactly one of `text` and `base64`. */
+/** Of exactly one of `text` and `base64`. `type` names the charset that a text was written in. */
 function bytesOf(
   part: Record<string, unknown>,
+  type: string,
   at: string,
   wrong: (property: string, violation: string) => void,
-): Uint8Array {
+): { type: string; bytes: Uint8Array } {
   const { text = null, base64 = null } = part;
   if ((text === null) === (base64 === null)) wrong(at, 'must have either text or base64');
   else if (text !== null && typeof text !== 'string') wrong(`${at}.text`, 'must be a string');
-  else if (text !== null) return Buffer.from(text, 'utf8');
+  else if (text !== null) return written(text, type);
   else if (
     typeof base64 !== 'string' ||
     !/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(base64)
   ) {
     wrong(`${at}.base64`, 'must be base64 without line breaks');
-  } else return Buffer.from(base64, 'base64');
-  return new Uint8Array(0);
+  } else return { type, bytes: Buffer.from(base64, 'base64') };
+  return { type, bytes: new Uint8Array(0) };
+}
+
+/** In ISO-8859-1 or ASCII where that is asked for and holds it all, else in UTF-8. */
+function written(text: string, type: string): { type: string; bytes: Uint8Array } {
+  const charset = /;\s*charset="?([^"]*)/i.exec(type)?.[1]?.toLowerCase();
+  const letters = charset === 'iso-8859-1' ? /^[\0-\xff]*$/ : charset === 'us-ascii' ? /^[\0-\x7f]*$/ : null;
+  if (letters?.test(text)) return { type, bytes: Buffer.from(text, 'latin1') };
+  return {
+    type: charset === undefined ? type : type.replace(/;.*$/s, '; charset=utf-8'),
+    bytes: Buffer.from(text, 'utf8'),
+  };
 }
 
 // ------------------------------------------------------------------------------------------------------------- the loop

@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../../test/properties.ts';
 import { childOf, readXml, textOf } from '../../xml.ts';
 import { printFault, printReport, printResponse, type Read, readSubmit } from './peer.ts';
 

@@ -36,6 +36,17 @@ describe('what handsets send', () => {
     expect(texts().length).toBe(10_001);
   });
 
+  it('comes from and goes to numbers without + or 00', async () => {
+    const { inbound, seen } = inboundOn(testEnv());
+    const destination = { ton: 1, npi: 1, text: '00441134960000' };
+    await inbound.take(from('00447700900123', Buffer.from('hi'), { destination }));
+    await inbound.take(from('+447700900123', Buffer.from('ho'), { destination: { ...destination, text: '00123' } }));
+    expect(seen).toMatchObject([
+      { from: '447700900123', to: ['441134960000'] },
+      { from: '447700900123', to: ['00123'] },
+    ]);
+  });
+
   it('waits in no more than 16 MiB', async () => {
     const { inbound, seen } = inboundOn(testEnv());
     const tlvs = [

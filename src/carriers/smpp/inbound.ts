@@ -10,6 +10,7 @@
  * the process: SMSCs that send one at a time would never send the next without an answer.
  */
 import { createHash } from 'node:crypto';
+import { international } from '../../domain/address.ts';
 import type { CarrierInbound } from '../../domain/submission.ts';
 import type { Env, Timer } from '../../env.ts';
 import { HANDLER_MS } from './link.ts';
@@ -193,7 +194,7 @@ function printOf(pdu: ShortMessage): string {
   return hash.digest('hex').slice(0, 32);
 }
 
-/** Digits without `+`, or as it was written. */
+/** Digits without `+` or `00`, or as it was written. */
 export function plain({ text }: Address): string {
-  return /^\+?\d+$/.test(text) ? text.replace(/^\+/, '') : text;
+  return /^\+?\d+$/.test(text) ? international(text.replace(/^\+/, '')) : text;
 }

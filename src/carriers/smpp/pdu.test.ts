@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import smpp from 'smpp';
 import { describe, expect, it } from 'vitest';
+import fc from '../../../test/properties.ts';
 import {
   ANSWER,
   type Body,

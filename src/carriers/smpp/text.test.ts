@@ -1,5 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import fc from '../../../test/properties.ts';
 import type { SmsSubmission } from '../../domain/submission.ts';
 import { decode, encode, type ShortMessage, shortMessage, tlvNumber, tlvOf } from './pdu.ts';
 import { encodeSms, readText, readTime, type TextOptions } from './text.ts';

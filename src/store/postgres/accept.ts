@@ -244,6 +244,8 @@ export function createAccept(
 
   return async function accept(tx: Tx, requests: Accept[]): Promise<Accepted[]> {
     const results: Accepted[] = new Array(requests.length);
+    // The first question of all: with its answer the clock is known.
+    const facts = await accountFacts(tx, requests);
     const stored = await replays(tx, requests);
     const bulks = await usedBulks(tx, requests);
     const uploads = await knownUploads(tx, requests);
@@ -318,7 +320,7 @@ export function createAccept(
       if (idem) inGroup.set(pair(account, idem.key), { hash: idem.hash, index });
       going.push({ index, request, bulk, bulkNo: bulk?.no ?? request.first });
     });
-    if (going.length > 0) await store(tx, going, { bulkAdds, uploads, results });
+    if (going.length > 0) await store(tx, going, { bulkAdds, uploads, results, facts });
     await book.flush();
     for (const [no, speed] of speeds) tx.later(SQL.bulkSpeed, [no, speed]);
     for (const { index, first } of again) {
@@ -334,9 +336,10 @@ export function createAccept(
       bulkAdds: NewBulk[];
       uploads: Map<string, UploadRow>;
       results: Accepted[];
+      facts: AccountFacts;
     },
   ): Promise<void> {
-    const { bulkAdds, uploads, results } = context;
+    const { bulkAdds, uploads, results, facts } = context;
     if (bulkAdds.length > 0) {
       const of = columnsOf(bulkAdds);
       const made = await tx.query(SQL.bulkAdd, [
@@ -368,7 +371,6 @@ export function createAccept(
     const repeated = new Set(asked.filter(({ no }) => !taken.has(no)).map(({ no }) => no));
 
     const requests = going.map(({ request }) => request);
-    const facts = await accountFacts(tx, requests);
     const endpoints = await endpointsOf(tx, requests, facts);
     const wantedLines: LineKey[] = going.flatMap(({ request, bulk }) =>
       request.runs.map((run) => ({

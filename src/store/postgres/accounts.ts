@@ -5,17 +5,33 @@
  * Against other nodes: changes take turns by the row of the revision; takes from one account's counters by the account's row.
  */
 import type {
-  AdminChange,
   Administered,
+  AdminTerms,
   AuditRow,
+  Counter,
   Deed,
   Directory,
   NewSession,
   Session,
   Take,
 } from '../../domain/accounts.ts';
-import { AUDIT_MAX, CLEAR, type DirectoryRows, directoryOf, keyBody } from '../accounts.ts';
-import { type Ask, list, plain, sql, type Tx, texts } from './tx.ts';
+import {
+  AUDIT_MAX,
+  CLEAR,
+  cameToNothing,
+  type DirectoryRows,
+  directoryOf,
+  endpointName,
+  judged,
+  keyBody,
+  onceKey,
+  type Present,
+} from '../accounts.ts';
+import type { OperatorChange } from '../contract.ts';
+import { kindOf } from '../hooks.ts';
+import { IDEM_MS } from './accept.ts';
+import { endpointDelete, endpointPut } from './deliveries.ts';
+import { type Ask, byKey, list, plain, type Sql, sql, type Tx, texts, type Value } from './tx.ts';
 
 const SQL = {
   bump: sql("UPDATE counter SET next = next + 1 WHERE k = 'directory'"),
@@ -23,19 +39,29 @@ const SQL = {
   accounts: sql('SELECT no, name, body FROM account ORDER BY no'),
   keys: sql('SELECT hash, account, label, body FROM key ORDER BY account, label, hash'),
   held: sql('SELECT what, account, body FROM held ORDER BY what, name'),
-  named: sql('SELECT no FROM account WHERE name = $1'),
-  account: sql('SELECT no FROM account WHERE no = $1'),
+  locked: sql("SELECT next AS revision FROM counter WHERE k = 'directory' FOR UPDATE"),
+  named: sql('SELECT no, name FROM account WHERE name = ANY($1::text[])'),
+  bodies: sql('SELECT no, body FROM account WHERE no = ANY($1::bigint[])'),
+  bodyPut: sql('UPDATE account SET body = $1 WHERE no = $2'),
   last: sql('SELECT coalesce(max(no), 0) AS no FROM account'),
   accountPut: sql(`INSERT INTO account (no, name, body) VALUES ($1, $2, $3)
     ON CONFLICT (no) DO UPDATE SET name = excluded.name, body = excluded.body`),
-  keyHolder: sql('SELECT account FROM key WHERE hash = $1'),
+  keyHolders: sql('SELECT hash, account FROM key WHERE hash = ANY($1::text[])'),
   keyPut: sql(`INSERT INTO key (hash, account, label, body) VALUES ($1, $2, $3, $4)
     ON CONFLICT (hash) DO UPDATE SET account = excluded.account, label = excluded.label, body = excluded.body`),
-  holder: sql('SELECT account FROM held WHERE what = $1 AND name = $2'),
-  put: sql(`INSERT INTO held (what, name, account, body) VALUES ($1, $2, $3, $4)
+  holders: sql(`SELECT h.what, h.name, h.account FROM unnest($1::text[], $2::text[]) AS x(what, name)
+    JOIN held h ON h.what = x.what AND h.name = x.name`),
+  put: sql(`INSERT INTO held (what, name, account, body)
+    SELECT what, name, account, body FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS x(what, name, account, body)
+    ORDER BY what COLLATE "C", name COLLATE "C"
     ON CONFLICT (what, name) DO UPDATE SET account = excluded.account, body = excluded.body`),
-  drop: sql('DELETE FROM held WHERE what = $1 AND name = $2 AND account = $3 RETURNING name'),
-  number: sql('SELECT account FROM own_number WHERE number = $1'),
+  drop: sql(`DELETE FROM held h USING unnest($1::text[], $2::text[], $3::bigint[]) AS x(what, name, account)
+    WHERE h.what = x.what AND h.name = x.name AND h.account = x.account RETURNING h.what, h.name`),
+  numbers: sql('SELECT number, account FROM own_number WHERE number = ANY($1::text[])'),
+  endpoints: sql('SELECT account, kind, url FROM endpoint_setting WHERE account = ANY($1::bigint[])'),
+  once: sql('SELECT key, hash, answer FROM idem WHERE account = 0 AND key = ANY($1::text[]) AND at > $2'),
+  oncePut: sql(`INSERT INTO idem (account, key, hash, at, answer) VALUES (0, $1, $2, $3, $4)
+    ON CONFLICT (account, key) DO UPDATE SET hash = excluded.hash, at = excluded.at, answer = excluded.answer`),
   numberPut:
     sql(`INSERT INTO own_number (number, account, url, entity, application, callback) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (number) DO UPDATE SET account = excluded.account, url = excluded.url, entity = excluded.entity,
@@ -51,7 +77,7 @@ const SQL = {
   sessionUse: sql(`UPDATE session SET until = CASE WHEN idle IS NULL THEN until ELSE $2::bigint + idle END
     WHERE hash = $1 AND until > $2 RETURNING "user", kind`),
   sessionDelete: sql('DELETE FROM session WHERE hash = $1 AND until > $2 RETURNING hash'),
-  sessionsOf: sql('DELETE FROM session WHERE "user" = $1'),
+  sessionsOf: sql('DELETE FROM session WHERE "user" = ANY($1::text[])'),
   countersEnded: sql(`DELETE FROM quota WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM quota WHERE until <= $1 ORDER BY until LIMIT ${CLEAR} FOR UPDATE SKIP LOCKED))`),
   turns: sql('SELECT no FROM account WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
@@ -66,83 +92,186 @@ const SQL = {
     ON CONFLICT (account, scope, bucket) DO UPDATE SET used = greatest(0, quota.used + excluded.used), until = excluded.until`),
 };
 
+/** Rows held by name that one statement writes. */
+const HELD_STEP = 1000;
+
 /** Counts a change, so that nodes read the rows again; first of all in a transaction that makes one. */
 export async function bumpDirectory(tx: Tx): Promise<void> {
   await tx.query(SQL.bump);
 }
 
-async function judge(tx: Tx, changes: AdminChange[]): Promise<Administered | null> {
-  const there = async (no: number): Promise<boolean> => (await tx.query(SQL.account, [no])).length > 0;
-  for (const [index, change] of changes.entries()) {
-    const notFound: Administered = { kind: 'notFound', change: index };
-    const conflict: Administered = { kind: 'conflict', change: index };
-    if (change.kind === 'account') {
-      if (change.no !== null && !(await there(change.no))) return notFound;
-      const [namesake] = await tx.query<{ no: number }>(SQL.named, [plain(change.name)]);
-      if (namesake && namesake.no !== change.no) return conflict;
-    } else if (change.kind === 'key') {
-      if (!(await there(change.key.account))) return notFound;
-      const [holder] = await tx.query<{ account: number }>(SQL.keyHolder, [change.key.hash]);
-      if (holder && holder.account !== change.key.account) return conflict;
-    } else if (change.kind === 'put') {
-      if (change.account !== 0 && !(await there(change.account))) return notFound;
-      const [holder] = await tx.query<{ account: number }>(SQL.holder, [change.what, plain(change.name)]);
-      if (holder && holder.account !== change.account) return conflict;
-    } else if (change.kind === 'number') {
-      const { number, account } = change.number;
-      if (!(await there(account))) return notFound;
-      const [holder] = await tx.query<{ account: number }>(SQL.number, [plain(number)]);
-      if (holder && holder.account !== account) return conflict;
+/** What is there of all that `changes` name, in one look each; the row of the revision is locked, so that it stays so. */
+async function presentOf(tx: Tx, changes: readonly OperatorChange[]): Promise<Present> {
+  const [locked] = await tx.query<{ revision: number }>(SQL.locked);
+  const numbers = new Set<number>();
+  const names = new Set<string>();
+  const hashes = new Set<string>();
+  const held = new Map<string, { what: string; name: string }>();
+  const own = new Set<string>();
+  const desks = new Set<number>();
+  const onces = new Set<string>();
+  for (const one of changes) {
+    if (one.kind === 'account') {
+      names.add(plain(one.name));
+      if (one.no !== null) numbers.add(one.no);
+    } else if (one.kind === 'key') {
+      numbers.add(one.key.account);
+      hashes.add(one.key.hash);
+    } else if (one.kind === 'number') {
+      numbers.add(one.number.account);
+      own.add(plain(one.number.number));
+    } else if (one.kind === 'endpoint') {
+      numbers.add(one.put.account);
+      desks.add(one.put.account);
+    } else {
+      numbers.add(one.account);
+      if (one.kind === 'put' || one.kind === 'drop') {
+        held.set(`${one.what} ${plain(one.name)}`, { what: one.what, name: plain(one.name) });
+      } else if (one.kind === 'numberDrop') own.add(plain(one.number));
+      else if (one.kind === 'endpointDrop') desks.add(one.account);
+      else if (one.once !== null) onces.add(plain(onceKey(one.account, one.once.key)));
     }
   }
-  return null;
+  const asked = async <Row>(any: boolean, statement: Sql, values: Value[]): Promise<Row[]> =>
+    any ? tx.query<Row>(statement, values) : [];
+  const [last] = await tx.query<{ no: number }>(SQL.last);
+  const accounts = byKey(
+    await asked<{ no: number; body: string | null }>(numbers.size > 0, SQL.bodies, [list([...numbers])]),
+    ({ no }) => no,
+  );
+  const named = byKey(
+    await asked<{ no: number; name: string }>(names.size > 0, SQL.named, [texts([...names])]),
+    ({ name }) => name,
+  );
+  const keys = byKey(
+    await asked<{ hash: string; account: number }>(hashes.size > 0, SQL.keyHolders, [texts([...hashes])]),
+    ({ hash }) => hash,
+  );
+  const rows = [...held.values()];
+  const holders = byKey(
+    await asked<{ what: string; name: string; account: number }>(rows.length > 0, SQL.holders, [
+      texts(rows.map(({ what }) => what)),
+      texts(rows.map(({ name }) => name)),
+    ]),
+    ({ what, name }) => `${what} ${name}`,
+  );
+  const owned = byKey(
+    await asked<{ number: string; account: number }>(own.size > 0, SQL.numbers, [texts([...own])]),
+    ({ number }) => number,
+  );
+  const endpoints = Map.groupBy(
+    await asked<{ account: number; kind: number; url: string }>(desks.size > 0, SQL.endpoints, [list([...desks])]),
+    ({ account }) => account,
+  );
+  const once = byKey(
+    await asked<{ key: string; hash: string; answer: string }>(onces.size > 0, SQL.once, [
+      texts([...onces]),
+      tx.now - IDEM_MS,
+    ]),
+    ({ key }) => key,
+  );
+  return {
+    revision: locked?.revision ?? 0,
+    last: last?.no ?? 0,
+    account: (no) => accounts.get(no),
+    named: (name) => named.get(plain(name))?.no,
+    keyHolder: (hash) => keys.get(hash)?.account,
+    holder: (what, name) => holders.get(`${what} ${plain(name)}`)?.account,
+    numberHolder: (number) => owned.get(plain(number))?.account,
+    endpoints: (account) =>
+      new Set((endpoints.get(account) ?? []).map(({ kind, url }) => endpointName(kindOf(kind), url))),
+    once: (key) => once.get(plain(key)),
+  };
+}
+
+type HeldWrite = Extract<OperatorChange, { kind: 'put' | 'drop' }>;
+
+/** Puts, or drops, all of one kind; returns how many rows were dropped. */
+async function writeHeld(tx: Tx, writes: HeldWrite[]): Promise<number> {
+  // What is said of one name last holds.
+  const rows = [...byKey(writes, ({ what, name }) => `${what} ${plain(name)}`).values()];
+  const whats = texts(rows.map(({ what }) => what));
+  const names = texts(rows.map(({ name }) => name));
+  const accounts = list(rows.map(({ account }) => account));
+  let dropped: { what: string; name: string }[] = [];
+  if (rows[0]?.kind === 'put') {
+    const bodies = texts(rows.map((row) => (row.kind === 'put' ? JSON.stringify(row.body) : null)));
+    await tx.query(SQL.put, [whats, names, accounts, bodies]);
+  } else if (rows.length > 0) dropped = await tx.query(SQL.drop, [whats, names, accounts]);
+  // Sessions end with the password; and another account may get a user of that name before they would have ended.
+  const ended = rows.filter(
+    (row) =>
+      row.what === 'login' &&
+      (row.kind === 'put'
+        ? row.same !== true
+        : dropped.some(({ what, name }) => what === 'login' && name === plain(row.name))),
+  );
+  if (ended.length > 0) await tx.query(SQL.sessionsOf, [texts(ended.map(({ name }) => name))]);
+  return dropped.length;
 }
 
 /** All changes with their line in the audit log, or none. */
-export async function administer(tx: Tx, changes: AdminChange[], deed: Deed): Promise<Administered> {
-  await bumpDirectory(tx);
-  const refusal = await judge(tx, changes);
-  if (refusal) return refusal;
-  const accounts: number[] = [];
+export async function administer(
+  tx: Tx,
+  changes: OperatorChange[],
+  deed: Deed,
+  terms: AdminTerms,
+): Promise<Administered> {
+  const go = judged(changes, terms, await presentOf(tx, changes));
+  if (go.kind !== 'go') return go;
+  const { accounts, credits } = go;
   let dropped = 0;
-  for (const change of changes) {
-    if (change.kind === 'account') {
-      const [last] = change.no === null ? await tx.query<{ no: number }>(SQL.last) : [];
-      const no = change.no ?? (last?.no ?? 0) + 1;
-      await tx.query(SQL.accountPut, [no, plain(change.name), JSON.stringify(change.settings)]);
-      accounts.push(no);
-    } else if (change.kind === 'key') {
-      const { key } = change;
+  if (terms.dry) return { kind: 'done', accounts, dropped, credits };
+  let held: HeldWrite[] = [];
+  for (const one of go.writes) {
+    // A file may bring thousands of these, and all that uses this connection waits for them: many in one statement.
+    if (one.kind === 'put' || one.kind === 'drop') {
+      if (held.length > 0 && (held[0]?.kind !== one.kind || held.length === HELD_STEP)) {
+        dropped += await writeHeld(tx, held);
+        held = [];
+      }
+      held.push(one);
+    } else if (one.kind === 'account') {
+      await tx.query(SQL.accountPut, [one.no, plain(one.name), one.body]);
+    } else if (one.kind === 'credit') {
+      await tx.query(SQL.bodyPut, [one.body, one.account]);
+      if (one.once) await tx.query(SQL.oncePut, [plain(one.once.key), one.once.hash, tx.now, one.once.answer]);
+    } else if (one.kind === 'key') {
+      const { key } = one;
       await tx.query(SQL.keyPut, [key.hash, key.account, plain(key.label), keyBody(key)]);
-    } else if (change.kind === 'put') {
-      await tx.query(SQL.put, [change.what, plain(change.name), change.account, JSON.stringify(change.body)]);
-      if (change.what === 'login') await tx.query(SQL.sessionsOf, [plain(change.name)]);
-    } else if (change.kind === 'number') {
-      const { number, account, url, entity, application, callbackData } = change.number;
+    } else if (one.kind === 'number') {
+      const { number, account, url, entity, application, callbackData } = one.number;
       await tx.query(SQL.numberPut, [number, account, url, entity, application, callbackData]);
-    } else if (change.kind === 'numberDrop') {
-      dropped += (await tx.query(SQL.numberDrop, [plain(change.number), change.account])).length;
-    } else {
-      const gone = (await tx.query(SQL.drop, [change.what, plain(change.name), change.account])).length;
-      // Another account may get a user of that name before the sessions would have ended.
-      if (change.what === 'login' && gone > 0) await tx.query(SQL.sessionsOf, [plain(change.name)]);
-      dropped += gone;
+    } else if (one.kind === 'numberDrop') {
+      dropped += (await tx.query(SQL.numberDrop, [plain(one.number), one.account])).length;
+    } else if (one.kind === 'endpoint') {
+      await endpointPut(tx, one.put);
+    } else if (one.kind === 'endpointDrop') {
+      if (await endpointDelete(tx, one.account, one.hook, one.url)) dropped++;
     }
   }
-  // Nothing was there to take away: nothing was done.
-  if (dropped === 0 && changes.length > 0 && changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')) {
-    return { kind: 'done', accounts, dropped };
-  }
-  const account = deed.account ?? accounts[0] ?? null;
+  dropped += await writeHeld(tx, held);
+  if (cameToNothing(go, dropped)) return { kind: 'done', accounts, dropped, credits };
+  const account = deed.account ?? (accounts.length === 1 ? (accounts[0] ?? null) : null);
   const values = [tx.now, deed.by, deed.action, account, JSON.stringify(deed.detail)];
   const [made] = await tx.query<{ no: number }>(SQL.deed, values);
   tx.later(SQL.forget, [(made?.no ?? 0) - AUDIT_MAX]);
+  await bumpDirectory(tx);
   tx.hint('keys');
-  return { kind: 'done', accounts, dropped };
+  return { kind: 'done', accounts, dropped, credits };
 }
 
-/** See the contract; the revision is read before the rows, so that what changes meanwhile is seen the next time. */
-export async function directory(ask: Ask, known: number): Promise<Directory | null> {
+/** Verbs of the contract that only read, each on a connection that `reader` gives. */
+export function operatorReads(reader: () => Ask) {
+  return {
+    directory: (known: number) => directory(reader(), known),
+    auditLog: (limit: number, before?: number) => auditLog(reader(), limit, before),
+    quotaUsed: (counters: Counter[]) => quotaUsed(reader(), counters),
+  };
+}
+
+/** The revision is read before the rows, so that what changes meanwhile is seen the next time. */
+async function directory(ask: Ask, known: number): Promise<Directory | null> {
   const [row] = await ask.query<{ revision: number }>(SQL.revision);
   const revision = row?.revision ?? 0;
   if (revision === known) return null;
@@ -155,10 +284,24 @@ export async function directory(ask: Ask, known: number): Promise<Directory | nu
 }
 
 /** The audit log, newest first. */
-export async function auditLog(ask: Ask, limit: number, before: number | undefined): Promise<AuditRow[]> {
+async function auditLog(ask: Ask, limit: number, before: number | undefined): Promise<AuditRow[]> {
   type Row = Omit<AuditRow, 'detail'> & { detail: string };
   const rows = await ask.query<Row>(SQL.audit, [before ?? Number.MAX_SAFE_INTEGER, limit]);
   return rows.map((row) => ({ ...row, detail: JSON.parse(row.detail) as object }));
+}
+
+/** What counters stand at; see the contract. */
+async function quotaUsed(ask: Ask, counters: Counter[]): Promise<number[]> {
+  if (counters.length === 0) return [];
+  const found = await ask.query<{ at: number; used: number }>(SQL.used, [
+    list(counters.map(({ account }) => account)),
+    texts(counters.map(({ scope }) => scope)),
+    list(counters.map(({ bucket, buckets }) => bucket - buckets)),
+    list(counters.map(({ bucket }) => bucket)),
+    list(counters.map((_, at) => at)),
+  ]);
+  const usedOf = new Map(found.map(({ at, used }) => [at, used]));
+  return counters.map((_, at) => usedOf.get(at) ?? 0);
 }
 
 /** Keeps a session; clears some that have ended. */
@@ -184,24 +327,17 @@ export async function quota(tx: Tx, takes: Take[]): Promise<number[]> {
   tx.later(SQL.countersEnded, [tx.now]);
   if (takes.length === 0) return [];
   await tx.query(SQL.turns, [list([...new Set(takes.map(({ account }) => account))])]);
-  const found = await tx.query<{ at: number; used: number }>(SQL.used, [
-    list(takes.map(({ account }) => account)),
-    texts(takes.map(({ scope }) => scope)),
-    list(takes.map(({ bucket, buckets }) => bucket - buckets)),
-    list(takes.map(({ bucket }) => bucket)),
-    list(takes.map((_, at) => at)),
-  ]);
-  const usedOf = new Map(found.map(({ at, used }) => [at, used]));
+  const before = await quotaUsed(tx, takes);
   /** Given by this call, on top of what was found. */
   const givenOf = new Map<string, { bucket: number; given: number }[]>();
   const results = takes.map(({ account, scope, bucket, buckets, want, least, most }, at) => {
     const name = `${account} ${scope}`;
-    const before = givenOf.get(name) ?? [];
-    const seen = before.filter((one) => one.bucket > bucket - buckets && one.bucket <= bucket);
-    const used = seen.reduce((sum, one) => sum + one.given, usedOf.get(at) ?? 0);
+    const earlier = givenOf.get(name) ?? [];
+    const seen = earlier.filter((one) => one.bucket > bucket - buckets && one.bucket <= bucket);
+    const used = seen.reduce((sum, one) => sum + one.given, before[at] ?? 0);
     const room = Math.min(want, most - used);
     const given = want < 0 ? want : room >= least ? Math.max(room, 0) : 0;
-    givenOf.set(name, [...before, { bucket, given }]);
+    givenOf.set(name, [...earlier, { bucket, given }]);
     return given;
   });
   const moved = takes.map((take, at) => ({ ...take, given: results[at] as number })).filter(({ given }) => given !== 0);

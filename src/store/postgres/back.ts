@@ -7,8 +7,8 @@
 import type { CarrierReport } from '../../domain/submission.ts';
 import { returned } from '../clock.ts';
 import type { Settle } from '../contract.ts';
+import type { FlightRow } from '../outcomes.ts';
 import { AHEAD_MS, TOLD, turnDue } from '../waiting.ts';
-import type { FlightRow } from './desk.ts';
 import type { Lines, Wake } from './lines.ts';
 import { BULK, type BulkColumns, type BulkRow, RunBook, toBulk } from './runs.ts';
 import { byKey, list, sql, type Tx } from './tx.ts';

@@ -18,7 +18,7 @@ import {
   PLAIN_BULK,
   printSpeed,
   RECALL_MS,
-  statusOf,
+  shownBulk,
   steered,
 } from '../steering.ts';
 import { addCallBacks, sweepCallBacks } from './callback.ts';
@@ -143,18 +143,6 @@ async function find(ask: Ask, account: number, name: BulkName, lock: boolean): P
   return { bulk, figures: rest.figures, own: false };
 }
 
-function view(bulk: BulkRow, figures: Progress, now: number): Bulk {
-  return {
-    no: bulk.no,
-    id: bulk.id,
-    acceptedAt: bulk.acceptedAt,
-    sendAt: bulk.sendAt ?? bulk.acceptedAt,
-    speed: bulk.speed,
-    status: statusOf(bulk, figures, now),
-    progress: figures,
-  };
-}
-
 async function clock(ask: Ask, testNow: (() => number) | null): Promise<number> {
   if (testNow) return testNow();
   const [row] = await ask.query<{ now: number }>(SQL.now);
@@ -170,7 +158,7 @@ export async function bulkGet(
   testNow: (() => number) | null,
 ): Promise<Bulk | null> {
   const found = await find(ask, account, name, false);
-  return found && view(found.bulk, found.figures, await clock(ask, testNow));
+  return found && shownBulk(found.bulk, found.figures, await clock(ask, testNow));
 }
 
 /** A page of bulks, newest first. */
@@ -197,7 +185,7 @@ export async function bulkList(
       add(figures, rest.figures);
       budget -= rest.figures.accepted;
     }
-    bulks.push(view(row, figures, now));
+    bulks.push(shownBulk(row, figures, now));
   }
   return { bulks, next: null };
 }
@@ -278,7 +266,7 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
       if (!found.own) await own(tx, account, bulk);
       await apply(tx, bulk, to, steering.drain);
     }
-    return { kind: 'done', bulk: view(to, figures, tx.now) };
+    return { kind: 'done', bulk: shownBulk(to, figures, tx.now) };
   }
 
   // --- What follows, in steps ---

@@ -7,6 +7,7 @@ import { legOf, spanOf } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
 import type { CallBack } from '../contract.ts';
 import type { createEvents } from './events.ts';
+import { smsSender } from './rows.ts';
 import { type Ask, list, sql, type Tx } from './tx.ts';
 
 /** A lane that cannot call back leaves its rows, for this long. */
@@ -21,7 +22,8 @@ const SQL = {
     ON CONFLICT (leader) DO UPDATE SET lane = excluded.lane, at = excluded.at, generation = excluded.generation,
       ref = excluded.ref, earliest_at = NULL`),
   // What is to be kept stands under the lane's number below 0.
-  any: sql('SELECT leader FROM callback WHERE lane = ANY(ARRAY[$1::bigint, -$1::bigint]) LIMIT 1'),
+  any: sql(`SELECT x.lane FROM unnest($1::bigint[]) AS x(lane)
+    CROSS JOIN LATERAL (SELECT leader FROM callback q WHERE q.lane = ANY(ARRAY[x.lane, -x.lane]) LIMIT 1) c`),
   // What is in flight yet stays for later.
   take: sql(`WITH gone AS (DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback c WHERE lane = $1
       AND (ref <> '' OR (SELECT f.leader FROM flight f WHERE f.leader = c.leader) IS NULL) ORDER BY leader LIMIT $2
@@ -29,19 +31,21 @@ const SQL = {
     SELECT g.leader, coalesce(a.generation, g.generation) AS generation, coalesce(a.ref, g.ref) AS ref, g.earliest_at
     FROM gone g LEFT JOIN LATERAL (SELECT q.generation, q.ref FROM attempt q WHERE g.ref = '' AND q.leader = g.leader
       AND q.outcome = 'accepted' AND q.ref <> '' ORDER BY q.n DESC LIMIT 1) a ON true`),
-  // A group's leader is the number of its run.
+  // A group's leader is the number of its run, and may be that of a repeated id, which has no row.
   about:
-    sql(`SELECT x.leader, s.sender, greatest(1, coalesce((SELECT r.members FROM run r WHERE r.no = x.leader), 1)) AS members
-    FROM unnest($1::bigint[]) AS x(leader)
-    CROSS JOIN LATERAL (SELECT spec FROM message q WHERE q.no = abs(x.leader) OFFSET 0) m
-    CROSS JOIN LATERAL (SELECT sender FROM spec q WHERE q.no = m.spec OFFSET 0) s`),
+    sql(`SELECT x.leader, coalesce(CASE WHEN x.leader < 0 THEN ${smsSender('s')} END, s.sender) AS sender, x.members FROM (SELECT leader,
+      greatest(1, coalesce((SELECT r.members FROM run r WHERE r.no = leader), 1)) AS members FROM unnest($1::bigint[]) AS u(leader)) x
+    CROSS JOIN LATERAL (SELECT spec FROM message q WHERE q.no >= abs(x.leader) AND q.no < abs(x.leader) + x.members
+      ORDER BY q.no LIMIT 1) m
+    CROSS JOIN LATERAL (SELECT sender, body FROM spec q WHERE q.no = m.spec OFFSET 0) s`),
   old: sql(`DELETE FROM callback WHERE ctid = ANY(ARRAY(SELECT ctid FROM callback WHERE at <= $1 ORDER BY at LIMIT ${STEP}
       FOR UPDATE SKIP LOCKED)) RETURNING leader`),
 };
 
-/** Whether there are any of a lane. */
-export async function anyCallBacks(ask: Ask, lane: number): Promise<boolean> {
-  return (await ask.query(SQL.any, [lane])).length > 0;
+/** Whether there are any, for each of some lanes. */
+export async function anyCallBacks(ask: Ask, lanes: readonly number[]): Promise<Map<number, boolean>> {
+  const found = new Set((await ask.query<{ lane: number }>(SQL.any, [list(lanes)])).map(({ lane }) => lane));
+  return new Map(lanes.map((lane) => [lane, found.has(lane)]));
 }
 
 /** Submissions to be called back. */

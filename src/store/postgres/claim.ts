@@ -15,6 +15,7 @@ import { STATE, type State } from '../../domain/status.ts';
 import { bucketOf, byTurns, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim } from '../contract.ts';
 import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import type { createEvents } from './events.ts';
 import type { Screen } from './inbound.ts';
 import { RING } from './inside.ts';
 import type { Lines } from './lines.ts';
@@ -391,7 +392,7 @@ function specsOf(
 }
 
 /** The work of one claim: up to `limit` submissions of a lane, leased for `leaseMs`, and when the lane is due next. Never waits for another claim. */
-export function createClaim(lines: Lines, screen: Screen) {
+export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<typeof createEvents>['foresee']) {
   const lastWasRetry = new Set<number>();
 
   /** Loads due lines of the next accounts (`first`: after the wakes), serves them in turns, writes. */
@@ -401,14 +402,17 @@ export function createClaim(lines: Lines, screen: Screen) {
     limit: number,
     leaseMs: number,
     look: { first: boolean; wide: boolean },
+    bulksOf: Map<number, number>,
   ): Promise<Round | null> {
     const loaded = await lines.load(tx, lane, look.first, look.wide ? Math.max(limit, WIDE) : limit);
     if (loaded === null) return null;
-    const bulks = byKey((loaded.bulks ?? []).map(toBulk), (bulk) => bulk.no);
+    const ours = (loaded.bulks ?? []).filter(({ no }) => (bulksOf.get(no) ?? lane) === lane);
+    for (const { no } of ours) bulksOf.set(no, lane);
+    const bulks = byKey(ours.map(toBulk), (bulk) => bulk.no);
     const serving = new Map<number, Serving>();
     for (const { no, account, bulk, full, seq } of loaded.lines ?? []) {
       const row = bulk === 0 ? null : bulks.get(bulk);
-      // Its bulk is being steered: left as it is for the next claim.
+      // Its bulk is being steered, or served on another lane: left as it is for the next claim.
       if (row !== undefined) {
         serving.set(no, { no, account, full, seq, whole: true, bulk: row, runs: [], retries: [] });
       }
@@ -473,12 +477,19 @@ export function createClaim(lines: Lines, screen: Screen) {
     return { claims: plan.claims, moved, served };
   }
 
-  async function claim(tx: Tx, lane: number, limit: number, leaseMs: number): Promise<Claimed> {
+  /** `bulksOf`: bulks that this transaction has for claims, with their lanes; those of several lanes may go on side by side. */
+  async function claim(
+    tx: Tx,
+    lane: number,
+    limit: number,
+    leaseMs: number,
+    bulksOf: Map<number, number>,
+  ): Promise<Claimed> {
     const claims: Claim[] = [];
     let served: Round['served'] = null;
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
       const look = { first: rounds === 0, wide: rounds > 0 && claims.length === 0 };
-      const more = await round(tx, lane, limit - claims.length, leaseMs, look);
+      const more = await round(tx, lane, limit - claims.length, leaseMs, look, bulksOf);
       // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
       if (more === null) break;
       claims.push(...more.claims);
@@ -492,6 +503,10 @@ export function createClaim(lines: Lines, screen: Screen) {
       claims.map((one) => one.spec),
     );
     specs.catch(() => undefined);
+    foresee(
+      tx,
+      claims.map((one) => one.spec),
+    );
     return { now: tx.now, claims, specs, served };
   }
 

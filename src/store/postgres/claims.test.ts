@@ -22,7 +22,7 @@ describe('a claim', () => {
     const made = { ...claim, notBeforeUs: 0, paced: false, validUntil: 1 };
     const link: Pick<Link, 'transaction'> = { transaction: (work) => work({} as Tx) };
     const lines: Pick<Lines, 'peek' | 'owes'> = {
-      peek: async () => ({ now: 1_000, woken: true, due: null }),
+      peek: async (_, lanes) => new Map(lanes.map((lane) => [lane, { now: 1_000, woken: true, due: null }])),
       owes: () => false,
     };
     const claims = createClaims({

@@ -10,10 +10,10 @@ import type { Clock, Timer } from '../../env.ts';
 import type { Claims } from '../contract.ts';
 import { again } from '../waiting.ts';
 import type { Claimed, createClaim } from './claim.ts';
-import type { Lines } from './lines.ts';
-import { createQueue, type QueueOptions } from './queue.ts';
+import type { Lines, Peeked } from './lines.ts';
+import { createGathered, createQueue, type QueueOptions } from './queue.ts';
 import { readSpecs } from './rows.ts';
-import type { Ask } from './tx.ts';
+import { type Ask, together } from './tx.ts';
 
 /** What full claims visited is put to rest when their lane was quiet for so long. */
 const REST_AFTER_MS = 10;
@@ -50,20 +50,27 @@ export function createClaims(options: ClaimsOptions) {
     early: true,
     async work(tx, ops) {
       const results: unknown[] = new Array(ops.length);
-      // By lane: two nodes must lock the turns of several lanes in one order.
-      const order = ops.map((_, index) => index).sort((a, b) => (ops[a]?.lane ?? 0) - (ops[b]?.lane ?? 0));
-      for (const index of order) {
-        const { lane, limit, leaseMs } = ops[index] as ClaimOp;
-        if (limit > 0) {
-          results[index] = await claim(tx, lane, limit, leaseMs);
-          continue;
+      const bulksOf = new Map<number, number>();
+      const lanes = [...new Set(ops.map(({ lane }) => lane))].sort((a, b) => a - b);
+      const serve = async (lane: number): Promise<void> => {
+        for (const [index, op] of ops.entries()) {
+          if (op.lane !== lane) continue;
+          if (op.limit > 0) {
+            results[index] = await claim(tx, lane, op.limit, op.leaseMs, bulksOf);
+            continue;
+          }
+          await tx.begun;
+          if (lines.owes(lane)) await lines.served(tx, lane, null);
         }
-        await tx.begun;
-        if (lines.owes(lane)) await lines.served(tx, lane, null);
-      }
+      };
+      // Side by side: what several lanes ask goes out as one piece. In one order, as two nodes must lock the turns of several lanes.
+      await together(lanes.map(serve));
       return results;
     },
   });
+
+  // A hint wakes all lanes in one turn of the event loop: one read for all of them.
+  const peek = createGathered<Peeked>((lanes) => lines.peek(own, lanes));
 
   function restSoon(lane: number): void {
     rests.get(lane)?.cancel();
@@ -80,7 +87,7 @@ export function createClaims(options: ClaimsOptions) {
     async claim(lane: number, limit: number, leaseMs: number): Promise<Claims> {
       // An idle lane costs a read, not a commit; one that had more a moment ago is not asked.
       if (limit < 1 || !busy.has(lane)) {
-        const { now, woken, due } = await lines.peek(own, lane);
+        const { now, woken, due } = await peek(lane);
         const at = nowOf(now);
         const idle = !woken && (due === null || due > at);
         if (idle || limit < 1) return { now: at, claims: [], specs: [], nextDue: again(woken ? at : due, at, 0) };

@@ -5,40 +5,25 @@
  *
  * Promises: rows are locked in settle.ts's order (retry before message) by `load`; nothing is written before `flush`.
  */
-import { ELSEWHERE_WORDS, legOf, nextLane, readWays, smsLeader, spanOf } from '../../domain/failover.ts';
-import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
-import { STATE } from '../../domain/status.ts';
-import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
-import { REPORTED_MAX, type Reported } from '../contract.ts';
+import { legOf, nextLane, readWays, spanOf } from '../../domain/failover.ts';
+import type { CarrierReport, Outcome } from '../../domain/submission.ts';
+import type { Reported } from '../contract.ts';
+import {
+  ATTEMPTS,
+  applyReport,
+  conclude,
+  type FlightRow,
+  type Hands,
+  leaderOf,
+  mayGoOn,
+  validityEnded,
+} from '../outcomes.ts';
 import { type RetryRow, UNTRIED } from '../waiting.ts';
 import type { Words } from './ends.ts';
 import type { Changes, Live } from './events.ts';
 import { type Lines, lineKey, type Wake } from './lines.ts';
 import { RETRY, type RunRow } from './runs.ts';
-import { byKey, list, sql, type Tx, texts } from './tx.ts';
-
-/** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
-const ATTEMPTS = 200;
-
-/** A claim that is being submitted, with the line of its run. */
-export interface FlightRow {
-  leader: number;
-  token: number;
-  lane: number;
-  /** Of its run, now: a bulk that was steered meanwhile may have got a line of its own. */
-  line: number;
-  run: number;
-  members: number;
-  /** Members it was sent with. */
-  sent: number;
-  generation: number;
-  attempts: number;
-  held: number;
-  valid_until: number;
-  lease_until: number;
-  turn_from: number | null;
-  turn_end: number | null;
-}
+import { byKey, list, sql, type Tx, texts, together } from './tx.ts';
 
 /** A lane and what its carrier is like. */
 export interface LaneRow {
@@ -51,7 +36,6 @@ export interface LaneRow {
 }
 
 const SQL = {
-  flightsDelete: sql('DELETE FROM flight WHERE leader = ANY($1::bigint[])'),
   retries: sql(`SELECT ${RETRY} FROM retry t WHERE t.leader = ANY($1::bigint[]) ORDER BY t.leader FOR UPDATE OF t`),
   leftAfterAll: sql(`INSERT INTO deadline AS d (at, first, "end", run)
     SELECT $1::bigint + r.validity, x.leader, x.leader + x.members, r.no
@@ -68,7 +52,9 @@ const SQL = {
       sent = excluded.sent, generation = excluded.generation, attempts = excluded.attempts, held = excluded.held,
       valid_until = excluded.valid_until, due_at = excluded.due_at, free_at = NULL`),
   attemptCounts: sql(`SELECT leader, count(*) AS n FROM attempt WHERE leader = ANY($1::bigint[]) GROUP BY leader`),
-  attempts: sql(`INSERT INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
+  // With the flights that end, $11.
+  attempts: sql(`WITH landed AS (DELETE FROM flight WHERE leader = ANY($11::bigint[]))
+    INSERT INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
     SELECT leader, n, generation, lane, at, took, outcome, error, words, ref
     FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[],
       $8::integer[], $9::text[], $10::text[]) AS x(leader, n, generation, lane, at, took, outcome, error, words, ref)
@@ -85,10 +71,6 @@ const SQL = {
   parkedDelete: sql('DELETE FROM parked WHERE no = ANY($1::bigint[])'),
 };
 
-/** May be submitted (again) on the leg of this submission. */
-const waitsOn = (leader: number) => (message: Live) =>
-  message.leg === legOf(leader) && (message.state === STATE.pending || message.state === STATE.uncertain);
-
 /** A carrier id as a key: `home` is the lane that it is kept under. */
 export const refKey = (home: number, ref: string): string => `${home} ${ref}`;
 
@@ -103,6 +85,8 @@ export class Desk {
   /** Reports under ids that no settle has taught yet; `no` null = of this group, not written yet. */
   readonly parked = new Map<string, { no: number | null; lane: number; ref: string; report: CarrierReport }[]>();
   readonly attemptCounts = new Map<number, number>();
+  /** Leaders whose rows are here. */
+  private readonly loaded = new Set<number>();
   private readonly retriesTouched = new Set<number>();
   /** The next choice of flights, by leader. */
   private readonly choices = new Map<number, { lane: number; line: number }>();
@@ -131,15 +115,13 @@ export class Desk {
     this.lanes = lanes;
   }
 
-  /** Locks retries, then messages, of submissions; counts their attempts. */
-  async load(spans: { leader: number; members: number }[]): Promise<void> {
+  /** Locks retries, then messages, of submissions that are not loaded yet, asked in one piece; counts the attempts of `tried`. */
+  async load(all: { leader: number; members: number }[], tried: number[]): Promise<void> {
     const { tx } = this;
+    const spans = all.filter(({ leader }) => !this.loaded.has(leader));
     const leaders = [...new Set(spans.map((span) => span.leader))];
     if (leaders.length === 0) return;
-    for (const row of await tx.query<RetryRow>(SQL.retries, [list(leaders)])) this.retries.set(row.leader, row);
-    for (const row of await tx.query<{ leader: number; n: number }>(SQL.attemptCounts, [list(leaders)])) {
-      this.attemptCounts.set(row.leader, row.n);
-    }
+    for (const leader of leaders) this.loaded.add(leader);
     const nos: number[] = [];
     const first: number[] = [];
     for (const span of spans) {
@@ -149,7 +131,13 @@ export class Desk {
         if (legOf(span.leader) === 0) first.push(no);
       }
     }
-    await this.changes.load(nos);
+    const [retries, counts] = await together([
+      tx.query<RetryRow>(SQL.retries, [list(leaders)]),
+      tried.length === 0 ? [] : tx.query<{ leader: number; n: number }>(SQL.attemptCounts, [list(tried)]),
+      this.changes.load(nos, true),
+    ]);
+    for (const row of retries) this.retries.set(row.leader, row);
+    for (const row of counts) this.attemptCounts.set(row.leader, row.n);
     await this.changes.loadWaiting(first);
   }
 
@@ -198,21 +186,14 @@ export class Desk {
 
   /** Lets a submission wait for the next carrier, where there is one and none before may have it. */
   goesOn(flight: FlightRow, members: readonly Live[], attempts: number): boolean {
-    const choice = this.choices.get(flight.leader);
-    const waiting = members.filter(waitsOn(flight.leader));
-    // What may have reached a carrier stays there, which knows its transaction.
-    if (!choice || waiting.length === 0 || waiting.some(({ state }) => state !== STATE.pending)) return false;
-    // Another carrier gets another submission.
-    this.again({ ...flight, ...choice, generation: flight.generation + 1 }, this.tx.now, attempts, 0);
-    return true;
+    return mayGoOn(flight.leader, members) && this.goOn(flight, attempts);
   }
 
-  /** To the next carrier, where there is one; its status is that of a try that failed. */
-  private moveOn(flight: FlightRow, members: readonly Live[], error: number, words: string): boolean {
-    if (!this.goesOn(flight, members, flight.attempts)) return false;
-    for (const member of members) {
-      this.changes.change(member, { kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
-    }
+  private goOn(flight: FlightRow, attempts: number): boolean {
+    const choice = this.choices.get(flight.leader);
+    if (!choice) return false;
+    // Another carrier gets another submission.
+    this.again({ ...flight, ...choice, generation: flight.generation + 1 }, this.tx.now, attempts, 0);
     return true;
   }
 
@@ -235,62 +216,28 @@ export class Desk {
     this.wakes.push({ lane: flight.lane, line, due });
   }
 
+  private readonly hands: Hands<Live> = {
+    change: (member, event, words) => this.changes.change(member, event, words),
+    reportLate: (member, report, words) => this.changes.reportLate(member, report, words),
+    note: (member, words) => this.changes.note(member, words),
+    learn: (home, ref, { leader, members }) => this.learn(home, ref, leader, members),
+    applyParked: (home, ref) => this.applyParked(home, ref),
+    goOn: (flight) => this.goOn(flight, flight.attempts),
+    again: (flight, due, attempts, held) => this.again(flight, due, attempts, held),
+    drop: (leader) => {
+      const retry = this.retries.get(leader);
+      if (retry?.valid_until === UNTRIED) this.leftAfterAll.push(retry);
+      this.dropRetry(leader);
+    },
+  };
+
   conclude(flight: FlightRow, outcome: Outcome, words: string): void {
-    const { tx, changes } = this;
-    const policy = this.lanes.get(flight.lane);
-    if (!policy) throw new Error(`lane ${flight.lane} is gone`);
-    // Those whose MMS ended by a report while this attempt of it was open are not its affair any more.
-    const members = changes.span(flight.leader, flight.members).filter(({ leg }) => leg === legOf(flight.leader));
-    switch (outcome.kind) {
-      case 'accepted': {
-        const ref = refOf(outcome.carrierMessageId);
-        this.learn(policy.home, ref, flight.leader, flight.members);
-        for (const member of members) {
-          const refused = outcome.refused?.find((one) => one.recipient === member.to);
-          if (refused) {
-            changes.change(member, { kind: 'refused', error: refused.error.id }, refused.error.words ?? words);
-          } else changes.change(member, { kind: 'accepted', reports: policy.reports }, words);
-        }
-        this.applyParked(policy.home, ref);
-        return;
-      }
-      case 'deferred':
-        if (outcome.elsewhere && this.moveOn(flight, members, outcome.error.id, words)) return;
-        for (const member of members) changes.change(member, { kind: 'deferred', error: outcome.error.id }, words);
-        if (!members.some(waitsOn(flight.leader))) return;
-        this.again(
-          flight,
-          tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs),
-          flight.attempts,
-          flight.held,
-        );
-        return;
-      case 'throttled':
-        this.again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
-        return;
-      case 'refused':
-      case 'contentFailed':
-        if (outcome.kind === 'refused' && outcome.elsewhere && this.moveOn(flight, members, outcome.error.id, words))
-          return;
-        for (const member of members) changes.change(member, { kind: outcome.kind, error: outcome.error.id }, words);
-        return;
-      case 'unknown': {
-        // After a hold the submission is repeated once; unknown again, and only a report or the end of validity decides.
-        const last = policy.on_unknown === 'hold' && flight.held === 1;
-        // With policy retry, too, the message is uncertain until an attempt or a report decides: it may have arrived, so at
-        // the end of its validity 29 is true and "never delivered" is not.
-        const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
-        for (const member of members) {
-          changes.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
-        }
-        if (policy.on_unknown === 'fail' || last || !members.some(waitsOn(flight.leader))) return;
-        if (policy.on_unknown === 'retry') {
-          const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
-          this.again(flight, tx.now + delay, flight.attempts, 0);
-        } else this.again(flight, tx.now + HOLD_MS, flight.attempts, 1);
-        return;
-      }
-    }
+    const lane = this.lanes.get(flight.lane);
+    if (!lane) throw new Error(`lane ${flight.lane} is gone`);
+    const { home, on_unknown: onUnknown, reports } = lane;
+    const members = this.changes.span(flight.leader, flight.members);
+    const terms = { now: this.tx.now, home, policy: { onUnknown, reports } };
+    conclude(this.hands, flight, members, outcome, words, terms);
   }
 
   /** An answer without an id teaches nothing: all such answers would share it. */
@@ -318,49 +265,21 @@ export class Desk {
 
   /** The messages it is about; null = the id is not known (yet). */
   applyReport(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
-    const { changes } = this;
     const found = ref === '' ? undefined : this.refs.get(refKey(home, ref));
-    if (!found) return null;
-    const members = changes.span(found.leader, found.members);
-    const leg = legOf(found.leader);
-    const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
-    for (const member of named) {
-      const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
-      const moved =
-        member.leg === leg
-          ? changes.change(member, event, report.words)
-          : leg === 0 && changes.reportLate(member, report.kind, report.words);
-      if (!moved) changes.note(member, report.words);
-    }
-    // Which member of a group it is about is not said: it decides nothing, but the story shows it.
-    const unnamed = named.length === 0 ? members[0] : undefined;
-    if (unnamed) changes.note(unnamed, `names no recipient of this submission: ${report.words}`);
-    // Nobody is left to send to: the retry goes at once, not at its turn.
-    if (named.length > 0 && !members.some(waitsOn(found.leader))) {
-      const retry = this.retries.get(found.leader);
-      if (retry?.valid_until === UNTRIED) this.leftAfterAll.push(retry);
-      this.dropRetry(found.leader);
-    }
-    return named.slice(0, REPORTED_MAX).map(({ no, key }) => ({ no, key }));
+    return found ? applyReport(this.hands, found, this.changes.span(found.leader, found.members), report) : null;
   }
 
   expire(message: Live, run: RunRow | null, words: Words): void {
-    const leader = message.leg === 1 ? smsLeader(message.no) : run && run.members > 0 ? run.no : message.no;
+    const leader = leaderOf(message, run);
     // All members end with their submission, so its retry has nobody left.
     this.dropRetry(leader);
-    const tried = message.state !== STATE.pending || message.error !== 0;
-    this.changes.change(
-      message,
-      { kind: 'validityEnded', tried, lastError: message.error },
-      words(message, leader, run),
-    );
+    this.changes.change(message, validityEnded(message), words(message, leader, run));
   }
 
   async flush(): Promise<void> {
     const { tx } = this;
     const attempts = [...byKey(this.attempts, (row) => `${row.leader} ${row.n}`).values()];
-    if (this.flightsGone.length > 0) tx.later(SQL.flightsDelete, [list(this.flightsGone)]);
-    if (attempts.length > 0) {
+    if (attempts.length > 0 || this.flightsGone.length > 0) {
       tx.later(SQL.attempts, [
         list(attempts.map((row) => row.leader)),
         list(attempts.map((row) => row.n)),
@@ -372,6 +291,7 @@ export class Desk {
         list(attempts.map((row) => row.error)),
         texts(attempts.map((row) => row.words.slice(0, 500))),
         texts(attempts.map((row) => row.ref)),
+        list(this.flightsGone),
       ]);
     }
     if (this.leftAfterAll.length > 0) {

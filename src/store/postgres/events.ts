@@ -24,7 +24,7 @@ import type { Lines } from './lines.ts';
 import { smsSender } from './rows.ts';
 import { Spend } from './spend.ts';
 import { Tallies } from './tally.ts';
-import { list, sql, type Tx, texts } from './tx.ts';
+import { list, sql, type Tx, texts, together } from './tx.ts';
 
 /** A message as the state machine needs it. */
 export interface Live {
@@ -50,6 +50,11 @@ const SPECS = 8192;
 /** What proves that a submission left: the first of these is sentAt. */
 const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'unknown', 'report']);
 
+const EVENTS = `SELECT no, message, account, $8::bigint, status, error, kind, words, leg
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[], $9::smallint[])
+      AS x(no, message, account, status, error, kind, words, leg)
+    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message AND e.kind < 2) < ${NOTES}`;
+
 const SQL = {
   messages: sql(`SELECT no, account, spec, "to", key, state, status, error, sent_at, leg FROM message
     WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE`),
@@ -70,16 +75,16 @@ const SQL = {
   other: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
     SELECT n.no, $1, $2, $3, 0, 0, $4, $5 FROM event_numbers(1) AS n(no) RETURNING no`),
   open: sql('SELECT DISTINCT message FROM open_event WHERE message = ANY($1::bigint[])'),
-  update: sql(`UPDATE message m SET state = x.state, status = x.status, error = x.error, sent_at = x.sent_at,
-      done_at = x.done_at, leg = x.leg
-    FROM unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[])
-      AS x(no, state, status, error, sent_at, done_at, leg) WHERE m.no = x.no AND m.no = ANY($1::bigint[])`),
   numbers: sql('SELECT no FROM event_numbers($1::integer) AS no'),
-  events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words, leg)
-    SELECT no, message, account, $8::bigint, status, error, kind, words, leg
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[], $9::smallint[])
-      AS x(no, message, account, status, error, kind, words, leg)
-    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message AND e.kind < 2) < ${NOTES}`),
+  events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
+  // All that a change of status writes, in one statement: messages ($10 on), where their events go ($17 on), and the events.
+  told: sql(`WITH moved AS (UPDATE message m SET state = x.state, status = x.status, error = x.error, sent_at = x.sent_at,
+      done_at = x.done_at, leg = x.leg
+    FROM unnest($10::bigint[], $11::smallint[], $12::smallint[], $13::integer[], $14::bigint[], $15::bigint[], $16::smallint[])
+      AS x(no, state, status, error, sent_at, done_at, leg) WHERE m.no = x.no AND m.no = ANY($10::bigint[])),
+    handed AS (INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($17::bigint[], $18::bigint[]) AS x(endpoint, event)),
+    woken AS (INSERT INTO endpoint_wake (endpoint) SELECT DISTINCT endpoint FROM unnest($17::bigint[]) AS x(endpoint))
+    INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
   outbox: sql(`INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($1::bigint[], $2::bigint[])
     AS x(endpoint, event)`),
   endpointWake: sql('INSERT INTO endpoint_wake (endpoint) SELECT unnest($1::bigint[])'),
@@ -165,6 +170,24 @@ export type Changes = ReturnType<ReturnType<typeof createEvents>['begin']>;
 export function createEvents(lines: Lines) {
   const known = new Map<number, SpecWay>();
 
+  async function readWays(tx: Tx, nos: Iterable<number>): Promise<[number, SpecWay][]> {
+    type Row = Omit<SpecWay, 'paid'> & { no: number; body: string | null };
+    const rows = await tx.query<Row>(SQL.specs, [list([...nos])]);
+    return rows.map(({ no, body, ...rest }) => {
+      const way = { ...rest, paid: paidOf(body) };
+      if (known.size >= SPECS) known.clear();
+      // Read, so committed: nothing that a rollback takes back.
+      known.set(no, way);
+      return [no, way];
+    });
+  }
+
+  /** Messages of these specs will come back soon: what deciding then needs is asked for now, and nobody waits for it. */
+  function foresee(tx: Tx, specs: readonly number[]): void {
+    const missing = specs.filter((no) => !known.has(no));
+    if (missing.length > 0) readWays(tx, new Set(missing)).catch(() => undefined);
+  }
+
   function begin(tx: Tx) {
     const messages = new Map<number, Live>();
     const ways = new Map<number, SpecWay>();
@@ -172,6 +195,8 @@ export function createEvents(lines: Lines) {
     const open = new Set<number>();
     const changed = new Map<number, { live: Live; doneAt: number | null }>();
     const events: NewEvent[] = [];
+    /** Numbers for them, in order. */
+    const drawn: number[] = [];
     const conversations: { account: number; sender: string; to: string; no: number }[] = [];
     const tallies = new Tallies();
     const second = new SecondLegs(tx);
@@ -218,11 +243,18 @@ export function createEvents(lines: Lines) {
       setWay: (spec: number, way: Omit<SpecWay, 'answered' | 'answeredSms' | 'paid'>): void =>
         void ways.set(spec, { ...way, answered: null, answeredSms: null, paid: null }),
 
-      /** Locks messages, in order of their numbers. Those that do not exist (refused duplicates) are left out. */
-      async load(nos: Iterable<number>): Promise<void> {
+      /**
+       * Locks messages, in order of their numbers. Those that do not exist (refused duplicates) are left out. `draw`: one number for an
+       * event of each is drawn in the same piece, behind the locks; what is not used stays a gap.
+       */
+      async load(nos: Iterable<number>, draw = false): Promise<void> {
         const wanted = [...new Set(nos)].filter((no) => !messages.has(no));
         if (wanted.length === 0) return;
-        const rows = await tx.query<Live>(SQL.messages, [list(wanted)]);
+        const [rows, numbers] = await together([
+          tx.query<Live>(SQL.messages, [list(wanted)]),
+          draw ? tx.query<{ no: number }>(SQL.numbers, [wanted.length]) : [],
+        ]);
+        for (const { no } of numbers) drawn.push(no);
         for (const row of rows) messages.set(row.no, row);
         const missing = new Set<number>();
         for (const { spec } of rows) {
@@ -230,16 +262,7 @@ export function createEvents(lines: Lines) {
           if (way) ways.set(spec, way);
           else missing.add(spec);
         }
-        if (missing.size > 0) {
-          type Row = Omit<SpecWay, 'paid'> & { no: number; body: string | null };
-          for (const { no, body, ...rest } of await tx.query<Row>(SQL.specs, [list([...missing])])) {
-            const way = { ...rest, paid: paidOf(body) };
-            ways.set(no, way);
-            if (known.size >= SPECS) known.clear();
-            // Read, so committed: nothing that a rollback takes back.
-            known.set(no, way);
-          }
-        }
+        if (missing.size > 0) for (const [no, way] of await readWays(tx, missing)) ways.set(no, way);
         await second.load(
           rows.flatMap(({ no, spec, state, leg }) =>
             leg === 0 && !isFinal(state) && ways.get(spec)?.failover ? [no] : [],
@@ -325,18 +348,6 @@ export function createEvents(lines: Lines) {
         await tallies.flush(tx);
         await second.flush(lines, landed);
         await spend.flush();
-        if (changed.size > 0) {
-          const rows = [...changed.values()];
-          tx.later(SQL.update, [
-            list(rows.map(({ live }) => live.no)),
-            list(rows.map(({ live }) => live.state)),
-            list(rows.map(({ live }) => live.status)),
-            list(rows.map(({ live }) => live.error)),
-            list(rows.map(({ live }) => live.sent_at)),
-            list(rows.map(({ doneAt }) => doneAt)),
-            list(rows.map(({ live }) => live.leg)),
-          ]);
-        }
         if (conversations.length > 0) {
           tx.later(SQL.conversations, [
             list(conversations.map((one) => one.account)),
@@ -345,10 +356,14 @@ export function createEvents(lines: Lines) {
             list(conversations.map((one) => one.no)),
           ]);
         }
-        if (events.length === 0) return;
-        const numbers = (await tx.query<{ no: number }>(SQL.numbers, [events.length])).map((row) => row.no);
+        const rows = [...changed.values()];
+        if (events.length === 0 && rows.length === 0) return;
+        const more = events.length - drawn.length;
+        if (more > 0) for (const { no } of await tx.query<{ no: number }>(SQL.numbers, [more])) drawn.push(no);
+        const numbers = drawn.splice(0, events.length);
         const numbered = events.map((event, index) => ({ ...event, no: numbers[index] as number }));
-        tx.later(SQL.events, [
+        const handed = numbered.flatMap(({ endpoint, no }) => (endpoint === null ? [] : [{ endpoint, event: no }]));
+        const told = [
           list(numbers),
           list(events.map((event) => event.message)),
           list(events.map((event) => event.account)),
@@ -358,7 +373,26 @@ export function createEvents(lines: Lines) {
           texts(events.map((event) => event.words)),
           tx.now,
           list(events.map((event) => event.leg)),
-        ]);
+        ];
+        if (rows.length === 0) {
+          // Of an accept, which may not change messages (wall.ts).
+          tx.later(SQL.events, told);
+          await handOn(tx, handed);
+        } else {
+          tx.later(SQL.told, [
+            ...told,
+            list(rows.map(({ live }) => live.no)),
+            list(rows.map(({ live }) => live.state)),
+            list(rows.map(({ live }) => live.status)),
+            list(rows.map(({ live }) => live.error)),
+            list(rows.map(({ live }) => live.sent_at)),
+            list(rows.map(({ doneAt }) => doneAt)),
+            list(rows.map(({ live }) => live.leg)),
+            list(handed.map((row) => row.endpoint)),
+            list(handed.map((row) => row.event)),
+          ]);
+          if (handed.length > 0) tx.hint('webhooks');
+        }
         const opened = numbered.filter((event) => event.open);
         if (opened.length > 0) {
           tx.later(SQL.openAdd, [list(opened.map((one) => one.message)), list(opened.map((one) => one.no))]);
@@ -371,13 +405,9 @@ export function createEvents(lines: Lines) {
               return { account, event: no, message, spec, bulk, until: tx.now + PULL_MS };
             }),
         );
-        await handOn(
-          tx,
-          numbered.flatMap(({ endpoint, no }) => (endpoint === null ? [] : [{ endpoint, event: no }])),
-        );
       },
     };
   }
 
-  return { begin };
+  return { begin, foresee };
 }

@@ -47,10 +47,11 @@ const SQL = {
       AS x(no, line, spec, send_at, days, from_min, to_min, validity, opens_at, limited, moves, due_at, seq, ways)`),
   lock: sql(`SELECT no FROM run WHERE no = ANY($1::bigint[]) AND no < 0 ORDER BY no FOR UPDATE SKIP LOCKED`),
   lockRetries: sql('SELECT leader FROM retry WHERE leader = ANY($1::bigint[]) ORDER BY leader FOR UPDATE SKIP LOCKED'),
+  // What a carrier put off or refused it has not taken.
   untouched: sql(`SELECT n.no FROM unnest($1::bigint[]) AS n(no)
     WHERE ((SELECT t.leader FROM retry t WHERE t.leader = n.no) IS NULL OR n.no = ANY($2::bigint[]))
       AND (SELECT f.leader FROM flight f WHERE f.leader = n.no) IS NULL
-      AND (SELECT a.n FROM attempt a WHERE a.leader = n.no LIMIT 1) IS NULL`),
+      AND (SELECT a.n FROM attempt a WHERE a.leader = n.no AND a.outcome IN ('accepted', 'unknown') LIMIT 1) IS NULL`),
   runsDelete: sql('DELETE FROM run WHERE no = ANY($1::bigint[])'),
   retriesDelete: sql('DELETE FROM retry WHERE leader = ANY($1::bigint[])'),
 };

@@ -20,9 +20,10 @@ import {
   type Webhooks,
 } from '../contract.ts';
 import { EXHAUSTED_MS, kindOf, POST_MOST, postMostSql, validSecrets } from '../hooks.ts';
+import { type EventColumns, MESSAGE_JOINS, toEvent } from '../message-rows.ts';
 import { addToPull, handOn, type Pull } from './events.ts';
-import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, readSpecs, toEvent } from './rows.ts';
-import { type Ask, byKey, list, plain, sql, type Tx, texts } from './tx.ts';
+import { EVENT_COLUMNS, readSpecs } from './rows.ts';
+import { type Ask, byKey, list, plain, sql, type Tx, texts, together } from './tx.ts';
 
 /** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
 const ENDPOINT_SLOTS = 8;
@@ -80,8 +81,8 @@ const SQL = {
       $7::smallint[]) AS x(no, open, fails, fresh, seq, kind)
     WHERE e.no = x.no AND e.no = ANY($1::bigint[]) RETURNING e.no, e.due_at`),
   peek: sql(`SELECT greatest(w.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-    EXISTS (SELECT 1 FROM endpoint_wake) AS woken, least((SELECT min(h.due_at) FROM hook h WHERE h.leased),
-      (SELECT min(e.due_at) FROM endpoint e WHERE e.due_at IS NOT NULL)) AS due FROM high_water w`),
+    EXISTS (SELECT 1 FROM endpoint_wake) AS woken, (SELECT min(h.due_at) FROM hook h WHERE h.leased) AS lease,
+      (SELECT min(e.due_at) FROM endpoint e WHERE e.due_at IS NOT NULL) AS due FROM high_water w`),
   events: sql(`SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
     WHERE e.no = ANY($1::bigint[])`),
   inbound: sql(
@@ -150,15 +151,36 @@ interface HookRow {
   kind: number;
 }
 
-/** Whether anything may be due: one read, cheap enough for idle polls. */
-export async function peekHooks(ask: Ask): Promise<{ now: number; woken: boolean; due: number | null }> {
-  const [row] = await ask.query<{ now: number; woken: boolean; due: number | null }>(SQL.peek);
-  if (!row) throw new Error('the store has no clock row');
-  return row;
+/** What there is to do. */
+export interface PeekedHooks {
+  now: number;
+  woken: boolean;
+  /** When the first POST of a node that died is taken back. */
+  lease: number | null;
+  /** When the first of all is due; null = nobody knows of anything. */
+  due: number | null;
+  /** Nothing is due now. */
+  idle: boolean;
 }
 
+/** Whether anything may be due: one read, cheap enough for idle polls. `nowOf`: the store's clock, of the database's. */
+export async function peekHooks(ask: Ask, nowOf = (now: number): number => now): Promise<PeekedHooks> {
+  const [row] = await ask.query<Omit<PeekedHooks, 'idle'>>(SQL.peek);
+  if (!row) throw new Error('the store has no clock row');
+  const { woken, lease } = row;
+  const now = nowOf(row.now);
+  const due = lease === null || row.due === null ? (lease ?? row.due) : Math.min(lease, row.due);
+  return { now, woken, lease, due, idle: !woken && (due === null || due > now) };
+}
+
+/** True = one of these has something that is due now or later. */
 async function rest(tx: Tx, endpoints: EndpointRow[]): Promise<boolean> {
   if (endpoints.length === 0) return false;
+  return (await rested(tx, endpoints)).some((due) => due !== null);
+}
+
+/** When these are due next. Sent at once. */
+async function rested(tx: Tx, endpoints: EndpointRow[]): Promise<(number | null)[]> {
   const rows = await tx.query<{ due_at: number | null }>(SQL.rest, [
     list(endpoints.map((row) => row.no)),
     list(endpoints.map((row) => row.open)),
@@ -168,7 +190,7 @@ async function rest(tx: Tx, endpoints: EndpointRow[]): Promise<boolean> {
     tx.now,
     list(endpoints.map((row) => row.kind)),
   ]);
-  return rows.some((row) => row.due_at !== null);
+  return rows.map((row) => row.due_at);
 }
 
 /** POSTs whose node died wait again, with the same bytes and retry number. */
@@ -187,10 +209,10 @@ async function takeBackLost(tx: Tx): Promise<void> {
 /** A POST that is formed but for what it tells of. */
 type Made = Pick<Webhook, 'no' | 'token' | 'retry' | 'body'> & { of: EndpointRow; numbers: number[] };
 
-/** One POST for each of the endpoints next in turn. Null = none is due. */
-async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null> {
+/** One POST for each of the endpoints next in turn; `more` = the next round may find something, too. */
+async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[]; more: Promise<boolean> }> {
   const endpoints = await tx.query<EndpointRow>(SQL.due, [tx.now, most]);
-  if (endpoints.length === 0) return null;
+  if (endpoints.length === 0) return { made: [], more: Promise.resolve(false) };
   type Ready = {
     no: number;
     fresh: boolean;
@@ -261,30 +283,42 @@ async function round(tx: Tx, most: number, lease: number): Promise<Made[] | null
     }
     tx.later(SQL.eventsHook, [list(pairs.map(([event]) => event)), list(pairs.map(([, hook]) => hook))]);
   }
-  await rest(tx, endpoints);
-  return endpoints.flatMap((endpoint) => made.get(endpoint.no) ?? []);
+  const more = rested(tx, endpoints).then(
+    (dues) => endpoints.length === most || dues.some((due) => due !== null && due <= tx.now),
+  );
+  more.catch(() => undefined);
+  return { made: endpoints.flatMap((endpoint) => made.get(endpoint.no) ?? []), more };
 }
 
-/** At most `limit` POSTs, one an endpoint and round, so that no endpoint's backlog (or death) stands before the others'. */
-export async function webhookNext(tx: Tx, limit: number, leaseMs: number): Promise<Webhooks> {
-  await takeBackLost(tx);
-  const woken = await tx.query<EndpointRow>(SQL.waking);
-  if (woken.length > 0) {
-    tx.later(SQL.fold, [list(woken.map((row) => row.no))]);
-    await rest(tx, woken);
+/**
+ * At most `limit` POSTs, one an endpoint and round, so that no endpoint's backlog (or death) stands before the others'. `seen`: what was
+ * peeked at before. What that did not see, the last look will.
+ */
+export async function webhookNext(tx: Tx, limit: number, leaseMs: number, seen: PeekedHooks): Promise<Webhooks> {
+  const lost = seen.lease !== null && seen.lease <= seen.now;
+  if (lost || !seen.woken) await tx.begun;
+  if (lost) await takeBackLost(tx);
+  if (seen.woken) {
+    const woken = await tx.query<EndpointRow>(SQL.waking);
+    if (woken.length > 0) {
+      tx.later(SQL.fold, [list(woken.map((row) => row.no))]);
+      rested(tx, woken).catch(() => undefined);
+    }
   }
-  const made: Made[] = [];
-  for (let rounds = 0; made.length < limit && rounds < ROUNDS; rounds++) {
-    const more = await round(tx, limit - made.length, tx.now + leaseMs);
-    if (more === null) break;
-    made.push(...more);
+  const webhooks: Webhook[] = [];
+  for (let rounds = 0; webhooks.length < limit && rounds < ROUNDS; rounds++) {
+    const { made, more } = await round(tx, limit - webhooks.length, tx.now + leaseMs);
+    const [own, again] = await together([filled(tx, made), more]);
+    webhooks.push(...own);
+    if (!again) break;
   }
-  const webhooks = await filled(tx, made);
-  const specs = await readSpecs(
-    tx,
-    webhooks.flatMap((hook) => hook.events.map((event) => event.spec)),
-  );
-  const next = await peekHooks(tx);
+  const [specs, next] = await together([
+    readSpecs(
+      tx,
+      webhooks.flatMap((hook) => hook.events.map((event) => event.spec)),
+    ),
+    peekHooks(tx),
+  ]);
   return { now: tx.now, webhooks, specs, nextDue: next.woken ? tx.now : next.due };
 }
 
@@ -293,18 +327,18 @@ async function filled(tx: Tx, made: Made[]): Promise<Webhook[]> {
   if (made.length === 0) return [];
   const endpoints = [...byKey(made, ({ of }) => of.no).values()].map(({ of }) => of);
   type Setting = { endpoint: number; secrets: string; headers: string };
-  const settings = byKey(
-    await tx.query<Setting>(SQL.settings, [
+  const numbersOf = (kind: number): number[] =>
+    made.filter(({ of }) => of.kind === kind).flatMap(({ numbers }) => numbers);
+  const [found, events] = await together([
+    tx.query<Setting>(SQL.settings, [
       list(endpoints.map((row) => row.no)),
       list(endpoints.map((row) => row.account)),
       list(endpoints.map((row) => row.kind)),
       texts(endpoints.map((row) => row.url)),
     ]),
-    (row) => row.endpoint,
-  );
-  const numbersOf = (kind: number): number[] =>
-    made.filter(({ of }) => of.kind === kind).flatMap(({ numbers }) => numbers);
-  const events = await eventsOf(tx, numbersOf(0));
+    eventsOf(tx, numbersOf(0)),
+  ]);
+  const settings = byKey(found, (row) => row.endpoint);
   const inbound = new Map<number, InboundRow>();
   const pending = new Map<number, number>();
   const told = numbersOf(1);
@@ -424,8 +458,7 @@ export async function webhookSettle(tx: Tx, settles: WebhookSettle[]): Promise<b
         rows.map(({ event, account, message, spec, bulk }) => ({ event, account, message, spec, bulk, until })),
       );
     }
-    const held = await tx.query<{ no: number }>(SQL.openMessages, [numbers]);
-    if (held.length > 0) {
+    if ((await tx.query<{ no: number }>(SQL.openMessages, [numbers])).length > 0) {
       const closed = await tx.query<{ message: number; event: number }>(SQL.openDelete, [numbers]);
       const next = await tx.query<{ message: number; event: number }>(SQL.openNext, [
         list(closed.map((row) => row.message)),

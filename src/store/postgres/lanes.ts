@@ -4,7 +4,7 @@
  * not of safety: claims of two nodes on one lane pass each other by their row locks.
  */
 import { LEASE_LOCK } from './schema.ts';
-import { list, sql, type Tx } from './tx.ts';
+import { list, sql, type Tx, together } from './tx.ts';
 
 const SQL = {
   alone: sql(`SELECT pg_advisory_xact_lock(${LEASE_LOCK})`),
@@ -26,20 +26,24 @@ const SQL = {
  */
 export async function laneLease(tx: Tx, node: string, lanes: number[], ttlMs: number): Promise<number[]> {
   // Beats are rare and short; one after the other they need no cleverness.
-  await tx.query(SQL.alone);
+  tx.later(SQL.alone, []);
   if (lanes.length === 0 || ttlMs <= 0) {
-    await tx.query(SQL.leave, [node]);
-    await tx.query(SQL.release, [node]);
+    tx.later(SQL.leave, [node]);
+    tx.later(SQL.release, [node]);
     return [];
   }
   const until = tx.now + ttlMs;
-  await tx.query(SQL.dead, [tx.now]);
-  await tx.query(SQL.beat, [node, until]);
-  const nodes = (await tx.query<{ name: string }>(SQL.nodes)).map((row) => row.name);
-  const leases = await tx.query<{ lane: number; node: string; until: number }>(SQL.leases, [list(lanes)]);
+  tx.later(SQL.dead, [tx.now]);
+  tx.later(SQL.beat, [node, until]);
+  const [names, leases, rows] = await together([
+    tx.query<{ name: string }>(SQL.nodes),
+    tx.query<{ lane: number; node: string; until: number }>(SQL.leases, [list(lanes)]),
+    tx.query<{ no: number; carrier: string }>(SQL.carriers, [list(lanes)]),
+  ]);
+  const nodes = names.map((row) => row.name);
   const holder = new Map(leases.filter((lease) => lease.until > tx.now).map((lease) => [lease.lane, lease.node]));
   const carriers = new Map<string, number[]>();
-  for (const { no, carrier } of await tx.query<{ no: number; carrier: string }>(SQL.carriers, [list(lanes)])) {
+  for (const { no, carrier } of rows) {
     const own = carriers.get(carrier);
     if (own) own.push(no);
     else carriers.set(carrier, [no]);
@@ -54,7 +58,7 @@ export async function laneLease(tx: Tx, node: string, lanes: number[], ttlMs: nu
     const free = own.filter((lane) => !holder.has(lane)).slice(0, share - held.length);
     mine.push(...held, ...free);
   }
-  await tx.query(SQL.giveUp, [node, list(mine)]);
-  if (mine.length > 0) await tx.query(SQL.take, [list(mine), node, until]);
+  tx.later(SQL.giveUp, [node, list(mine)]);
+  if (mine.length > 0) tx.later(SQL.take, [list(mine), node, until]);
   return mine.sort((a, b) => a - b);
 }

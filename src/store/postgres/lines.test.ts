@@ -82,9 +82,9 @@ function fake(clock: { monotonic(): number }) {
         ] as Row[];
       }
       if (text.includes('high_water')) {
-        const floor = values[1] as number;
+        const floor = Number(String(values[1]).slice(1, -1));
         const first = [...wakes.keys()].filter((no) => no > floor).sort((a, b) => a - b)[0];
-        return [{ now: 1_000_000, woken: first ?? null, due: null }] as Row[];
+        return [{ lane: 1, now: 1_000_000, woken: first ?? null, due: null }] as Row[];
       }
       return unexpected();
     },
@@ -164,7 +164,7 @@ describe('where the scans of wakes begin', () => {
     const lines = await busy(env, server);
     server.add(50);
     await env.clock.advance(10_000);
-    expect((await lines.peek(server.tx, 1)).woken).toBe(true);
+    expect((await lines.peek(server.tx, [1])).get(1)?.woken).toBe(true);
     await lines.load(server.tx, 1, true, 64);
     server.commit();
     expect([...server.wakes.keys()]).toEqual([]);
@@ -293,7 +293,7 @@ describe('what rests', () => {
     expect(calls).toBe(18);
     expect(due - server.tx.now).toBeGreaterThan(0);
     expect(due - server.tx.now).toBeLessThanOrEqual(500);
-    expect((await lines.peek(server.tx, 1)).due).toBe(due);
+    expect((await lines.peek(server.tx, [1])).get(1)?.due).toBe(due);
     await lines.served(server.tx, 1, visited);
     expect(server.rests.at(-1)?.slice(12, 15)).toEqual(['{7}', '{3}', '{30}']);
     server.add(300, 7);

@@ -24,7 +24,7 @@ import type { Clock } from '../../env.ts';
 import { AHEAD_MS, type RetryRow } from '../waiting.ts';
 import { type Loaded, load, REST_MS, type Rested, rest, TURN_LOCK } from './inside.ts';
 import type { BulkColumns, RunColumns } from './runs.ts';
-import { type Ask, byKey, list, sql, type Tx } from './tx.ts';
+import { type Ask, byKey, list, sql, type Tx, texts } from './tx.ts';
 
 /** How long ago the wakes up to a number must have been taken before scans begin behind it. */
 const LATE_MS = 1_000;
@@ -92,11 +92,13 @@ const SQL = {
   served: sql(
     `SELECT ${rest.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS found`,
   ),
-  peek: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-      (SELECT w.no FROM wake w WHERE w.lane = $1 AND w.no > $2 ORDER BY w.no LIMIT 1) AS woken,
-      (SELECT min(t.due_at) FROM turn t WHERE t.lane = $1 AND t.due_at >= $3
-        AND t.seq IS DISTINCT FROM ($5::bigint[])[array_position($4::bigint[], t.account)]) AS due
-      FROM high_water h`),
+  // Of several lanes at once; what rests of each as a text.
+  peek: sql(`SELECT x.lane, greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+      (SELECT w.no FROM wake w WHERE w.lane = x.lane AND w.no > x.floor ORDER BY w.no LIMIT 1) AS woken,
+      (SELECT min(t.due_at) FROM turn t WHERE t.lane = x.lane AND t.due_at >= x.turn_floor
+        AND t.seq IS DISTINCT FROM (x.seqs::bigint[])[array_position(x.accounts::bigint[], t.account)]) AS due
+      FROM high_water h CROSS JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
+        AS x(lane, floor, turn_floor, accounts, seqs)`),
 };
 
 export interface LineKey {
@@ -178,6 +180,13 @@ class Pace {
     }
     this.next.set(row, Math.max(this.next.get(row) ?? 0, now) + REST_MS);
   }
+}
+
+/** What an idle lane's poll tells: `now` of the database's clock. */
+export interface Peeked {
+  now: number;
+  woken: boolean;
+  due: number | null;
 }
 
 /** What a claim has visited, to be put to rest. */
@@ -471,17 +480,28 @@ export function createLines(clock: Clock) {
     /** Lines of a lane are owed their rest. */
     owes: (lane: number): boolean => headOf(lane).owed.size > 0,
 
-    /** The clock, whether wakes wait, and when the earliest turn is due: one read, cheap enough for an idle lane's polls. */
-    async peek(ask: Ask, lane: number): Promise<{ now: number; woken: boolean; due: number | null }> {
-      const look = lookOf(lane, true);
-      const { head } = look;
-      const rests = [list([...head.accounts.keys()]), list([...head.accounts.values()].map((one) => one.seq))];
-      type Row = { now: number; woken: number | null; due: number | null };
-      const [row] = await ask.query<Row>(SQL.peek, [lane, look.floor, look.turnFloor, ...rests]);
-      if (!row) throw new Error('the store has no clock row');
-      looked(look, row.woken, true);
-      head.clock = { now: row.now, at: look.at };
-      return { ...row, woken: row.woken !== null, due: sooner(head, row.due) };
+    /** The clock, whether wakes wait, and when the earliest turn is due, for each of some lanes: one read, cheap enough for idle lanes' polls. */
+    async peek(ask: Ask, lanes: readonly number[]): Promise<Map<number, Peeked>> {
+      const looks = lanes.map((lane) => lookOf(lane, true));
+      type Row = { lane: number; now: number; woken: number | null; due: number | null };
+      const rows = await ask.query<Row>(SQL.peek, [
+        list(lanes),
+        list(looks.map(({ floor }) => floor)),
+        list(looks.map(({ turnFloor }) => turnFloor)),
+        texts(looks.map(({ head }) => list([...head.accounts.keys()]))),
+        texts(looks.map(({ head }) => list([...head.accounts.values()].map((one) => one.seq)))),
+      ]);
+      const found = byKey(rows, (row) => row.lane);
+      return new Map(
+        lanes.map((lane, at) => {
+          const row = found.get(lane);
+          const look = looks[at] as Look;
+          if (!row) throw new Error('the store has no clock row');
+          looked(look, row.woken, true);
+          look.head.clock = { now: row.now, at: look.at };
+          return [lane, { now: row.now, woken: row.woken !== null, due: sooner(look.head, row.due) }];
+        }),
+      );
     },
   };
   return lines;

@@ -68,9 +68,12 @@ const failed = (code: string, words: string): Buffer =>
     message('Z', Buffer.from('E')),
   ]);
 
+/** What a transaction asks behind its BEGIN. */
+const isFirst = (text: string): boolean => text.startsWith('WITH marked');
+
 function answerTo(text: string): Buffer {
   if (text.includes('server_version_num')) return FIRST_ANSWER;
-  if (text.startsWith('BEGIN')) return BEGUN;
+  if (isFirst(text)) return BEGUN;
   return DONE;
 }
 
@@ -89,9 +92,14 @@ async function serve(
   const server = createServer((socket) => {
     const connection = ++count;
     sockets.add(socket);
+    socket.setNoDelay(true);
     socket.on('error', () => undefined);
     let bytes = Buffer.alloc(0);
     let started = false;
+    /** Prepared statements by name, the one that is bound, and what is to be said before its answer. */
+    const prepared = new Map<string, string>();
+    let bound = '';
+    let before: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => {
       bytes = Buffer.concat([bytes, chunk]);
       for (;;) {
@@ -99,16 +107,24 @@ async function serve(
         if (bytes.length < head + 4) return;
         const end = head + bytes.readInt32BE(head);
         if (bytes.length < end) return;
-        const text = bytes.subarray(head + 4, end - 1).toString();
+        const content = bytes.subarray(head + 4, end);
+        const text = content.subarray(0, -1).toString();
         const letter = started ? String.fromCharCode(bytes[0] as number) : '';
         bytes = bytes.subarray(end);
         if (!started) {
           started = true;
           if (greet(connection, socket)) socket.write(GREETING);
-        } else if (letter === 'Q') {
-          const answer = behave(connection, text, socket);
-          if (answer !== null) socket.write(answer);
+          continue;
         }
+        const words = content.toString('latin1').split('\0');
+        if (letter === 'P') prepared.set(words[0] ?? '', words[1] ?? '');
+        if (letter === 'P') before.push(message('1'));
+        if (letter === 'B') bound = prepared.get(words[1] ?? '') ?? '';
+        if (letter === 'B') before.push(message('2'));
+        if (letter !== 'Q' && letter !== 'S') continue;
+        const answer = behave(connection, letter === 'Q' ? text : bound, socket);
+        if (answer !== null) socket.write(Buffer.concat([...before, answer]));
+        before = [];
       }
     });
   });
@@ -217,10 +233,10 @@ describe('a connection to PostgreSQL', () => {
   it('is kept when a process that was paused finds its limit over and the answer in the socket', async () => {
     const { clock } = testEnv();
     let paused = 0;
-    const held: { socket: Socket; answer: Buffer }[] = [];
+    const held: { socket: Socket; answer: Buffer; at: number }[] = [];
     const server = await serve((_, text, socket) => {
       if (text !== 'SELECT 2') return answerTo(text);
-      held.push({ socket, answer: answerTo(text) });
+      held.push({ socket, answer: answerTo(text), at: clock.monotonic() });
       return null;
     });
     const link = linkTo(server.url, {
@@ -229,7 +245,7 @@ describe('a connection to PostgreSQL', () => {
       setTimeout(run, ms) {
         // The pause is over in the moment in which the first limit that it hid runs out.
         const wake = (): void => {
-          if (ms === 10_000 && paused === 0) {
+          if (paused === 0 && held.some(({ at }) => clock.monotonic() - at >= 9_500)) {
             paused = 60_000;
             for (const { socket, answer } of held) socket.write(answer);
           }
@@ -267,7 +283,7 @@ describe('a connection to PostgreSQL', () => {
     let begun = 0;
     const server = await serve((_, text) => {
       // The first draws places; the second is asked behind its BEGIN, and both answers come in one piece.
-      if (text.startsWith('BEGIN') && ++begun === 2) return null;
+      if (isFirst(text) && ++begun === 2) return null;
       if (text !== 'SELECT mine') return answerTo(text);
       return Buffer.concat([failed('53100', 'disk full'), failed('25P02', 'current transaction is aborted')]);
     });

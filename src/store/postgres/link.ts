@@ -17,9 +17,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import type { Clock, Log, Timer } from '../../env.ts';
+import type { Clock, Log } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
 import { hostsOf, isLost, quoted, Silence, shownUrl, sqlState, TYPES, unsafeSettings } from './answers.ts';
+import { Watch } from './silence.ts';
 import { cut, gather } from './socket.ts';
 import { type Ask, NOT_WITHIN, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
 
@@ -29,11 +30,6 @@ import { type Ask, NOT_WITHIN, NOW, type Sql, sql, type Tx, type Value } from '.
  */
 const CONNECT_FIRST_MS = 3_000;
 const CONNECT_LAST_MS = 12_000;
-/**
- * A limit on silence that runs out so late was not watched: the process was paused or starved, and the answer may lie in the
- * socket. It is given as long again, once.
- */
-const LATE_MS = 300;
 /** The server ends a statement that runs longer (also one that waits for a dead peer's lock, after LOCK_MS). */
 const STATEMENT_MS = 8_000;
 const LOCK_MS = 3_000;
@@ -79,6 +75,16 @@ export const ACCOUNTS = 'postcard.accounts';
 /** For this transaction only, so that nothing of it outlives an error or a connection's turn. */
 const ENTER = sql(`SELECT set_config('${ACCOUNTS}', $1, true), set_config('role', $2, true),
   ${NOT_WITHIN.map((way) => `set_config('${way}', $3, true)`).join()}`);
+
+/** Prepared, too: as one text with what is below it took as long to be parsed and planned, each time, as a small transaction's work takes. */
+const BEGIN: Sql = { name: 'begin', text: 'BEGIN ISOLATION LEVEL READ COMMITTED' };
+/** What each transaction writes and asks first: its mark, its clock, a block of places where one is wanted. */
+const FIRST =
+  sql(`WITH marked AS (INSERT INTO mark (link, no, at) VALUES ($1, $2::bigint, extract(epoch FROM clock_timestamp()) * 1000)
+    ON CONFLICT (link) DO UPDATE SET no = excluded.no, at = excluded.at)
+  SELECT now, set_config('${NOW}', now::text, true), block FROM (
+    SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
+      CASE WHEN $3::boolean THEN nextval('token') END AS block FROM high_water OFFSET 0) h`);
 
 /** A list of accounts as the setting holds it. */
 const held = (accounts: readonly number[]): string => `{${accounts.map(Number).join(',')}}`;
@@ -155,8 +161,8 @@ interface Live {
   /** To find, and end, this session from another one. */
   pid: number;
   startedAt: string;
-  /** When it last answered anything (monotonic ms). */
-  heardAt: number;
+  /** Who waits for its answers. */
+  watch: Watch;
   plannedAt: number;
   /** Transactions so far, and at how many of them plans are made anew. */
   runs: number;
@@ -187,6 +193,7 @@ export function createLink(options: LinkOptions): Link {
   function drop(lost: Live, why: string, mayHoldLocks: boolean): void {
     if (lost.dead) return;
     lost.dead = true;
+    lost.watch.stop();
     lastError = why;
     // Still being opened: whoever opens it sees that, and an older session may yet have to be ended.
     if (live !== lost) return;
@@ -200,45 +207,26 @@ export function createLink(options: LinkOptions): Link {
     connectSoon();
   }
 
-  /** Asks with a limit on silence (not on the answer itself: others may be before it in the pipeline); the caller drops. */
-  async function ask<Row>(on: Live, statement: Sql | string, values: Value[] | undefined, ms: number): Promise<Row[]> {
-    const query =
-      typeof statement === 'string'
-        ? { text: statement, ...(values ? { values } : {}) }
-        : { name: statement.name, text: statement.text, ...(values ? { values } : {}) };
+  /** Asks with a limit on silence (silence.ts); the caller drops. By a callback: a promise of the client's would cost two more. */
+  function ask<Row>(on: Live, statement: Sql | string, values: Value[] | undefined, ms: number): Promise<Row[]> {
+    const { name, text } = typeof statement === 'string' ? { name: undefined, text: statement } : statement;
+    const query = { text, ...(name === undefined ? {} : { name }), ...(values ? { values } : {}) };
     gather(on.client);
-    const answer = (await heard(on, on.client.query(query), ms)) as pg.QueryResult | pg.QueryResult[];
-    on.heardAt = clock.monotonic();
-    // A text of several statements answers once for each; the last one counts.
-    const last = Array.isArray(answer) ? answer.at(-1) : answer;
-    if (last?.command === 'ROLLBACK' && statement === 'COMMIT') throw new Aborted('the transaction was aborted');
-    return (last?.rows ?? []) as Row[];
+    return on.watch.within<Row[]>(ms, (resolve, reject) => {
+      on.client.query(query, (error: Error | null, answer: pg.QueryResult | pg.QueryResult[]) => {
+        if (error) return reject(error);
+        on.watch.heard();
+        // A text of several statements answers once for each; the last one counts.
+        const last = Array.isArray(answer) ? answer.at(-1) : answer;
+        if (last?.command === 'ROLLBACK' && statement === 'COMMIT') reject(new Aborted('the transaction was aborted'));
+        else resolve((last?.rows ?? []) as Row[]);
+      });
+    });
   }
 
   /** What `answer` becomes, or Silence when nothing at all was heard of the server for `ms`. */
-  async function heard<Result>(on: Live, answer: Promise<Result>, ms: number): Promise<Result> {
-    let timer: Timer | null = null;
-    let excused = false;
-    const silence = new Promise<never>((_, reject) => {
-      const listen = (wait: number): void => {
-        const due = clock.monotonic() + wait;
-        timer = clock.setTimeout(() => {
-          const now = clock.monotonic();
-          const left = on.heardAt + ms - now;
-          if (left > 0) listen(left);
-          else if (now - due >= LATE_MS && !excused) {
-            excused = true;
-            listen(LATE_MS);
-          } else reject(new Silence(`no answer within ${ms} ms`));
-        }, wait);
-      };
-      listen(ms);
-    });
-    try {
-      return await Promise.race([answer, silence]);
-    } finally {
-      (timer as Timer | null)?.cancel();
-    }
+  function heard<Result>(on: Live, answer: Promise<Result>, ms: number): Promise<Result> {
+    return on.watch.within<Result>(ms, (resolve, reject) => void answer.then(resolve, reject));
   }
 
   async function open(url: string, patienceMs: number): Promise<Live> {
@@ -257,7 +245,7 @@ export function createLink(options: LinkOptions): Link {
       client,
       pid: 0,
       startedAt: '',
-      heardAt: clock.monotonic(),
+      watch: new Watch(clock),
       plannedAt: clock.monotonic(),
       runs: 0,
       replanAt: REPLAN_FIRST,
@@ -273,6 +261,7 @@ export function createLink(options: LinkOptions): Link {
       return one;
     } catch (error) {
       one.dead = true;
+      one.watch.stop();
       cut(client);
       throw error;
     }
@@ -461,18 +450,13 @@ export function createLink(options: LinkOptions): Link {
       if (on.runs === on.replanAt) on.replanAt *= 4;
       if (replan) on.plannedAt = clock.monotonic();
       let now = options.testNow ? options.testNow() : null;
-      const begins = ask<{ now: number; block: number | null }>(
-        on,
-        `BEGIN ISOLATION LEVEL READ COMMITTED; ${replan ? 'DISCARD PLANS;' : ''}
-         INSERT INTO mark (link, no, at) VALUES ('${markOf(mark)}', ${mark}, extract(epoch FROM clock_timestamp()) * 1000)
-         ON CONFLICT (link) DO UPDATE SET no = excluded.no, at = excluded.at;
-         ${mark % MARK_MAX === 0 ? `DELETE FROM mark WHERE link = '${markOf(mark - 1)}';` : ''}
-         SELECT now, set_config('${NOW}', now::text, true), block FROM (
-           SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-             ${refill ? "nextval('token')" : 'NULL::bigint'} AS block FROM high_water OFFSET 0) h`,
-        undefined,
-        SILENCE_MS,
-      );
+      // Once in a while, and then with the BEGIN.
+      const rare = [
+        ...(replan ? ['DISCARD PLANS'] : []),
+        ...(mark % MARK_MAX === 0 ? [`DELETE FROM mark WHERE link = '${markOf(mark - 1).replaceAll("'", "''")}'`] : []),
+      ];
+      void asked(rare.length === 0 ? BEGIN : [BEGIN.text, ...rare].join('; '), undefined);
+      const begins = asked<{ now: number; block: number | null }>(FIRST, [markOf(mark), mark, refill]);
       const begun = begins.then(([begin]) => {
         if (!begin) throw new Error('the store has no clock row');
         if (begin.block !== null && begin.block > places.next) {
@@ -482,7 +466,7 @@ export function createLink(options: LinkOptions): Link {
         now ??= begin.now;
       });
       // By itself, too: behind `begun` it would come after what is pipelined behind the BEGIN and failed because of it.
-      for (const answer of [begins, begun] as Promise<unknown>[]) answer.catch(failing);
+      begun.catch(failing);
       if (!early || places.end - places.next < EARLY_PLACES) await begun;
       const tx: Tx = {
         get now() {
@@ -680,6 +664,7 @@ export function createLink(options: LinkOptions): Link {
           on.dead = true;
           cut(on.client);
         }
+        on.watch.stop();
         live = null;
       }
       await connecting;

@@ -10,7 +10,7 @@
  * StoreUnavailable while no writable server is there, or when the server refuses (disk full); any other rejection is a bug.
  */
 import { randomBytes } from 'node:crypto';
-import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
+import type { AdminTerms, Deed, NewSession, Take } from '../../domain/accounts.ts';
 import type { Channel } from '../../domain/routing.ts';
 import type { Clock, Log, Timer } from '../../env.ts';
 import {
@@ -26,6 +26,7 @@ import {
   type Key,
   type MediaOutcome,
   type MessageFilter,
+  type OperatorChange,
   type OwnNumber,
   type Rearm,
   type ReplayRange,
@@ -38,16 +39,7 @@ import {
 } from '../contract.ts';
 import { PAUSED_MAX_MS } from '../steering.ts';
 import { createAccept, IDEM_MS } from './accept.ts';
-import {
-  administer,
-  auditLog,
-  bumpDirectory,
-  directory,
-  quota,
-  sessionDelete,
-  sessionPut,
-  sessionUse,
-} from './accounts.ts';
+import { administer, bumpDirectory, operatorReads, quota, sessionDelete, sessionPut, sessionUse } from './accounts.ts';
 import { isRefusal, shownUrl, sqlState } from './answers.ts';
 import type { BackOp } from './back.ts';
 import { bulkGet, bulkList, createBulks } from './bulk.ts';
@@ -65,7 +57,7 @@ import {
 } from './deliveries.ts';
 import { createEvents } from './events.ts';
 import { type Found, Heads } from './heads.ts';
-import { peekHooks, webhookNext, webhookSettle } from './hooks.ts';
+import { type PeekedHooks, peekHooks, webhookNext, webhookSettle } from './hooks.ts';
 import {
   createScreen,
   inbound,
@@ -96,7 +88,7 @@ import {
   uploadNames,
   variant,
 } from './media.ts';
-import { createQueue } from './queue.ts';
+import { createGathered, createQueue } from './queue.ts';
 import { feed, keys, logs, stats, story, takeReports } from './read.ts';
 import { reroute } from './reroute.ts';
 import { createRetain } from './retain.ts';
@@ -200,7 +192,7 @@ type WorkOp = { as?: number } & (
   | { verb: 'reroute'; from: string; to: string; channel?: Channel | undefined }
   | { verb: 'bulkSteer'; account: number; bulk: BulkName; changes: BulkChange[] }
   | { verb: 'putKey'; key: Key; replace: boolean }
-  | { verb: 'administer'; changes: AdminChange[]; deed: Deed }
+  | { verb: 'administer'; changes: OperatorChange[]; deed: Deed; terms: AdminTerms }
   | { verb: 'sessionPut'; session: NewSession }
   | { verb: 'sessionUse' | 'sessionDelete'; hash: string }
   | { verb: 'quota'; takes: Take[] }
@@ -208,7 +200,7 @@ type WorkOp = { as?: number } & (
 );
 
 type HookOp =
-  | { verb: 'next'; limit: number; leaseMs: number }
+  | { verb: 'next'; limit: number; leaseMs: number; seen: PeekedHooks }
   | { verb: 'settle'; settle: WebhookSettle }
   | { verb: 'replay'; account: number; no: number }
   | { verb: 'replayRange'; range: ReplayRange };
@@ -227,14 +219,14 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
 
   const open = (purpose: string, writes: boolean): Link => {
     const { url } = options;
-    const onLost = suspect;
-    const link = createLink({ url, schema, node, purpose, writes, log, clock, testNow, places, onLost, wall });
+    const to = { url, schema, node, purpose, writes, log, clock, testNow, places, onLost: suspect, wall };
+    const link = createLink(to);
     links.push(link);
     return link;
   };
 
-  /** One connection lost its server: the others are asked whether they still have theirs. */
   let suspecting = false;
+  /** One connection lost its server: the others are asked whether they still have theirs. */
   function suspect(): void {
     if (suspecting || closing) return;
     suspecting = true;
@@ -364,6 +356,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   const accepts = createQueue<Accept>({
     ...base,
     link: link.accept,
+    early: true,
     patienceMs: DOOR_PATIENCE_MS,
     maxWeight: ACCEPT_ROWS,
     weight: (request) => request.to.length + 1,
@@ -372,18 +365,20 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       return accept(tx, requests);
     },
   });
-  const backs = createQueue<BackOp>({ ...base, link: link.back, work: settle.group });
+  const backs = createQueue<BackOp>({ ...base, link: link.back, early: true, work: settle.group });
   const hooks = createQueue<HookOp>({
     ...base,
     link: link.hooks,
+    early: true,
     async work(tx, ops) {
+      if (ops.some((op) => 'account' in op || 'range' in op)) await tx.begun;
       const settles = ops.flatMap((op) => (op.verb === 'settle' ? [op.settle] : []));
       const settled = settles.length === 0 ? [] : await webhookSettle(tx, settles);
       const results: unknown[] = [];
       for (const op of ops) {
         tx.as('range' in op ? [op.range.account] : 'account' in op ? [op.account] : null);
         if (op.verb === 'settle') results.push(settled.shift());
-        else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs));
+        else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs, op.seen));
         else if (op.verb === 'replay') results.push(await webhookReplay(tx, op.account, op.no));
         else results.push(await webhookReplayRange(tx, op.range));
       }
@@ -495,7 +490,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
         return undefined;
       }
       case 'administer':
-        return administer(tx, op.changes, op.deed);
+        return administer(tx, op.changes, op.deed, op.terms);
       case 'sessionPut':
         return sessionPut(tx, op.session);
       case 'sessionUse':
@@ -550,7 +545,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     queue: { ...base, link: link.claim },
     clock,
     lines,
-    claim: createClaim(lines, createScreen(events)),
+    claim: createClaim(lines, createScreen(events), events.foresee),
     own: asker(link.claim),
     reader,
     nowOf,
@@ -593,6 +588,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     return more;
   }
 
+  const called = createGathered((nos) => anyCallBacks(asker(link.sweep), nos));
   void beat();
 
   return {
@@ -630,10 +626,9 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     },
     mediaSettle: (job, outcome) => works.push({ verb: 'mediaSettle', job, outcome }),
     async webhookNext(limit, leaseMs) {
-      const { now, woken, due } = await peekHooks(asker(link.hooks));
-      const at = nowOf(now);
-      if (!woken && (due === null || due > at)) return { now: at, webhooks: [], specs: [], nextDue: due };
-      return hooks.push({ verb: 'next', limit, leaseMs });
+      const seen = await peekHooks(asker(link.hooks), nowOf);
+      if (seen.idle) return { now: seen.now, webhooks: [], specs: [], nextDue: seen.due };
+      return hooks.push({ verb: 'next', limit, leaseMs, seen });
     },
     webhookSettle: (one) => hooks.push({ verb: 'settle', settle: one }),
     takeReports: (filter) => works.push({ verb: 'takeReports', filter, as: filter.account }),
@@ -663,15 +658,13 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     feed: (account, after, limit) => within(account, (ask) => feed(ask, account, after, limit)),
     bulkGet: (account, bulk) => within(account, (ask) => bulkGet(ask, account, bulk, testNow)),
     bulkList: (account, limit, before) => within(account, (ask) => bulkList(ask, account, limit, before, testNow)),
-    // Nearly always none: one read.
-    callBacks: async (lane, limit) =>
-      (await anyCallBacks(reader(), lane)) ? works.push({ verb: 'callBacks', lane, limit }) : [],
+    // Nearly always none: one read, each second, for all lanes.
+    callBacks: async (lane, limit) => ((await called(lane)) ? works.push({ verb: 'callBacks', lane, limit }) : []),
     calledBack: (leader, members, words) => works.push({ verb: 'calledBack', leader, members, words }),
     reroute: (from, to, channel) => works.push({ verb: 'reroute', from, to, channel }),
     bulkSteer: (account, bulk, changes) => works.push({ verb: 'bulkSteer', account, bulk, changes, as: account }),
-    directory: (known) => directory(reader(), known),
-    auditLog: (limit, before) => auditLog(reader(), limit, before),
-    administer: (changes, deed) => works.push({ verb: 'administer', changes, deed }),
+    ...operatorReads(reader),
+    administer: (changes, deed, terms = {}) => works.push({ verb: 'administer', changes, deed, terms }),
     sessionPut: (session) => works.push({ verb: 'sessionPut', session }),
     sessionUse: (hash) => works.push({ verb: 'sessionUse', hash }),
     sessionDelete: (hash) => works.push({ verb: 'sessionDelete', hash }),

@@ -137,3 +137,38 @@ export function createQueue<Op>(options: QueueOptions<Op>): Queue<Op> {
       }),
   };
 }
+
+/**
+ * Reads of a kind, by number: those that are asked for in one turn of the event loop, or while one is on its way, are one. `read` answers
+ * for each number. Rejects as `read` does.
+ */
+export function createGathered<Row>(read: (nos: number[]) => Promise<Map<number, Row>>): (no: number) => Promise<Row> {
+  type Waiter = { resolve(row: Row): void; reject(error: unknown): void };
+  let wanted = new Map<number, Waiter[]>();
+  let reading = false;
+
+  async function loop(): Promise<void> {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    while (wanted.size > 0) {
+      const asked = wanted;
+      wanted = new Map();
+      try {
+        const found = await read([...asked.keys()]);
+        for (const [no, waiters] of asked) for (const { resolve } of waiters) resolve(found.get(no) as Row);
+      } catch (error) {
+        for (const waiters of asked.values()) for (const { reject } of waiters) reject(error);
+      }
+    }
+    reading = false;
+  }
+
+  return (no) =>
+    new Promise<Row>((resolve, reject) => {
+      const waiters = wanted.get(no);
+      if (waiters) waiters.push({ resolve, reject });
+      else wanted.set(no, [{ resolve, reject }]);
+      if (reading) return;
+      reading = true;
+      void loop();
+    });
+}

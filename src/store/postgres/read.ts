@@ -8,19 +8,11 @@ import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import { type EventColumns, MESSAGE_JOINS, type MessageColumns, toEvent, toMessage } from '../message-rows.ts';
 import { gateOf, sharedEnd, type Unfetched, whyWaiting } from '../waiting.ts';
 import { answersOf } from './inbound.ts';
 import { clicksOf } from './links.ts';
-import {
-  EVENT_COLUMNS,
-  type EventColumns,
-  MESSAGE_COLUMNS,
-  MESSAGE_JOINS,
-  type MessageColumns,
-  readSpecs,
-  toEvent,
-  toMessage,
-} from './rows.ts';
+import { EVENT_COLUMNS, MESSAGE_COLUMNS, readSpecs } from './rows.ts';
 import { BULK, type BulkColumns, RUN, type RunColumns, toBulk, toRun } from './runs.ts';
 import { EVENT_LOCK } from './schema.ts';
 import { soughtNumbers } from './sought.ts';

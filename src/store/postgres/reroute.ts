@@ -39,8 +39,9 @@ const SQL = {
   flights:
     sql(`UPDATE flight f SET line = x.line FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS x(no, "end", line)
     WHERE f.leader >= x.no AND f.leader < x."end" AND f.line IS NULL`),
-  // That one may not keep the time.
-  runLine: sql(`UPDATE run r SET line = x.line, early_ms = 0 FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
+  // That one may not keep the time; the one before may have some of it.
+  runLine:
+    sql(`UPDATE run r SET line = x.line, early_ms = -abs(r.early_ms) FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
     WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
   retries:
     sql(`SELECT r.leader, r.members AS n, x.target, r.due_at AS due FROM unnest($1::bigint[], $2::bigint[]) AS x(line, target)

@@ -13,9 +13,10 @@ import { isFinal, STATE } from '../../domain/status.ts';
 import { type CarrierReport, refOf } from '../../domain/submission.ts';
 import { bucketOf, byTurns, startOf, viewOf } from '../clock.ts';
 import type { Reported, Settle } from '../contract.ts';
+import type { FlightRow } from '../outcomes.ts';
 import { UNTRIED, type Untried } from '../waiting.ts';
 import { type Back, type BackOp, loadBack, writeBack } from './back.ts';
-import { Desk, type FlightRow, type LaneRow, refKey } from './desk.ts';
+import { Desk, type LaneRow, refKey } from './desk.ts';
 import { loadEnds } from './ends.ts';
 import type { createEvents } from './events.ts';
 import type { Lines } from './lines.ts';
@@ -32,7 +33,7 @@ import {
   untriedOf,
   waitingAt,
 } from './runs.ts';
-import { byKey, list, sql, type Tx, texts } from './tx.ts';
+import { byKey, list, sql, type Tx, texts, together } from './tx.ts';
 
 /** Parked reports: kept this long, and about this many. */
 export const PARKED_MS = 48 * 3_600_000;
@@ -59,8 +60,9 @@ const SQL = {
     AND f.lease_until <= $1 ORDER BY f.lease_until LIMIT ${LOST} FOR UPDATE OF f SKIP LOCKED`),
   // OFFSET 0: looked up one by one. As a join, a plan made while the table was empty reads all of it for each row, for as long as
   // that plan is kept (66 instead of 1 ms a batch, measured).
-  refs: sql(`SELECT c.lane, c.ref, c.leader, c.members FROM unnest($1::bigint[], $2::text[]) AS x(lane, ref)
-    CROSS JOIN LATERAL (SELECT lane, ref, leader, members FROM carrier_ref r WHERE r.lane = x.lane AND r.ref = x.ref OFFSET 0) c WHERE c.leader IS NOT NULL`),
+  refs: sql(`SELECT c.lane, c.ref, c.leader, c.members FROM unnest($1::text[], $2::text[]) AS x(carrier, ref)
+    CROSS JOIN LATERAL (SELECT no FROM lane q WHERE q.carrier = x.carrier AND q.shard = 0 OFFSET 0) h
+    CROSS JOIN LATERAL (SELECT lane, ref, leader, members FROM carrier_ref r WHERE r.lane = h.no AND r.ref = x.ref OFFSET 0) c WHERE c.leader IS NOT NULL`),
   members: sql('SELECT no, members FROM run WHERE no = ANY($1::bigint[])'),
   // An id given twice: carriers begin anew after a reset, so the newest submission is meant.
   refsMeet: sql(`INSERT INTO carrier_ref AS c (lane, ref, leader, members)
@@ -101,6 +103,14 @@ const SQL = {
     WHERE f.leader + f.members > n.no`),
 };
 
+/** A carrier's id, under its home lane, and the submission that it names. */
+interface Ref {
+  lane: number;
+  ref: string;
+  leader: number;
+  members: number;
+}
+
 function homeOf(lanes: Map<number, LaneRow>, no: number): number {
   const lane = lanes.get(no);
   if (!lane) throw new Error(`lane ${no} is gone`);
@@ -117,40 +127,41 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     return byKey(await tx.query<LaneRow>(SQL.lanes), (lane) => lane.no);
   }
 
-  /** Looks up, makes and locks the ids of a group, and takes the reports that were parked under them. */
-  async function meet(
-    desk: Desk,
-    taught: { lane: number; ref: string; leader: number; members: number }[],
-    reported: { lane: number; ref: string }[],
-  ): Promise<void> {
+  /** The ids of reports: most are known, and need no lock. */
+  async function known(tx: Tx, ops: readonly BackOp[]): Promise<Ref[]> {
+    const wanted = byKey(
+      ops.flatMap((op) => {
+        const ref = op.verb === 'report' ? refOf(op.arg.carrierMessageId) : '';
+        return op.verb === 'report' && ref !== '' ? [{ carrier: op.arg.carrier, ref }] : [];
+      }),
+      ({ carrier, ref }) => `${carrier} ${ref}`,
+    );
+    if (wanted.size === 0) return [];
+    const rows = [...wanted.values()];
+    return tx.query<Ref>(SQL.refs, [texts(rows.map((row) => row.carrier)), texts(rows.map((row) => row.ref))]);
+  }
+
+  /** Makes and locks the ids of a group that are taught or not known yet, and takes the reports that were parked under them. */
+  async function meet(desk: Desk, taught: Ref[], reported: { lane: number; ref: string }[]): Promise<void> {
     const { tx } = desk;
     const wanted = byKey(
-      reported.filter(({ ref }) => ref !== ''),
+      reported.filter(({ lane, ref }) => ref !== '' && !desk.refs.has(refKey(lane, ref))),
       (one) => refKey(one.lane, one.ref),
     );
-    if (wanted.size > 0) {
-      // Most are known, and need no lock.
-      type Row = { lane: number; ref: string; leader: number; members: number };
-      const rows = [...wanted.values()];
-      const known = await tx.query<Row>(SQL.refs, [
-        list(rows.map((row) => row.lane)),
-        texts(rows.map((row) => row.ref)),
-      ]);
-      for (const { lane, ref, leader, members } of known) {
-        desk.learn(lane, ref, leader, members);
-        wanted.delete(refKey(lane, ref));
-      }
-    }
     const meeting = new Map<string, { lane: number; ref: string; leader: number | null; members: number }>();
     for (const [key, { lane, ref }] of wanted) meeting.set(key, { lane, ref, leader: null, members: 0 });
     for (const row of taught) if (row.ref !== '') meeting.set(refKey(row.lane, row.ref), row);
     if (meeting.size === 0) return;
     const rows = [...meeting.values()];
-    const met = await tx.query<{ lane: number; ref: string; leader: number | null; members: number }>(SQL.refsMeet, [
-      list(rows.map((row) => row.lane)),
-      texts(rows.map((row) => row.ref)),
-      list(rows.map((row) => row.leader)),
-      list(rows.map((row) => row.members)),
+    const places = [list(rows.map((row) => row.lane)), texts(rows.map((row) => row.ref))];
+    const [met, parked] = await together([
+      tx.query<{ lane: number; ref: string; leader: number | null; members: number }>(SQL.refsMeet, [
+        ...places,
+        list(rows.map((row) => row.leader)),
+        list(rows.map((row) => row.members)),
+      ]),
+      // Behind the locks that the statement before it takes.
+      tx.query<{ no: number; lane: number; ref: string; report: string }>(SQL.parked, places),
     ]);
     // What this group teaches it learns at its own turn; what another taught meanwhile, now.
     const own = new Set(taught.map((row) => refKey(row.lane, row.ref)));
@@ -158,12 +169,10 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     for (const { lane, ref, leader, members } of found) {
       if (!own.has(refKey(lane, ref))) desk.learn(lane, ref, leader as number, members);
     }
-    if (found.length === 0) return;
-    const parked = await tx.query<{ no: number; lane: number; ref: string; report: string }>(SQL.parked, [
-      list(found.map((row) => row.lane)),
-      texts(found.map((row) => row.ref)),
-    ]);
-    for (const { no, lane, ref, report } of parked) desk.park(lane, ref, JSON.parse(report) as CarrierReport, no);
+    const ends = new Set(found.map((row) => refKey(row.lane, row.ref)));
+    for (const { no, lane, ref, report } of parked) {
+      if (ends.has(refKey(lane, ref))) desk.park(lane, ref, JSON.parse(report) as CarrierReport, no);
+    }
   }
 
   /** One transaction of settles, reports and releases, in the order of arrival. */
@@ -174,13 +183,16 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       if (op.verb === 'release') for (const claim of op.arg.claims) leaders.add(claim.leader);
     }
     const back = await loadBack(tx, ops);
-    const lanes = await lanesOf(tx);
+    // Asked in one piece, the lanes behind the BEGIN; so is what follows in `meet` and `load`: the server takes locks in the order of asking.
+    const [lanes, flying, refs] = await together([
+      lanesOf(tx),
+      leaders.size === 0 ? [] : tx.query<FlightRow>(SQL.flights, [list([...leaders])]),
+      known(tx, ops),
+    ]);
     const homes = new Map([...lanes.values()].map((lane) => [lane.carrier, lane.home]));
-    const flights =
-      leaders.size === 0
-        ? new Map<number, FlightRow>()
-        : byKey(await tx.query<FlightRow>(SQL.flights, [list([...leaders])]), (flight) => flight.leader);
+    const flights = byKey(flying, (flight) => flight.leader);
     const desk = new Desk(tx, lines, events.begin(tx), lanes);
+    for (const { lane, ref, leader, members } of refs) desk.learn(lane, ref, leader, members);
 
     // A settle that is too late has no flight; a group's leader is the number of its run.
     const late = ops.flatMap((op) =>
@@ -190,7 +202,7 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     );
     const groups = late.length === 0 ? [] : await tx.query<{ no: number; members: number }>(SQL.members, [list(late)]);
     const groupSize = new Map(groups.map((row) => [row.no, row.members]));
-    const taught: { lane: number; ref: string; leader: number; members: number }[] = [];
+    const taught: Ref[] = [];
     const reported: { lane: number; ref: string }[] = [];
     for (const op of ops) {
       if (op.verb === 'settle' && op.arg.outcome.kind === 'accepted') {
@@ -208,8 +220,12 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       return op.verb === 'settle' && 'elsewhere' in op.arg.outcome && op.arg.outcome.elsewhere ? [op.arg.leader] : [];
     });
     await desk.loadChoices(moving.flatMap((leader) => flights.get(leader) ?? []));
-    await meet(desk, taught, reported);
-    await desk.load([...flights.values(), ...desk.refs.values(), ...taught]);
+    await together([
+      meet(desk, taught, reported),
+      desk.load([...flights.values(), ...desk.refs.values(), ...taught], [...leaders]),
+    ]);
+    // What another node has taught since it was looked for.
+    await desk.load([...desk.refs.values()], []);
 
     const results: (boolean | Reported | number)[] = [];
     for (const op of ops) {
@@ -304,7 +320,10 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     const lost = await tx.query<FlightRow>(SQL.flightsLost, [tx.now, since]);
     if (lost.length === 0) return false;
     const desk = new Desk(tx, lines, events.begin(tx), await lanesOf(tx));
-    await desk.load(lost);
+    await desk.load(
+      lost,
+      lost.map(({ leader }) => leader),
+    );
     const words = 'the node that submitted it was lost before the outcome was known';
     for (const flight of lost) {
       desk.endFlight(flight);
@@ -353,10 +372,10 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     const desk = new Desk(tx, lines, events.begin(tx), new Map());
     // Retries first: a claim that is taking one holds it, and its flight is visible once we have it.
     const leaders = spans.flatMap((span) => ((runs.get(span.run)?.members ?? 0) > 0 ? [span.run] : []));
-    await desk.load([
-      ...nos.map((no) => ({ leader: no, members: 1 })),
-      ...leaders.map((leader) => ({ leader, members: 1 })),
-    ]);
+    await desk.load(
+      [...nos, ...leaders].map((leader) => ({ leader, members: 1 })),
+      [],
+    );
     const words = await loadEnds(tx, [...nos, ...leaders], [...runs.values()]);
     const flying = byKey(
       nos.length === 0 ? [] : await tx.query<{ no: number; lease_until: number }>(SQL.over, [list(nos)]),

@@ -64,6 +64,17 @@ export interface Tx extends Ask {
   afterCommit(run: () => void): void;
 }
 
+/**
+ * What was asked in one piece, when all of it has ended: who goes on after the first error must not ask anything more behind the
+ * ROLLBACK. Throws the first error.
+ */
+export async function together<Works extends readonly unknown[] | []>(
+  works: Works,
+): Promise<{ -readonly [Place in keyof Works]: Awaited<Works[Place]> }> {
+  await Promise.allSettled(works);
+  return Promise.all(works);
+}
+
 /** Raised inside a group when another node's transaction got in between (a key taken meanwhile): run it again alone. */
 export class Conflict extends Error {
   override readonly name = 'Conflict';

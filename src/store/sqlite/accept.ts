@@ -9,7 +9,7 @@ import { reportForm } from '../../domain/report.ts';
 import { nextOpening } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { firstDue, repaced } from '../clock.ts';
-import type { Accept, Accepted, RunIn } from '../contract.ts';
+import type { Accept, Accepted, RunIn, SpecIn } from '../contract.ts';
 import { OPT_OUT_WORDS } from '../inbound.ts';
 import { PLAIN_BULK, printSpeed } from '../steering.ts';
 import type { Tallies } from './bulk.ts';
@@ -22,6 +22,12 @@ import { prepare, type Tx } from './tx.ts';
 
 /** How long an Idempotency-Key answers with the first answer. */
 export const IDEM_MS = 24 * 3_600_000;
+
+interface Upload {
+  hash: string;
+  content_type: string;
+  name: string;
+}
 
 /** The verb `accept` on the transaction that it is given. `generatedBulk`: that of a request that named none, with a row. */
 export function createAccept(
@@ -48,7 +54,7 @@ export function createAccept(
     ),
     // Runs that wait for a turn of the old pace are told by the sweep.
     bulkSpeed: prepare(db, 'UPDATE bulk SET speed = ?, drain = 0, drain_no = 0 WHERE no = ?'),
-    upload: prepare<{ hash: string; content_type: string; name: string }>(
+    upload: prepare<Upload>(
       db,
       'SELECT hash, content_type, name FROM upload WHERE account = ? AND id = ? AND expires_at > ?',
     ),
@@ -146,109 +152,126 @@ export function createAccept(
     if (due !== null) lines.wake(line, run.lane, request.account, due);
   }
 
+  /** Content that was uploaded before, by its id; and the ids that nothing is known under. */
+  function uploadsOf({ account, specs }: Accept): { uploads: Map<string, Upload>; missing: string[] } {
+    const uploads = new Map<string, Upload>();
+    const missing = new Set<string>();
+    for (const { id } of specs.flatMap((spec) => spec.uploads)) {
+      const row = q.upload.get(account, id, tx.now);
+      if (row) uploads.set(id, row);
+      else missing.add(id);
+    }
+    return { uploads, missing: [...missing] };
+  }
+
+  /** Takes the customer's own ids. `duplicates`: messages whose id another one had before. */
+  function takeKeys({ account, keys: asked }: Accept): { keys: Map<number, string>; duplicates: number[] } {
+    const keys = new Map<number, string>();
+    const duplicates: number[] = [];
+    for (const [no, key] of asked) {
+      if (q.key.run(account, key, no) === 0) duplicates.push(no);
+      else keys.set(no, key);
+    }
+    return { keys, duplicates };
+  }
+
+  /** Who wants no messages of this sender, by what the store knows and what the door did; but for those that end for another reason. */
+  function unwantedOf(request: Accept, duplicates: number[]): Map<number, number> {
+    const unwanted = inbound.optedOut(request);
+    for (const [no, status] of request.turnedAway ?? []) unwanted.set(no, status);
+    for (const no of [...request.refused.map(([one]) => one), ...duplicates]) unwanted.delete(no);
+    return unwanted;
+  }
+
+  function addSpec(request: Accept, spec: SpecIn, no: number, bulk: BulkRow | null): void {
+    const { account } = request;
+    const bulkNo = bulk?.no ?? request.first;
+    const endpoint = spec.endpoint
+      ? events.endpoint(account, spec.endpoint.url, reportForm(spec.endpoint.contentType, spec.older))
+      : spec.notify
+        ? events.standard(account, 'delivery', spec.contentType, spec.older)
+        : null;
+    q.spec.run(
+      no,
+      account,
+      bulkNo,
+      spec.first,
+      spec.end,
+      tx.now,
+      endpoint,
+      spec.intermediate ? 1 : 0,
+      spec.sender,
+      spec.campaign,
+      spec.entity,
+      spec.application,
+      spec.body,
+      bulk === null ? 0 : 1,
+    );
+    if (spec.tracked) {
+      const { first, end, campaign, entity, application } = spec;
+      const of = { spec: no, account, bulk: bulkNo, bulkId: bulk?.id ?? null };
+      const from = request.sendAt ?? tx.now;
+      tracked.add({ ...of, first, end, campaign, entity, application, from, tracked: spec.tracked });
+    }
+  }
+
+  /** `wanted`: a message is left to be sent; where none is, nobody fetches. */
+  function addMedia(spec: SpecIn, no: number, uploads: Map<string, Upload>, wanted: boolean): void {
+    for (const { segment, id } of spec.uploads) {
+      const upload = uploads.get(id) as Upload;
+      q.media.run(no, segment, null, upload.content_type, upload.name, upload.hash, null);
+    }
+    const fetchAt = wanted ? tx.now : null;
+    for (const link of spec.links) q.media.run(no, link.segment, link.url, link.contentType, null, null, fetchAt);
+    if (wanted && spec.links.length > 0) tx.hint('media');
+  }
+
   return function accept(request: Accept): Accepted {
     const replayed = replay(request);
     if (replayed) return replayed;
-    if (usedBulk(request)?.canceledAt != null) {
-      return { kind: 'bulkCanceled' };
-    }
-    const uploads = new Map<string, { hash: string; content_type: string; name: string }>();
-    const missing: string[] = [];
-    for (const spec of request.specs) {
-      for (const { id } of spec.uploads) {
-        const row = q.upload.get(request.account, id, tx.now);
-        if (row) uploads.set(id, row);
-        else if (!missing.includes(id)) missing.push(id);
-      }
-    }
+    if (usedBulk(request)?.canceledAt != null) return { kind: 'bulkCanceled' };
+    const { uploads, missing } = uploadsOf(request);
     if (missing.length > 0) return { kind: 'unknownUploads', ids: missing };
 
-    const duplicates: number[] = [];
-    const keys = new Map<number, string>();
-    for (const [no, key] of request.keys) {
-      if (q.key.run(request.account, key, no) === 0) duplicates.push(no);
-      else keys.set(no, key);
-    }
+    const { account } = request;
+    const { keys, duplicates } = takeKeys(request);
     const bulk = bulkOf(request);
     const bulkNo = bulk?.no ?? request.first;
     const base = request.specs[0]?.first ?? request.first;
     const refused = new Map(request.refused);
     const repeated = new Set(duplicates);
-    const optedOut = inbound.optedOut(request);
+    const optedOut = unwantedOf(request, duplicates);
     const turnedAway = new Map(request.turnedAway?.map(([no, , error]) => [no, error]));
-    for (const [no, status] of request.turnedAway ?? []) optedOut.set(no, status);
-    for (const no of [...request.refused.map(([one]) => one), ...duplicates]) optedOut.delete(no);
 
+    function addMessage(no: number, spec: number): void {
+      const unwanted = optedOut.get(no);
+      const status = unwanted ?? refused.get(no);
+      const to = request.to[no - base] as string;
+      const state = status === undefined ? STATE.pending : STATE.rejected;
+      const own = unwanted !== undefined && !turnedAway.has(no) ? OPT_OUT_ERROR : refusalError(status);
+      const error = turnedAway.get(no) || own;
+      const doneAt = status === undefined ? null : tx.now;
+      q.message.run(no, account, spec, to, keys.get(no) ?? null, state, status ?? 26, error, doneAt);
+      if (bulk !== null) tallies.accepted(bulkNo, state);
+      if (status === undefined) return;
+      const words = unwanted === undefined || turnedAway.has(no) ? refusalWords(status) : OPT_OUT_WORDS;
+      events.emit({ no, account, spec }, { state, status, error }, words);
+    }
+
+    const linked = new Set<number>();
     request.specs.forEach((spec, index) => {
       const specNo = request.first + 1 + index;
-      const endpoint = spec.endpoint
-        ? events.endpoint(request.account, spec.endpoint.url, reportForm(spec.endpoint.contentType, spec.older))
-        : spec.notify
-          ? events.standard(request.account, 'delivery', spec.contentType, spec.older)
-          : null;
-      q.spec.run(
+      addSpec(request, spec, specNo, bulk);
+      const nos = numbersOf(spec).filter((no) => !repeated.has(no));
+      addMedia(
+        spec,
         specNo,
-        request.account,
-        bulkNo,
-        spec.first,
-        spec.end,
-        tx.now,
-        endpoint,
-        spec.intermediate ? 1 : 0,
-        spec.sender,
-        spec.campaign,
-        spec.entity,
-        spec.application,
-        spec.body,
-        bulk === null ? 0 : 1,
+        uploads,
+        nos.some((no) => !refused.has(no) && !optedOut.has(no)),
       );
-      if (spec.tracked) {
-        const { first, end, campaign, entity, application } = spec;
-        const of = { spec: specNo, account: request.account, bulk: bulkNo, bulkId: bulk?.id ?? null };
-        const from = request.sendAt ?? tx.now;
-        tracked.add({ ...of, first, end, campaign, entity, application, from, tracked: spec.tracked });
-      }
-      for (const { segment, id } of spec.uploads) {
-        const upload = uploads.get(id) as { hash: string; content_type: string; name: string };
-        q.media.run(specNo, segment, null, upload.content_type, upload.name, upload.hash, null);
-      }
-      // Where no message is left to be sent, nobody fetches.
-      let fetch: number | null = null;
-      for (let no = spec.first; no < spec.end && fetch === null && spec.links.length > 0; no++) {
-        if (!repeated.has(no) && !refused.has(no) && !optedOut.has(no)) fetch = tx.now;
-      }
-      for (const link of spec.links) q.media.run(specNo, link.segment, link.url, link.contentType, null, null, fetch);
-      if (fetch !== null) tx.hint('media');
-      for (let no = spec.first; no < spec.end; no++) {
-        if (repeated.has(no)) continue;
-        const unwanted = optedOut.get(no);
-        const status = unwanted ?? refused.get(no);
-        const to = request.to[no - base] as string;
-        const state = status === undefined ? STATE.pending : STATE.rejected;
-        const own = unwanted !== undefined && !turnedAway.has(no) ? OPT_OUT_ERROR : refusalError(status);
-        const error = turnedAway.get(no) || own;
-        q.message.run(
-          no,
-          request.account,
-          specNo,
-          to,
-          keys.get(no) ?? null,
-          state,
-          status ?? 26,
-          error,
-          status === undefined ? null : tx.now,
-        );
-        if (bulk !== null) tallies.accepted(bulkNo, state);
-        if (status !== undefined) {
-          events.emit(
-            { no, account: request.account, spec: specNo },
-            { state, status, error },
-            unwanted === undefined || turnedAway.has(no) ? refusalWords(status) : OPT_OUT_WORDS,
-          );
-        }
-      }
+      for (const no of nos) addMessage(no, specNo);
+      if (spec.links.length > 0) linked.add(specNo);
     });
-    const linked = new Set(request.specs.flatMap((spec, i) => (spec.links.length > 0 ? [request.first + 1 + i] : [])));
     for (const run of request.runs) addRun(request, run, bulk, linked.has(run.spec));
 
     const answer: Accepted = {
@@ -259,9 +282,9 @@ export function createAccept(
       duplicates,
       ...(optedOut.size > 0 ? { optedOut: [...optedOut] } : {}),
     };
-    if (request.idem) {
-      q.idemPut.run(request.account, request.idem.key, request.idem.hash, tx.now, JSON.stringify(answer));
-    }
+    if (request.idem) q.idemPut.run(account, request.idem.key, request.idem.hash, tx.now, JSON.stringify(answer));
     return answer;
   };
 }
+
+const numbersOf = ({ first, end }: SpecIn): number[] => Array.from({ length: end - first }, (_, n) => first + n);

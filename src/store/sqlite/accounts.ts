@@ -4,25 +4,50 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type {
-  AdminChange,
   Administered,
+  AdminTerms,
   AuditRow,
+  Counter,
   Deed,
   Directory,
   NewSession,
   Session,
   Take,
 } from '../../domain/accounts.ts';
-import { AUDIT_MAX, CLEAR, directoryOf, keyBody } from '../accounts.ts';
+import {
+  AUDIT_MAX,
+  CLEAR,
+  cameToNothing,
+  directoryOf,
+  endpointName,
+  judged,
+  keyBody,
+  type Present,
+} from '../accounts.ts';
+import type { OperatorChange } from '../contract.ts';
+import { kindOf } from '../hooks.ts';
+import { IDEM_MS } from './accept.ts';
+import type { createDeliveries } from './deliveries.ts';
 import { prepare, type Tx } from './tx.ts';
 
-/** Verbs that write. */
-export function createAccounts(tx: Tx) {
+/** Verbs that write; `endpoints` are those of an account's endpoints, in the same transaction. */
+export function createAccounts(
+  tx: Tx,
+  endpoints: Pick<ReturnType<typeof createDeliveries>, 'endpointPut' | 'endpointDelete'>,
+) {
   const db = tx.db;
   const q = {
     bump: prepare(db, "INSERT INTO meta (k, v) VALUES ('directory', 1) ON CONFLICT (k) DO UPDATE SET v = v + 1"),
     named: prepare<{ no: number }>(db, 'SELECT no FROM account WHERE name = ?'),
-    account: prepare<{ no: number }>(db, 'SELECT no FROM account WHERE no = ?'),
+    account: prepare<{ body: string | null }>(db, 'SELECT body FROM account WHERE no = ?'),
+    bodyPut: prepare(db, 'UPDATE account SET body = ? WHERE no = ?'),
+    revision: prepare<{ v: number }>(db, "SELECT v FROM meta WHERE k = 'directory'"),
+    once: prepare<{ hash: string; answer: string }>(
+      db,
+      'SELECT hash, answer FROM idem WHERE account = 0 AND key = ? AND at > ?',
+    ),
+    oncePut: prepare(db, 'INSERT OR REPLACE INTO idem (account, key, hash, at, answer) VALUES (0, ?, ?, ?, ?)'),
+    endpoints: prepare<{ kind: number; url: string }>(db, 'SELECT kind, url FROM endpoint_setting WHERE account = ?'),
     last: prepare<{ no: number | null }>(db, 'SELECT max(no) AS no FROM account'),
     accountPut: prepare(
       db,
@@ -70,76 +95,68 @@ export function createAccounts(tx: Tx) {
     ),
   };
 
-  /** Undoes nothing: all is judged before the first write. */
-  function judge(changes: AdminChange[]): Administered | null {
-    for (const [index, change] of changes.entries()) {
-      if (change.kind === 'account') {
-        if (change.no !== null && !q.account.get(change.no)) return { kind: 'notFound', change: index };
-        const namesake = q.named.get(change.name);
-        if (namesake && namesake.no !== change.no) return { kind: 'conflict', change: index };
-      } else if (change.kind === 'key') {
-        if (!q.account.get(change.key.account)) return { kind: 'notFound', change: index };
-        const holder = q.keyHolder.get(change.key.hash);
-        if (holder && holder.account !== change.key.account) return { kind: 'conflict', change: index };
-      } else if (change.kind === 'put') {
-        if (change.account !== 0 && !q.account.get(change.account)) return { kind: 'notFound', change: index };
-        const holder = q.holder.get(change.what, change.name);
-        if (holder && holder.account !== change.account) return { kind: 'conflict', change: index };
-      } else if (change.kind === 'number') {
-        const { number, account } = change.number;
-        if (!q.account.get(account)) return { kind: 'notFound', change: index };
-        if ((q.number.get(number)?.account ?? account) !== account) return { kind: 'conflict', change: index };
-      }
-    }
-    return null;
-  }
+  const present: Present = {
+    get revision() {
+      return Number(q.revision.get()?.v ?? 0);
+    },
+    get last() {
+      return q.last.get()?.no ?? 0;
+    },
+    account: (no) => q.account.get(no),
+    named: (name) => q.named.get(name)?.no,
+    keyHolder: (hash) => q.keyHolder.get(hash)?.account,
+    holder: (what, name) => q.holder.get(what, name)?.account,
+    numberHolder: (number) => q.number.get(number)?.account,
+    endpoints: (account) => new Set(q.endpoints.all(account).map(({ kind, url }) => endpointName(kindOf(kind), url))),
+    once: (key) => q.once.get(key, tx.now - IDEM_MS),
+  };
 
   return {
     bump: (): void => {
       q.bump.run();
     },
-    administer(changes: AdminChange[], deed: Deed): Administered {
-      const refusal = judge(changes);
-      if (refusal) return refusal;
-      const accounts: number[] = [];
+    /** All is judged before the first write, so nothing has to be undone. */
+    administer(changes: OperatorChange[], deed: Deed, terms: AdminTerms): Administered {
+      const go = judged(changes, terms, present);
+      if (go.kind !== 'go') return go;
+      const { accounts, credits } = go;
       let dropped = 0;
-      for (const change of changes) {
-        if (change.kind === 'account') {
-          const no = change.no ?? (q.last.get()?.no ?? 0) + 1;
-          q.accountPut.run(no, change.name, JSON.stringify(change.settings));
-          accounts.push(no);
-        } else if (change.kind === 'key') {
-          const { key } = change;
+      if (terms.dry) return { kind: 'done', accounts, dropped, credits };
+      for (const one of go.writes) {
+        if (one.kind === 'account') {
+          q.accountPut.run(one.no, one.name, one.body);
+        } else if (one.kind === 'credit') {
+          q.bodyPut.run(one.body, one.account);
+          if (one.once) q.oncePut.run(one.once.key, one.once.hash, tx.now, one.once.answer);
+        } else if (one.kind === 'key') {
+          const { key } = one;
           q.keyPut.run(key.hash, key.account, key.label, keyBody(key));
-        } else if (change.kind === 'put') {
-          q.put.run(change.what, change.name, change.account, JSON.stringify(change.body));
-          if (change.what === 'login') q.sessionsOf.run(change.name);
-        } else if (change.kind === 'number') {
-          const { number, account, url, entity, application, callbackData } = change.number;
+        } else if (one.kind === 'put') {
+          q.put.run(one.what, one.name, one.account, JSON.stringify(one.body));
+          if (one.what === 'login' && !one.same) q.sessionsOf.run(one.name);
+        } else if (one.kind === 'number') {
+          const { number, account, url, entity, application, callbackData } = one.number;
           q.numberPut.run(number, account, url, entity, application, callbackData);
-        } else if (change.kind === 'numberDrop') {
-          dropped += q.numberDrop.run(change.number, change.account);
+        } else if (one.kind === 'numberDrop') {
+          dropped += q.numberDrop.run(one.number, one.account);
+        } else if (one.kind === 'endpoint') {
+          endpoints.endpointPut(one.put);
+        } else if (one.kind === 'endpointDrop') {
+          if (endpoints.endpointDelete(one.account, one.hook, one.url)) dropped++;
         } else {
-          const gone = q.drop.run(change.what, change.name, change.account);
+          const gone = q.drop.run(one.what, one.name, one.account);
           // Another account may get a user of that name before the sessions would have ended.
-          if (change.what === 'login' && gone > 0) q.sessionsOf.run(change.name);
+          if (one.what === 'login' && gone > 0) q.sessionsOf.run(one.name);
           dropped += gone;
         }
       }
-      // Nothing was there to take away: nothing was done.
-      if (
-        dropped === 0 &&
-        changes.length > 0 &&
-        changes.every(({ kind }) => kind === 'drop' || kind === 'numberDrop')
-      ) {
-        return { kind: 'done', accounts, dropped };
-      }
-      const account = deed.account ?? accounts[0] ?? null;
+      if (cameToNothing(go, dropped)) return { kind: 'done', accounts, dropped, credits };
+      const account = deed.account ?? (accounts.length === 1 ? (accounts[0] ?? null) : null);
       const no = q.deed.insert(tx.now, deed.by, deed.action, account, JSON.stringify(deed.detail));
       q.forget.run(no - AUDIT_MAX);
       q.bump.run();
       tx.hint('keys');
-      return { kind: 'done', accounts, dropped };
+      return { kind: 'done', accounts, dropped, credits };
     },
     sessionPut({ hash, user, kind, ttlMs, idle }: NewSession): void {
       q.sessionsEnded.run(tx.now);
@@ -177,6 +194,10 @@ export function createAccountReads(db: DatabaseSync) {
       db,
       'SELECT hash, account, label, body FROM key ORDER BY account, label, hash',
     ),
+    used: prepare<{ used: number | null }>(
+      db,
+      'SELECT sum(used) AS used FROM quota WHERE account = ? AND scope = ? AND bucket > ? AND bucket <= ?',
+    ),
     held: prepare<{ what: string; account: number; body: string }>(
       db,
       'SELECT what, account, body FROM held ORDER BY what, name',
@@ -193,6 +214,10 @@ export function createAccountReads(db: DatabaseSync) {
       if (revision === known) return null;
       return directoryOf({ revision, accounts: q.accounts.all(), keys: q.keys.all(), held: q.held.all() });
     },
+    quotaUsed: (counters: Counter[]): number[] =>
+      counters.map(
+        ({ account, scope, bucket, buckets }) => q.used.get(account, scope, bucket - buckets, bucket)?.used ?? 0,
+      ),
     auditLog: (limit: number, before: number | undefined): AuditRow[] =>
       q.audit
         .all(before ?? Number.MAX_SAFE_INTEGER, limit)

@@ -20,7 +20,7 @@ import {
   placeOf,
   printSpeed,
   RECALL_MS,
-  statusOf,
+  shownBulk,
   steered,
 } from '../steering.ts';
 import type { CallBacks } from './callback.ts';
@@ -137,18 +137,6 @@ export function createBulkReads(db: DatabaseSync) {
     return { figures, account, acceptedAt, looked };
   }
 
-  function view(bulk: BulkRow, figures: Progress, now: number): Bulk {
-    return {
-      no: bulk.no,
-      id: bulk.id,
-      acceptedAt: bulk.acceptedAt,
-      sendAt: bulk.sendAt ?? bulk.acceptedAt,
-      speed: bulk.speed,
-      status: statusOf(bulk, figures, now),
-      progress: figures,
-    };
-  }
-
   return {
     /** A bulk with its figures; `own` false = it has no row, because nothing has made it need one. */
     find(account: number, name: BulkName): { bulk: BulkRow; figures: Progress; own: boolean } | null {
@@ -160,11 +148,10 @@ export function createBulkReads(db: DatabaseSync) {
       const bulk: BulkRow = { ...PLAIN_BULK, no: name.no, id: null, acceptedAt: found.acceptedAt };
       return { bulk, figures: found.figures, own: false };
     },
-    view,
     figures: (bulk: number): Progress => progress(bulk).figures,
     get(account: number, name: BulkName, now: number): Bulk | null {
       const found = this.find(account, name);
-      return found && view(found.bulk, found.figures, now);
+      return found && shownBulk(found.bulk, found.figures, now);
     },
     list(
       account: number,
@@ -179,7 +166,7 @@ export function createBulkReads(db: DatabaseSync) {
         if (bulks.length >= limit || budget <= 0) return { bulks, next: bulks.at(-1)?.no ?? null };
         const { figures, looked } = progress(row.no);
         budget -= looked + 1;
-        bulks.push(view(toBulk(row), figures, now));
+        bulks.push(shownBulk(toBulk(row), figures, now));
       }
       return { bulks, next: null };
     },
@@ -336,7 +323,7 @@ export function createBulks(
       if (!found.own) own(account, bulk);
       apply({ ...bulk }, to, steering.drain);
     }
-    return { kind: 'done', bulk: reads.view(to, figures, tx.now) };
+    return { kind: 'done', bulk: shownBulk(to, figures, tx.now) };
   }
 
   // --- What follows, in steps ---

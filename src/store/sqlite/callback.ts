@@ -7,6 +7,7 @@ import { legOf, spanOf } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
 import type { CallBack } from '../contract.ts';
 import type { Events, Live } from './events.ts';
+import { SMS_SENDER } from './rows.ts';
 import { prepare, type Tx } from './tx.ts';
 
 /** A lane that cannot call back leaves its rows, for this long. */
@@ -43,9 +44,11 @@ export function createCallBacks(tx: Tx, events: Events) {
       `SELECT generation, ref FROM attempt WHERE leader = ? AND outcome = 'accepted' AND ref <> '' ORDER BY n DESC LIMIT 1`,
     ),
     gone: prepare(db, 'DELETE FROM callback WHERE leader = ?'),
+    // The first of a group may be a repeated id, which has no row.
     sender: prepare<{ sender: string }>(
       db,
-      'SELECT s.sender FROM message m JOIN spec s ON s.no = m.spec WHERE m.no = ?',
+      `SELECT coalesce(CASE WHEN ? < 0 THEN nullif(${SMS_SENDER}, '') END, s.sender) AS sender
+       FROM message m JOIN spec s ON s.no = m.spec WHERE m.no >= ? AND m.no < ? ORDER BY m.no LIMIT 1`,
     ),
     group: prepare<{ members: number }>(db, 'SELECT members FROM run WHERE no = ?'),
     old: prepare(
@@ -67,9 +70,10 @@ export function createCallBacks(tx: Tx, events: Events) {
         const found = asked.ref === '' ? q.taken.get(leader) : asked;
         if (!found) return [];
         const { generation, ref } = found;
-        const sender = q.sender.get(spanOf(leader, 1).first)?.sender;
         // A group's leader is the number of its run.
         const members = Math.max(1, q.group.get(leader)?.members ?? 1);
+        const span = spanOf(leader, members);
+        const sender = q.sender.get(leader, span.first, span.end)?.sender;
         if (sender === undefined) return [];
         const held = earliestAt === null ? {} : { earliestAt };
         return [{ leader, members, generation, carrierMessageId: ref, sender, ...held }];

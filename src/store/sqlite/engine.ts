@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
-import type { AdminChange, Deed, NewSession, Take } from '../../domain/accounts.ts';
+import type { AdminTerms, Deed, NewSession, Take } from '../../domain/accounts.ts';
 import type { Channel } from '../../domain/routing.ts';
 import type { CarrierReport } from '../../domain/submission.ts';
 import type {
@@ -22,6 +22,7 @@ import type {
   Key,
   MediaOutcome,
   MessageFilter,
+  OperatorChange,
   OwnNumber,
   Rearm,
   ReplayRange,
@@ -85,7 +86,7 @@ export type Op =
   | ['reroute', { from: string; to: string; channel?: Channel | undefined }]
   | ['bulkSteer', { account: number; bulk: BulkName; changes: BulkChange[] }]
   | ['putKey', { key: Key; replace: boolean }]
-  | ['administer', { changes: AdminChange[]; deed: Deed }]
+  | ['administer', { changes: OperatorChange[]; deed: Deed; terms?: AdminTerms }]
   | ['sessionPut', NewSession]
   | ['sessionUse', string]
   | ['sessionDelete', string]
@@ -213,7 +214,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   });
   const sought = createSought(tx, options.soughtBlock);
   const takeReports = createTakeReports(tx, reads);
-  const accounts = createAccounts(tx);
+  const accounts = createAccounts(tx, deliveries);
   const q = {
     keyDrop: prepare(db, 'DELETE FROM key WHERE account = ? AND label = ? AND hash <> ?'),
     keyPut: prepare(
@@ -315,7 +316,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         return null;
       case 'administer':
         if (op[1].changes.some(({ kind }) => kind === 'number' || kind === 'numberDrop')) events.forget();
-        return accounts.administer(op[1].changes, op[1].deed);
+        return accounts.administer(op[1].changes, op[1].deed, op[1].terms ?? {});
       case 'sessionPut':
         accounts.sessionPut(op[1]);
         return null;

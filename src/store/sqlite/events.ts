@@ -30,10 +30,11 @@ import {
   type WebhookSettle,
   type Webhooks,
 } from '../contract.ts';
-import { EXHAUSTED_MS, kindCode, kindOf, POST_MOST, validSecrets } from '../hooks.ts';
+import { EXHAUSTED_MS, kindCode, kindOf, POST_MOST, postMostSql, validSecrets } from '../hooks.ts';
+import { type EventColumns, MESSAGE_JOINS, toEvent } from '../message-rows.ts';
 import type { Tallies } from './bulk.ts';
 import { earliest } from './lines.ts';
-import { EVENT_COLUMNS, type EventColumns, MESSAGE_JOINS, type Reads, SMS_SENDER, toEvent } from './rows.ts';
+import { EVENT_COLUMNS, type Reads, SMS_SENDER } from './rows.ts';
 import { createSpend } from './spend.ts';
 import { prepare, type Tx } from './tx.ts';
 
@@ -177,10 +178,13 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       'SELECT url, content_type FROM endpoint_setting WHERE account = ? AND kind = ? AND standard = 1',
     ),
     out: prepare(db, 'INSERT INTO outbox (endpoint, event) VALUES (?, ?)'),
+    // Not what would find nothing to form: see freshReady.
     endpointWake: prepare(
       db,
-      `UPDATE endpoint SET due_at = ?, seq = ? WHERE no = ? AND (due_at IS NULL OR due_at > ?)
-         AND (open = 0 OR (open < ${FRESH_SLOTS} AND fails < ${BREAKER}))`,
+      `UPDATE endpoint SET due_at = ?1, seq = ?2 WHERE no = ?3 AND (due_at IS NULL OR due_at > ?1)
+         AND (open = 0 OR (fails < ${BREAKER} AND (open < ${FRESH_SLOTS} OR (open < ${ENDPOINT_SLOTS}
+           AND (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE endpoint = ?3 LIMIT ${Math.max(...POST_MOST)}))
+             >= ${postMostSql('kind')}))))`,
     ),
     openAdd: prepare(db, 'INSERT INTO open_event (message, event) VALUES (?, ?)'),
     openOldest: prepare<{ event: number | null }>(db, 'SELECT min(event) AS event FROM open_event WHERE message = ?'),
@@ -306,7 +310,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
 
   function handOn(endpoint: number, event: number): void {
     q.out.run(endpoint, event);
-    if (q.endpointWake.run(tx.now, tx.seq(), endpoint, tx.now) > 0) tx.hint('webhooks');
+    if (q.endpointWake.run(tx.now, tx.seq(), endpoint) > 0) tx.hint('webhooks');
   }
 
   /** The endpoint's number, made on first use. */
@@ -431,7 +435,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       body: kind === 'click' ? (body ?? q.eventWords.get(events[0] as number)?.words ?? null) : body,
       events: kind === 'delivery' ? events.map(eventRow).filter((event) => event !== null) : [],
       inbound: kind === 'inbound' ? events.map(inboundRow).filter((one) => one !== null) : [],
-      pending: kind === 'inbound' ? (q.outCount.get(endpoint.no)?.n ?? 0) : 0,
+      pending: 0,
     };
   }
 
@@ -546,6 +550,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
         if (formed) webhooks.push(formed);
         rest(endpoint);
       }
+      for (const one of webhooks) if (one.kind === 'inbound') one.pending = q.outCount.get(one.endpoint.no)?.n ?? 0;
       const specNos = new Set(webhooks.flatMap((hook) => hook.events.map((event) => event.spec)));
       return {
         now: tx.now,

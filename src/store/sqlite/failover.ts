@@ -38,7 +38,11 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
       db,
       'SELECT leader + members AS "end", lease_until AS until FROM flight WHERE leader <= ? ORDER BY leader DESC LIMIT 1',
     ),
-    attempt: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM attempt WHERE leader = ? LIMIT 1'),
+    // What a carrier put off or refused it has not taken.
+    left: prepare<{ one: number }>(
+      db,
+      "SELECT 1 AS one FROM attempt WHERE leader = ? AND outcome IN ('accepted', 'unknown') LIMIT 1",
+    ),
     runDelete: prepare(db, 'DELETE FROM run WHERE no = ?'),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
   };
@@ -94,7 +98,7 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
     },
     withdraw(message) {
       const no = smsLeader(message.no);
-      if (message.state !== STATE.pending || q.flight.get(no) || q.attempt.get(no)) return false;
+      if (message.state !== STATE.pending || q.flight.get(no) || q.left.get(no)) return false;
       q.runDelete.run(no);
       q.retryDelete.run(no);
       return true;

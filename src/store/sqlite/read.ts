@@ -12,24 +12,21 @@ import { legOf, smsLeader } from '../../domain/failover.ts';
 import type { EventRow, MessageRow, SpecRow } from '../../domain/rows.ts';
 import { transactionId } from '../../domain/submission.ts';
 import type { Bulk, BulkName, Key, MessageFilter, Page, Stats, Story } from '../contract.ts';
+import {
+  type EventColumns,
+  MESSAGE_JOINS,
+  type MessageColumns,
+  type MessageOwnColumns,
+  toEvent,
+  toMessage,
+} from '../message-rows.ts';
 import { gateOf, sharedEnd, type Unfetched, whyWaiting } from '../waiting.ts';
 import { createAccountReads } from './accounts.ts';
 import { createBulkReads } from './bulk.ts';
 import { createDeliveryReads } from './deliveries.ts';
 import { createInboundReads } from './inbound.ts';
 import { createLinkReads } from './links.ts';
-import {
-  EVENT_COLUMNS,
-  type EventColumns,
-  MESSAGE_COLUMNS,
-  MESSAGE_JOINS,
-  MESSAGE_OWN_COLUMNS,
-  type MessageColumns,
-  type MessageOwnColumns,
-  type Reads,
-  toEvent,
-  toMessage,
-} from './rows.ts';
+import { EVENT_COLUMNS, MESSAGE_COLUMNS, MESSAGE_OWN_COLUMNS, type Reads } from './rows.ts';
 import { createRuns } from './runs.ts';
 import { createSoughtReads } from './sought.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -316,91 +313,99 @@ export function createReader(db: DatabaseSync, reads: Reads) {
   const inbounds = createInboundReads(db);
   const sought = createSoughtReads(db);
 
+  /** One page of logs, filled from whichever list is the shorter way to what is wanted. Each way ends it once. */
+  function createPage(filter: MessageFilter, wanted: ReturnType<typeof readFilter>) {
+    const { account, destination, limit } = filter;
+    const before = filter.before ?? END;
+    const rows: MessageRow[] = [];
+    const bulkIds = new Map<number, string | null>();
+
+    /** False = it is wanted, and the page is full. */
+    function take(row: MessageOwnColumns, spec: SpecHead): boolean {
+      if (!wanted.message(row, spec)) return true;
+      if (rows.length >= limit) return false;
+      if (!bulkIds.has(spec.bulk)) bulkIds.set(spec.bulk, q.bulkId.get(spec.bulk)?.id ?? null);
+      const bulkId = bulkIds.get(spec.bulk) ?? null;
+      rows.push(toMessage({ ...row, s_bulk: spec.bulk, s_accepted: spec.accepted_at, b_id: bulkId }));
+      return true;
+    }
+    /** The page as it is. `next`: what it goes on below; null = there is no more. */
+    const upTo = (next: number | null): Page<MessageRow> => ({
+      rows,
+      specs: reads.specs([...new Set(rows.map((row) => row.spec))]),
+      next,
+    });
+    const full = (): Page<MessageRow> => upTo(rows.at(-1)?.no ?? null);
+
+    /** Specs below a number, newest first. Numbers of an account's specs and those of their messages rise together: the request gives both. */
+    function specsBelow(place: number, count: number): SpecHead[] {
+      if (wanted.bulks === null) return q.specsOfAccount.all(account, place, count);
+      const all = wanted.bulks.flatMap((bulk) => q.specsOfBulk.all(bulk, place, count));
+      return wanted.bulks.length < 2 ? all : all.sort((a, b) => b.no - a.no).slice(0, count);
+    }
+
+    /** The messages of one spec below a number. False = the page is full. */
+    function takeOf(spec: SpecHead, below: number): boolean {
+      for (let from = below; from > spec.first; ) {
+        const want = Math.max(limit - rows.length + 1, 64);
+        const found =
+          destination === undefined
+            ? q.messages.all(spec.first, from, want)
+            : q.messagesTo.all(spec.first, from, destination, want);
+        if (!found.every((row) => take(row, spec))) return false;
+        from = found.length < want ? spec.first : (found.at(-1) as MessageOwnColumns).m_no;
+      }
+      return true;
+    }
+
+    return {
+      before,
+      /** From messages by number, highest first, of which `most` are looked at. */
+      ofMessages(numbers: number[], most: number): Page<MessageRow> {
+        for (let looked = 0; looked < numbers.length; looked++) {
+          const no = numbers[looked] as number;
+          if (looked >= most) return upTo(numbers[looked - 1] ?? null);
+          const row = no < before ? q.message.get(no) : undefined;
+          if (!row || row.account !== account) continue;
+          const spec = q.spec.get(row.m_spec);
+          if (spec && wanted.spec(spec) && !take(row, spec)) return full();
+        }
+        return upTo(null);
+      },
+      /** From the account's requests, newest first, as far as BUDGET goes. */
+      ofSpecs(): Page<MessageRow> {
+        let budget = BUDGET;
+        let place = before;
+        for (let count = SPECS_FIRST; ; count = Math.min(count * 4, SPECS_MOST)) {
+          const specs = specsBelow(place, count);
+          for (const spec of specs) {
+            if (wanted.spec(spec)) {
+              // Of a page's first spec some messages were on the page before.
+              const end = Math.min(spec.end, before);
+              if (!takeOf(spec, end)) return full();
+              budget -= Math.max(0, end - spec.first);
+            }
+            budget -= SPEC_COST;
+            place = spec.no;
+            // All older messages are below its first one.
+            if (budget <= 0) return upTo(spec.first);
+          }
+          if (specs.length < count) return upTo(null);
+        }
+      },
+    };
+  }
+
   return {
     ...createDeliveryReads(db),
     ...inbounds,
     ...links,
     logs(filter: MessageFilter): Page<MessageRow> {
       const wanted = readFilter(filter);
-      const before = filter.before ?? END;
-      const rows: MessageRow[] = [];
-      const bulkIds = new Map<number, string | null>();
-      const add = (row: MessageOwnColumns, spec: SpecHead): void => {
-        if (!bulkIds.has(spec.bulk)) bulkIds.set(spec.bulk, q.bulkId.get(spec.bulk)?.id ?? null);
-        const bulkId = bulkIds.get(spec.bulk) ?? null;
-        rows.push(toMessage({ ...row, s_bulk: spec.bulk, s_accepted: spec.accepted_at, b_id: bulkId }));
-      };
-      const page = (next: number | null): Page<MessageRow> => ({
-        rows,
-        specs: reads.specs([...new Set(rows.map((row) => row.spec))]),
-        next,
-      });
-
-      if (wanted.messages !== null) {
-        for (const no of wanted.messages) {
-          if (no >= before) continue;
-          const row = q.message.get(no);
-          if (!row || row.account !== filter.account) continue;
-          const spec = q.spec.get(row.m_spec);
-          if (!spec || !wanted.spec(spec) || !wanted.message(row, spec)) continue;
-          if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
-          add(row, spec);
-        }
-        return page(null);
-      }
-
-      if (filter.destination !== undefined) {
-        const found = sought(filter.account, filter.destination, before);
-        if (found !== null) {
-          for (let looked = 0; looked < found.length; looked++) {
-            if (looked >= BUDGET / SPEC_COST) return page(found[looked - 1] ?? null);
-            const row = q.message.get(found[looked] as number);
-            if (!row || row.account !== filter.account) continue;
-            const spec = q.spec.get(row.m_spec);
-            if (!spec || !wanted.spec(spec) || !wanted.message(row, spec)) continue;
-            if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
-            add(row, spec);
-          }
-          return page(null);
-        }
-      }
-
-      // Numbers of an account's specs and those of their messages rise together: both are given by the request.
-      const fetch = (place: number, count: number): SpecHead[] => {
-        if (wanted.bulks === null) return q.specsOfAccount.all(filter.account, place, count);
-        const all = wanted.bulks.flatMap((bulk) => q.specsOfBulk.all(bulk, place, count));
-        return wanted.bulks.length < 2 ? all : all.sort((a, b) => b.no - a.no).slice(0, count);
-      };
-      let budget = BUDGET;
-      let place = before;
-      for (let count = SPECS_FIRST; ; count = Math.min(count * 4, SPECS_MOST)) {
-        const specs = fetch(place, count);
-        for (const spec of specs) {
-          // Of a page's first spec some messages were on the page before.
-          const end = Math.min(spec.end, before);
-          if (wanted.spec(spec)) {
-            for (let from = end; from > spec.first; ) {
-              const want = Math.max(filter.limit - rows.length + 1, 64);
-              const found =
-                filter.destination === undefined
-                  ? q.messages.all(spec.first, from, want)
-                  : q.messagesTo.all(spec.first, from, filter.destination, want);
-              for (const row of found) {
-                if (!wanted.message(row, spec)) continue;
-                if (rows.length >= filter.limit) return page(rows.at(-1)?.no ?? null);
-                add(row, spec);
-              }
-              from = found.length < want ? spec.first : (found.at(-1) as MessageOwnColumns).m_no;
-            }
-            budget -= end > spec.first ? end - spec.first : 0;
-          }
-          budget -= SPEC_COST;
-          place = spec.no;
-          // All older messages are below its first one.
-          if (budget <= 0) return page(spec.first);
-        }
-        if (specs.length < count) return page(null);
-      }
+      const page = createPage(filter, wanted);
+      if (wanted.messages !== null) return page.ofMessages(wanted.messages, Number.POSITIVE_INFINITY);
+      const found = filter.destination === undefined ? null : sought(filter.account, filter.destination, page.before);
+      return found === null ? page.ofSpecs() : page.ofMessages(found, BUDGET / SPEC_COST);
     },
     story(account: number, id: { no: number } | { key: string }): Story | null {
       const row = 'no' in id ? q.one.get(account, id.no) : q.keyed.get(account, id.key);

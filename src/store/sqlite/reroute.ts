@@ -38,8 +38,8 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
       db,
       `SELECT no, "end" - next AS n FROM run WHERE line = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ${STEP}`,
     ),
-    // That one may not keep the time.
-    runLine: prepare(db, 'UPDATE run SET line = ?, early_ms = 0 WHERE no = ?'),
+    // That one may not keep the time; the one before may have some of it.
+    runLine: prepare(db, 'UPDATE run SET line = ?, early_ms = -abs(early_ms) WHERE no = ?'),
     retries: prepare<{ leader: number; members: number }>(
       db,
       `SELECT leader, members FROM retry t WHERE line = ? AND ${UNSENT} ORDER BY due_at LIMIT ${STEP}`,

@@ -3,13 +3,22 @@
  * that time brings (lost leases, the end of validity). Settle and report meet at `carrier_ref`: a report that comes
  * before the settle which teaches its id is parked and applied there; first final wins (G4, G5, G7).
  */
-import { ELSEWHERE_WORDS, legOf, nextLane, readWays, smsLeader, spanOf } from '../../domain/failover.ts';
-import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../domain/retry.ts';
+import { legOf, nextLane, readWays, smsLeader, spanOf } from '../../domain/failover.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE } from '../../domain/status.ts';
 import { type CarrierReport, type Outcome, refOf } from '../../domain/submission.ts';
 import { bucketOf, byTurns, closedAt, endedWords, returned, startOf, viewOf } from '../clock.ts';
-import { REPORTED_MAX, type Reported, type Settle } from '../contract.ts';
+import type { Reported, Settle } from '../contract.ts';
+import {
+  ATTEMPTS,
+  applyReport,
+  conclude as concluded,
+  type FlightRow,
+  type Hands,
+  leaderOf,
+  mayGoOn,
+  validityEnded,
+} from '../outcomes.ts';
 import { AHEAD_MS, UNTRIED } from '../waiting.ts';
 import { RETRY } from './claim.ts';
 import type { Events, Live } from './events.ts';
@@ -24,37 +33,12 @@ const PARKED_MAX = 100_000;
 const STEP = 500;
 /** Lost leases concluded in one step. */
 const LOST = 64;
-/** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
-const ATTEMPTS = 200;
-
-interface FlightRow {
-  leader: number;
-  token: number;
-  lane: number;
-  line: number;
-  run: number;
-  members: number;
-  sent: number;
-  generation: number;
-  attempts: number;
-  held: number;
-  valid_until: number;
-  lease_until: number;
-  turn_from: number | null;
-  turn_end: number | null;
-}
-
 const FLIGHT = `leader, token, lane, line, run, members, sent, generation, attempts, held, valid_until, lease_until,
   turn_from, turn_end`;
 const LIVE = 'no, account, spec, state, status, error, sent_at, leg';
 
-/** May be submitted (again). */
-function waits(message: Live): boolean {
-  return message.state === STATE.pending || message.state === STATE.uncertain;
-}
-
-/** May be submitted (again) on the leg of this submission. */
-const waitsOn = (leader: number) => (message: Live) => message.leg === legOf(leader) && waits(message);
+/** A member of a submission. */
+type Member = Live & { to: string; key: string | null };
 
 /** Settle, release, report and the endings that time brings, on the transaction that they are given. */
 export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
@@ -79,10 +63,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       db,
       'SELECT outcome, words FROM attempt WHERE leader = ? ORDER BY n',
     ),
-    members: prepare<Live & { to: string; key: string | null }>(
-      db,
-      `SELECT ${LIVE}, "to", key FROM message WHERE no >= ? AND no < ? ORDER BY no`,
-    ),
+    members: prepare<Member>(db, `SELECT ${LIVE}, "to", key FROM message WHERE no >= ? AND no < ? ORDER BY no`),
     // `lane` of carrier_ref and parked is the carrier's home. An id given twice: carriers begin anew after a reset, so the
     // newest submission is meant.
     refAdd: prepare(db, 'INSERT OR REPLACE INTO carrier_ref (lane, ref, leader, members) VALUES (?, ?, ?, ?)'),
@@ -157,62 +138,35 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     }
   }
 
+  const hands: Hands<Member> = {
+    change: (member, event, words) => events.change(member, event, words),
+    reportLate: (member, report, words) => events.reportLate(member, report, words),
+    note: (member, words) => events.note(member, words),
+    learn,
+    applyParked,
+    goOn(flight) {
+      const lane = nextOf(flight);
+      if (lane === null) return false;
+      again(on(flight, lane), tx.now, flight.attempts, 0);
+      return true;
+    },
+    again,
+    drop(leader) {
+      leftAfterAll(leader);
+      q.retryDelete.run(leader);
+    },
+  };
+
   function conclude(flight: FlightRow, outcome: Outcome, words: string): void {
-    const policy = q.lane.get(flight.lane);
-    if (!policy) throw new Error(`lane ${flight.lane} is gone`);
-    // Those whose MMS ended by a report while this attempt of it was open are not its affair any more.
-    const members = membersOf(flight).filter((member) => member.leg === legOf(flight.leader));
-    switch (outcome.kind) {
-      case 'accepted': {
-        const ref = refOf(outcome.carrierMessageId);
-        const home = lines.home(flight.lane);
-        learn(home, ref, flight.leader, flight.members);
-        for (const member of members) {
-          const refused = outcome.refused?.find((one) => one.recipient === member.to);
-          if (refused) {
-            events.change(member, { kind: 'refused', error: refused.error.id }, refused.error.words ?? words);
-          } else events.change(member, { kind: 'accepted', reports: policy.reports === 1 }, words);
-        }
-        applyParked(home, ref);
-        return;
-      }
-      case 'deferred':
-        if (outcome.elsewhere && moveOn(flight, members, outcome.error.id, words)) return;
-        for (const member of members) events.change(member, { kind: 'deferred', error: outcome.error.id }, words);
-        if (!members.some(waitsOn(flight.leader))) return;
-        again(flight, tx.now + carrierRetryDelay(flight.attempts, outcome.retryAfterMs), flight.attempts, flight.held);
-        return;
-      case 'throttled':
-        again(flight, tx.now + carrierRetryDelay(1, outcome.retryAfterMs), flight.attempts - 1, flight.held);
-        return;
-      case 'refused':
-      case 'contentFailed':
-        if (outcome.kind === 'refused' && outcome.elsewhere && moveOn(flight, members, outcome.error.id, words)) return;
-        for (const member of members) events.change(member, { kind: outcome.kind, error: outcome.error.id }, words);
-        return;
-      case 'unknown': {
-        // After a hold the submission is repeated once; unknown again, and only a report or the end of validity decides.
-        const last = policy.on_unknown === 'hold' && flight.held === 1;
-        for (const member of members) {
-          // With policy retry, too, the message is uncertain until an attempt or a report decides: it may have arrived, so
-          // at the end of its validity 29 is true and "never delivered" is not.
-          const fate = policy.on_unknown === 'fail' ? 'fail' : 'hold';
-          events.change(member, { kind: 'unknown', error: outcome.error.id, policy: fate }, words);
-        }
-        if (policy.on_unknown === 'fail' || last || !members.some(waitsOn(flight.leader))) return;
-        if (policy.on_unknown === 'retry') {
-          const delay = flight.attempts < 3 ? unknownRetryDelay : carrierRetryDelay(flight.attempts);
-          again(flight, tx.now + delay, flight.attempts, 0);
-        } else again(flight, tx.now + HOLD_MS, flight.attempts, 1);
-        return;
-      }
-    }
+    const lane = q.lane.get(flight.lane);
+    if (!lane) throw new Error(`lane ${flight.lane} is gone`);
+    const policy = { onUnknown: lane.on_unknown, reports: lane.reports === 1 };
+    const home = lines.home(flight.lane);
+    concluded(hands, flight, membersOf(flight), outcome, words, { now: tx.now, home, policy });
   }
 
-  /** The lane of the next choice behind the one that a submission was on, where all of it may go there; null = there is none. */
-  function nextOf(flight: FlightRow, members: readonly Live[]): number | null {
-    // What may have reached a carrier stays there, which knows its transaction.
-    if (!members.some(waits) || members.some((member) => waits(member) && member.state !== STATE.pending)) return null;
+  /** The lane of the next choice behind the one that a submission was on; null = there is none. */
+  function nextOf(flight: FlightRow): number | null {
     const ways = readWays(q.ways.get(flight.run)?.ways ?? null);
     return nextLane(ways, legOf(flight.leader), flight.lane);
   }
@@ -230,22 +184,13 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     return { ...flight, line: no, generation: flight.generation + 1 };
   }
 
-  /** To the next carrier, where there is one; its status is that of a try that failed. */
-  function moveOn(flight: FlightRow, members: readonly Live[], error: number, words: string): boolean {
-    const lane = nextOf(flight, members);
-    if (lane === null) return false;
-    for (const member of members) events.change(member, { kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
-    again(on(flight, lane), tx.now, flight.attempts, 0);
-    return true;
-  }
-
   function membersOf({ leader, members }: { leader: number; members: number }) {
     const { first, end } = spanOf(leader, members);
     return q.members.all(first, end);
   }
 
   /** An answer without an id teaches nothing: all such answers would share it. */
-  function learn(home: number, ref: string, leader: number, members: number): void {
+  function learn(home: number, ref: string, { leader, members }: { leader: number; members: number }): void {
     if (ref !== '') q.refAdd.run(home, ref, leader, members);
   }
 
@@ -254,34 +199,14 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     for (const row of q.parked.all(home, ref)) {
       q.parkedDelete.run(row.no);
       parkedEstimate--;
-      applyReport(home, ref, JSON.parse(row.report) as CarrierReport);
+      reported(home, ref, JSON.parse(row.report) as CarrierReport);
     }
   }
 
   /** The messages it is about; null = the id is not known (yet). */
-  function applyReport(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
+  function reported(home: number, ref: string, report: CarrierReport): Reported['messages'] | null {
     const found = ref === '' ? undefined : q.ref.get(home, ref);
-    if (!found) return null;
-    const members = membersOf(found);
-    const leg = legOf(found.leader);
-    const named = found.members === 1 ? members : members.filter((member) => report.addresses.includes(member.to));
-    for (const member of named) {
-      const event = { kind: 'report', report: report.kind, ...(report.error ? { error: report.error } : {}) } as const;
-      const moved =
-        member.leg === leg
-          ? events.change(member, event, report.words)
-          : leg === 0 && events.reportLate(member, report.kind, report.words);
-      if (!moved) events.note(member, report.words);
-    }
-    // Which member of a group it is about is not said: it decides nothing, but the story shows it.
-    const unnamed = named.length === 0 ? members[0] : undefined;
-    if (unnamed) events.note(unnamed, `names no recipient of this submission: ${report.words}`);
-    // Nobody is left to send to: the retry goes at once, not at its turn.
-    if (named.length > 0 && !members.some(waitsOn(found.leader))) {
-      leftAfterAll(found.leader);
-      q.retryDelete.run(found.leader);
-    }
-    return named.slice(0, REPORTED_MAX).map(({ no, key }) => ({ no, key }));
+    return found ? applyReport(hands, found, membersOf(found), report) : null;
   }
 
   /** Put back as if nothing of it had left, and yet its carrier has it: its clock runs, at the latest from now. */
@@ -292,15 +217,14 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   }
 
   function expire(message: Live, run: RunRow | null): void {
-    const leader = message.leg === 1 ? smsLeader(message.no) : run && run.members > 0 ? run.no : message.no;
+    const leader = leaderOf(message, run);
     // All members end with their submission, so its retry has nobody left.
     q.retryDelete.run(leader);
     const paused = run !== null && line(run.line).paused === 1;
     const closed = closedAt(run, tx.now);
     const unfetched = run?.closed ?? false;
     const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused, closed, unfetched });
-    const tried = message.state !== STATE.pending || message.error !== 0;
-    events.change(message, { kind: 'validityEnded', tried, lastError: message.error }, words);
+    events.change(message, validityEnded(message), words);
   }
 
   /** Up to `most` numbers of the earliest range that is due. Returns what it cost, 0 = none is due. */
@@ -395,7 +319,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
           const members = Math.max(1, runs.get(settle.leader)?.members ?? 1);
           const ref = refOf(outcome.carrierMessageId);
           const home = lines.home(settle.lane);
-          learn(home, ref, settle.leader, members);
+          learn(home, ref, { leader: settle.leader, members });
           applyParked(home, ref);
         }
         return false;
@@ -432,8 +356,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
         const untried = flight.attempts === 1 && flight.valid_until > tx.now && !q.tried.get(flight.leader);
         if (untried) runs.anew(flight.run, flight, flight.valid_until);
         const back = untried ? { ...flight, valid_until: UNTRIED } : flight;
-        const members = elsewhere ? membersOf(flight).filter((member) => member.leg === legOf(flight.leader)) : [];
-        const lane = elsewhere ? nextOf(flight, members) : null;
+        const lane = elsewhere && mayGoOn(flight.leader, membersOf(flight)) ? nextOf(flight) : null;
         if (lane !== null) moved++;
         const due = lane === null ? Math.max(until, tx.now) : tx.now;
         again(lane === null ? back : on(back, lane), due, flight.attempts - 1, flight.held);
@@ -446,7 +369,7 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
       const home = lines.homeOf(report.carrier);
       if (home === null) return { known: false, messages: [] };
       const ref = refOf(report.carrierMessageId);
-      const messages = applyReport(home, ref, report);
+      const messages = reported(home, ref, report);
       if (messages) return { known: true, messages };
       if (ref !== '' && parkedEstimate < PARKED_MAX) {
         q.park.run(home, ref, tx.now, JSON.stringify({ ...report, words: report.words.slice(0, 500) }));

@@ -10,6 +10,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type ContentIndex, type Hint, type Store, StoreUnavailable } from '../contract.ts';
 import type { Op, OpResult } from './engine.ts';
 import type { ReadCall, ThreadData } from './thread.ts';
+import { writeVerbs } from './verbs.ts';
 
 /** Both ends of one connection to the store; transferable to another thread. */
 export interface SqlitePorts {
@@ -56,12 +57,17 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteHost> {
     ...(options.walBoundBytes ? { walBoundBytes: options.walBoundBytes } : {}),
     ...(options.retentionMessages ? { retentionMessages: options.retentionMessages } : {}),
   };
-  // The writer first: it makes and upgrades the file that the reader opens.
-  const writer = await startThread({ role: 'writer', ...common, ...writes }, options.onCrash);
-  const reader = await startThread({ role: 'reader', ...common }, options.onCrash).catch(async (error: unknown) => {
+  // Both load their code at once. The writer opens first: it makes and upgrades the file that the reader opens.
+  const writer = startThread({ role: 'writer', ...common, ...writes }, options.onCrash);
+  const reader = startThread({ role: 'reader', ...common }, options.onCrash);
+  try {
+    await writer.open();
+    await reader.open();
+  } catch (error) {
+    await reader.close();
     await writer.close();
     throw error;
-  });
+  }
   return {
     connect() {
       const toWriter = new MessageChannel();
@@ -79,38 +85,51 @@ export async function openSqlite(options: SqliteOptions): Promise<SqliteHost> {
 
 interface Thread {
   worker: Worker;
+  /** Resolves when its files are open; rejects with one line when they cannot be. Once. */
+  open(): Promise<void>;
+  /** One that has opened nothing ends at once. */
   close(): Promise<void>;
 }
 
-function startThread(data: ThreadData, onCrash: (message: string) => void): Promise<Thread> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: data });
-    let ready = false;
-    let closing: (() => void) | null = null;
-    worker.on('message', (message: { ready?: true; failed?: string; closed?: true }) => {
-      if (message.failed !== undefined) reject(new Error(message.failed));
-      if (message.ready) {
-        ready = true;
-        resolve({
-          worker,
-          close: () =>
-            new Promise((done) => {
-              closing = done;
-              worker.postMessage({ close: true });
-            }),
-        });
-      }
-    });
-    worker.on('error', (error) => {
-      if (ready) onCrash(`store ${data.role}: ${error instanceof Error ? error.message : String(error)}`);
-      else reject(error);
-    });
-    worker.on('exit', (code) => {
-      if (closing) closing();
-      else if (ready) onCrash(`store ${data.role} ended with code ${code}`);
-      else reject(new Error(`store ${data.role} ended with code ${code}`));
-    });
+function startThread(data: ThreadData, onCrash: (message: string) => void): Thread {
+  const worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: data });
+  let ended: Error | null = null;
+  let opening: { resolve(): void; reject(error: Error): void } | null = null;
+  let ready = false;
+  let closing: (() => void) | null = null;
+  const died = (error: Error): void => {
+    const first = ended === null;
+    ended ??= error;
+    if (closing) closing();
+    else if (!first) return;
+    else if (ready) onCrash(`store ${data.role}: ${ended.message}`);
+    else opening?.reject(ended);
+  };
+  worker.on('message', (message: { ready?: true; failed?: string; closed?: true }) => {
+    if (message.failed !== undefined) died(new Error(message.failed));
+    if (message.ready) {
+      ready = true;
+      opening?.resolve();
+    }
   });
+  worker.on('error', (error) => died(error instanceof Error ? error : new Error(String(error))));
+  worker.on('exit', (code) => died(new Error(`its thread ended with code ${code}`)));
+  return {
+    worker,
+    open: () =>
+      new Promise((resolve, reject) => {
+        if (ended) return reject(ended);
+        opening = { resolve, reject };
+        worker.postMessage({ open: true });
+      }),
+    close: () =>
+      new Promise((done) => {
+        if (ended) return done();
+        closing = done;
+        if (ready) worker.postMessage({ close: true });
+        else void worker.terminate();
+      }),
+  };
 }
 
 interface Waiting {
@@ -183,13 +202,9 @@ export function connectSqlite(ports: SqlitePorts): Store & ContentIndex {
     call<Result>(false, (id) => ports.reader.postMessage({ ...query, id }));
 
   return {
-    identity: () => write('identity', null),
-    reserve: (count) => write('reserve', count),
-    lane: (carrier, policy, shard = 0) => write('lane', { carrier, shard, ...policy }),
+    ...writeVerbs(write),
     laneLease: async (_node, lanes) => lanes,
-    accept: (request) => write('accept', request),
     putContent: (hash, bytes) => read({ verb: 'putContent', arg: { hash, bytes } }),
-    putUpload: (upload) => write('putUpload', upload),
     content: (hash) => read({ verb: 'content', arg: hash }),
     uploadNames: (account, ids) => read({ verb: 'uploadNames', arg: { account, ids } }),
     contentAt: (hash) => read({ verb: 'place', arg: { ask: 'at', hash } }),
@@ -198,34 +213,11 @@ export function connectSqlite(ports: SqlitePorts): Store & ContentIndex {
     placesLost: (limit) => read({ verb: 'place', arg: { ask: 'lost', limit } }),
     placesGone: (places) => read({ verb: 'place', arg: { ask: 'gone', places } }),
     variant: (source, profile) => read({ verb: 'variant', arg: { source, profile } }),
-    putVariant: (source, profile, variant) => write('putVariant', { source, profile, variant }),
-    claim: (lane, limit, leaseMs) => write('claim', { lane, limit, leaseMs }),
-    settle: (settle) => write('settle', settle),
-    release: (claims, until, elsewhere = false) => write('release', { claims, until, elsewhere }),
-    report: (report) => write('report', report),
-    sweep: () => write('sweep', null),
-    mediaNext: (limit, leaseMs) => write('mediaNext', { limit, leaseMs }),
-    mediaSettle: (job, outcome) => write('mediaSettle', { job, outcome }),
-    webhookNext: (limit, leaseMs) => write('webhookNext', { limit, leaseMs }),
-    webhookSettle: (settle) => write('webhookSettle', settle),
-    takeReports: (filter) => write('takeReports', filter),
-    rearm: (what) => write('rearm', what),
-    webhookReplay: (account, no) => write('webhookReplay', { account, no }),
-    webhookReplayRange: (range) => write('webhookReplayRange', range),
-    endpointPut: (put) => write('endpointPut', put),
-    endpointDelete: (account, kind, url) => write('endpointDelete', { account, kind, url }),
-    inbound: (message) => write('inbound', message),
-    takeInbox: (filter) => write('takeInbox', filter),
-    numberPut: (number) => write('numberPut', number),
-    numberDelete: (number) => write('numberDelete', number),
-    optOutPut: (account, list) => write('optOutPut', { account, list }),
-    optOutDelete: (account, list) => write('optOutDelete', { account, list }),
     webhookDeliveries: (filter) => read({ verb: 'webhookDeliveries', arg: filter }),
     endpointList: (account) => read({ verb: 'endpointList', arg: account }),
     inboundPart: (no, part) => read({ verb: 'inboundPart', arg: { no, part } }),
     link: (no) => read({ verb: 'link', arg: no }),
     clicked: (nos) => read({ verb: 'clicked', arg: nos }),
-    click: (clicks) => write('click', clicks),
     clicks: (account, scope) => read({ verb: 'clicks', arg: { account, scope } }),
     numberList: (account) => read({ verb: 'numberList', arg: account ?? null }),
     optOutList: (filter) => read({ verb: 'optOutList', arg: filter }),
@@ -234,19 +226,10 @@ export function connectSqlite(ports: SqlitePorts): Store & ContentIndex {
     feed: (account, after, limit) => read({ verb: 'feed', arg: { account, after, limit } }),
     bulkGet: (account, bulk) => read({ verb: 'bulkGet', arg: { account, bulk } }),
     bulkList: (account, limit, before) => read({ verb: 'bulkList', arg: { account, limit, before } }),
-    callBacks: (lane, limit) => write('callBacks', { lane, limit }),
-    calledBack: (leader, members, words) => write('calledBack', { leader, members, words }),
-    reroute: (from, to, channel) => write('reroute', { from, to, channel }),
-    bulkSteer: (account, bulk, changes) => write('bulkSteer', { account, bulk, changes }),
     directory: (known) => read({ verb: 'directory', arg: known }),
+    quotaUsed: (counters) => read({ verb: 'quotaUsed', arg: counters }),
     auditLog: (limit, before) => read({ verb: 'auditLog', arg: { limit, before } }),
-    administer: (changes, deed) => write('administer', { changes, deed }),
-    sessionPut: (session) => write('sessionPut', session),
-    sessionUse: (hash) => write('sessionUse', hash),
-    sessionDelete: (hash) => write('sessionDelete', hash),
-    quota: (takes) => write('quota', takes),
     keys: () => read({ verb: 'keys', arg: null }),
-    putKey: (key, replace) => write('putKey', { key, replace }),
     stats: () => read({ verb: 'stats', arg: null }),
     onHint: (listener) => {
       listeners.push(listener);

@@ -9,6 +9,7 @@
 import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { Counter } from '../../domain/accounts.ts';
 import { realClock, type Timer } from '../../env.ts';
 import type { BulkName, ClickScope, DeliveryFilter, MessageFilter, OptOutFilter, Stats } from '../contract.ts';
 import { openContent, type PlaceCall } from './content.ts';
@@ -16,6 +17,7 @@ import { type Op, type OpResult, openEngine } from './engine.ts';
 import { createContentReads } from './media.ts';
 import { createReader } from './read.ts';
 import { createReads } from './rows.ts';
+import { nextGroup, restartsLog } from './steps.ts';
 
 export interface ThreadData {
   role: 'writer' | 'reader';
@@ -39,6 +41,7 @@ export type ReadCall =
   | { id: number; verb: 'keys' | 'stats'; arg: null }
   | { id: number; verb: 'directory'; arg: number }
   | { id: number; verb: 'auditLog'; arg: { limit: number; before: number | undefined } }
+  | { id: number; verb: 'quotaUsed'; arg: Counter[] }
   | { id: number; verb: 'webhookDeliveries'; arg: DeliveryFilter }
   | { id: number; verb: 'endpointList'; arg: number }
   | { id: number; verb: 'link'; arg: number }
@@ -55,9 +58,7 @@ export type ReadCall =
 
 /** Ops that wait for a commit; beyond it, what customers bring is refused, what is on its way goes on. */
 const QUEUE = 20_000;
-/** Most ops in one commit: bounds the time a lone accept can wait behind others. */
-const GROUP = 1024;
-/** A WAL over this is restarted by the writer itself: the background checkpoint alone never resets it under load. */
+/** A WAL over this is restarted by the writer itself (`steps.ts`): the background checkpoint alone never resets it under load. */
 const WAL_BOUND = 64 * 1024 * 1024;
 /** Commits between two looks at its size. */
 const WAL_LOOK = 64;
@@ -65,8 +66,8 @@ const WAL_LOOK = 64;
 const RANK: Partial<Record<Op[0], number>> = { report: 0, settle: 0, release: 0, accept: 1, claim: 2, sweep: 4 };
 
 const data = workerData as ThreadData;
-if (data.role === 'writer') startWriter(data);
-else startReader(data);
+// The first message says: open. The other thread of the store may have to be first.
+parentPort?.once('message', () => (data.role === 'writer' ? startWriter(data) : startReader(data)));
 
 function fail(error: unknown): never {
   parentPort?.postMessage({ failed: error instanceof Error ? error.message : String(error) });
@@ -94,6 +95,8 @@ function startWriter(options: ThreadData): void {
   // The lock is kept in a variable of the thread: collected as garbage it would be freed.
   const held = open();
   const { engine, checkpoint } = held;
+  /** Pages in the log, and of these what is back in the file; moves nothing. */
+  const looked = checkpoint.prepare('PRAGMA wal_checkpoint(NOOP)');
   const ports: MessagePort[] = [];
   let queue: { port: MessagePort; id: number; op: Op }[] = [];
   let scheduled = false;
@@ -148,7 +151,7 @@ function startWriter(options: ThreadData): void {
       }
     }
     if (queue.length === 0) return;
-    const group = queue.splice(0, GROUP);
+    const group = nextGroup(queue);
     if (group.length > 1) group.sort((a, b) => (RANK[a.op[0]] ?? 3) - (RANK[b.op[0]] ?? 3));
     const results = engine.apply(
       group.map((item) => item.op),
@@ -167,10 +170,17 @@ function startWriter(options: ThreadData): void {
       const text = JSON.stringify({ hints });
       for (const port of ports) port.postMessage(text);
     }
-    if (++commits % WAL_LOOK === 0 && walSize(options.file) > (options.walBoundBytes ?? WAL_BOUND)) {
-      tolerated(() => checkpoint.exec('PRAGMA wal_checkpoint(RESTART)'));
-    }
+    if (++commits % WAL_LOOK === 0) tolerated(restartLog);
     if (queue.length > 0) schedule();
+  }
+
+  function restartLog(): void {
+    const waiting = (): number => {
+      const { log, checkpointed } = looked.get() as { log: number; checkpointed: number };
+      return log - checkpointed;
+    };
+    if (!restartsLog(walSize(options.file), options.walBoundBytes ?? WAL_BOUND, waiting)) return;
+    checkpoint.exec('PRAGMA wal_checkpoint(RESTART)');
   }
 
   function schedule(): void {
@@ -242,6 +252,8 @@ function startReader(options: ThreadData): void {
         return reader.directory(call.arg);
       case 'auditLog':
         return reader.auditLog(call.arg.limit, call.arg.before);
+      case 'quotaUsed':
+        return reader.quotaUsed(call.arg);
       case 'webhookDeliveries':
         return reader.deliveries(call.arg);
       case 'endpointList':
