@@ -208,6 +208,7 @@ export const applyBody = (checkCallout: (url: string) => string | null) =>
             )
             .max(1000)
             .check(onceEach(({ label }) => label, 'label', 'is the label of another key in this list'))
+            .check(onceEach(({ key }) => key ?? null, 'key', 'is another one in this list already'))
             .optional(),
           logins: z
             .array(loginBody)

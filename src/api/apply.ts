@@ -314,6 +314,8 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
       const answer = { dryRun: dry, changes: differences.length, accounts, differences: differences.slice(0, TOLD) };
       if (changes.length === 0) return { kind: 'done', answer };
       if (changes.length > DIRECTORY_MAX) return { kind: 'refused', violation: tooMany('accounts') };
+      const full = overfull(directory, differences);
+      if (full) return { kind: 'refused', violation: full };
       const detail = {
         accounts: accounts.map(({ name }) => name).slice(0, NOTED),
         changes: differences.length,
@@ -344,6 +346,32 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
 
 function tooMany(property: string): Violation {
   return { property, violation: `would be more than ${DIRECTORY_MAX} changes: make it two files` };
+}
+
+/** What there is `DIRECTORY_MAX` of at most, by what differences call it. */
+const COUNTED = {
+  account: 'accounts',
+  key: 'keys',
+  login: 'logins',
+  sender: 'senders',
+  domain: 'domains',
+  block: 'blocks',
+} as const;
+
+/** Of what there would be more than an installation may have; null = of nothing. */
+function overfull(directory: Directory, differences: readonly Difference[]): Violation | null {
+  for (const [what, rows] of Object.entries(COUNTED) as [
+    keyof typeof COUNTED,
+    (typeof COUNTED)[keyof typeof COUNTED],
+  ][]) {
+    const of = differences.filter((one) => one.what === what);
+    const more =
+      of.filter(({ change }) => change === 'ADDED').length - of.filter(({ change }) => change === 'REMOVED').length;
+    if (more > 0 && directory[rows].length + more > DIRECTORY_MAX) {
+      return { property: 'accounts', violation: `would make more than ${DIRECTORY_MAX} ${rows} of this installation` };
+    }
+  }
+  return null;
 }
 
 function refusal(done: Exclude<Administered, { kind: 'done' | 'stale' }>, places: readonly string[]): Violation {

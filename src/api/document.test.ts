@@ -5,11 +5,12 @@ import { z } from 'zod';
 import type { Clock } from '../env.ts';
 import { describeRoutes, NO_SCHEMAS } from './document.ts';
 
-function door() {
+/** `failing`: so many turns fail. */
+function door(failing = 0) {
   let turns = 0;
   const clock = {
     sleep: async () => {
-      turns++;
+      if (++turns <= failing) throw new Error('not now');
     },
   } as unknown as Clock;
   const app = Fastify({ exposeHeadRoutes: true, schemaController: NO_SCHEMAS });
@@ -53,6 +54,14 @@ describe('the document', () => {
     expect(second).toBe(first);
     expect(await document()).toBe(first);
     expect(turns()).toBe(made);
+    await app.close();
+  });
+
+  it('is made at the next question when it could not be made at the first', async () => {
+    const { app, document } = door(1);
+    await app.ready();
+    await expect(document()).rejects.toThrow('not now');
+    expect(Object.keys(JSON.parse(await document()).paths)).toHaveLength(5);
     await app.close();
   });
 

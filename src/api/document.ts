@@ -30,7 +30,11 @@ export function describeRoutes(app: FastifyInstance, publicUrl: string, clock: C
   });
   let text: Promise<string> | null = null;
   return () => {
-    text ??= documentOf(routes, publicUrl, clock);
+    // What could not be made (no file could be opened for its code, say) is made at the next question.
+    text ??= documentOf(routes, publicUrl, clock).catch((error: unknown) => {
+      text = null;
+      throw error;
+    });
     return text;
   };
 }

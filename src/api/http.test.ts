@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Clock, testEnv } from '../env.ts';
@@ -29,7 +29,9 @@ async function start(lateMs = 0) {
   const answer = (status: number, body: string) => ({ status, headers: { 'content-type': 'text/plain' }, body });
   const full = answer(429, 'full');
   let [asked, gone] = [0, 0];
+  let current: ServerResponse | null = null;
   server = createServer((request, response) => {
+    current = response;
     response.on('close', () => {
       gone++;
     });
@@ -49,6 +51,10 @@ async function start(lateMs = 0) {
       exchange.release(body.bytes.length);
     });
   });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (current !== null && error.code === 'HPE_INVALID_CHUNK_SIZE') exchange.give(current, answer(400, 'broken'));
+    else socket.destroy();
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -67,6 +73,8 @@ async function start(lateMs = 0) {
 }
 
 const head = (length: number): string => `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n`;
+/** A request that is refused, the body of which has not come yet. */
+const BEGUN = 'DELETE / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n';
 const closed = (socket: Socket): Promise<unknown> => (socket.destroyed ? Promise.resolve() : once(socket, 'close'));
 
 describe('an exchange', () => {
@@ -206,9 +214,27 @@ describe('an exchange', () => {
   it('forgets those that leave before they are told', async () => {
     const started = await start();
     const clients = await refused(60, started);
+    // And one whose body was still to come.
+    clients.push(await started.open(BEGUN));
+    await expect.poll(started.asked).toBe(61);
     for (const { socket } of clients) socket.destroy();
-    await expect.poll(started.gone).toBe(60);
+    await expect.poll(started.gone).toBe(61);
     await started.clock.advance(250);
     expect(started.statuses.length).toBe(20);
+    expect(started.clock.pending()).toBe(0);
+  });
+
+  it('answers a request once whose refusal waits while its body turns out to be broken', async () => {
+    const started = await start();
+    await refused(40, started);
+    const { socket, got } = await started.open(BEGUN);
+    await expect.poll(started.asked).toBe(41);
+    expect(got()).toBe('');
+    socket.write('no chunk\r\n');
+    await expect.poll(got).toMatch(/^HTTP\/1\.1 400 [\s\S]*broken$/);
+    await started.clock.advance(250);
+    expect(started.statuses.filter((status) => status === 400)).toEqual([400]);
+    expect(started.statuses.length).toBe(41);
+    expect(got().match(/HTTP\//g)).toHaveLength(1);
   });
 });

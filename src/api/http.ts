@@ -65,6 +65,8 @@ export interface Exchange {
 interface Late {
   tell(): void;
   until: number;
+  /** What it answers; null = no request of its own. */
+  response: ServerResponse | null;
 }
 const LATE = Symbol('the refusal that waits on a connection');
 type Waiting = Socket & { [LATE]?: Late };
@@ -117,7 +119,7 @@ export function createExchange(
   /** `hold` = whole on the wire, but not ended: the end of an answer ends a connection that is not kept. */
   function give(response: ServerResponse, answer: Answer | Bytes, hold = false): void {
     if (response.headersSent || response.destroyed) return;
-    goAhead(response.req.socket);
+    goAhead(response.req.socket, response);
     if (answer.status === NO_ANSWER.status) {
       response.destroy();
       return;
@@ -181,7 +183,7 @@ export function createExchange(
   }
 
   /** Now, or when it is its turn; what waits and how. */
-  function inTurn(tell: () => void): Late | null {
+  function inTurn(tell: () => void, response: ServerResponse | null = null): Late | null {
     if (!pacing) {
       pacing = true;
       period();
@@ -196,20 +198,25 @@ export function createExchange(
       late.delete(oldest);
       oldest.tell();
     }
-    const one: Late = { tell, until: clock.monotonic() + HELD_MS };
+    const one: Late = { tell, until: clock.monotonic() + HELD_MS, response };
     late.add(one);
     return one;
   }
 
-  /** Another request has come on this connection: its client did not wait for what waits there, so nothing is won by it. */
-  function goAhead(socket: Waiting): void {
+  /**
+   * Another request has come on this connection: its client did not wait for what waits there, so nothing is won by it. Where that
+   * is the refusal of `response` itself, it is left out: another answer comes first (its body turned out to be broken, say).
+   */
+  function goAhead(socket: Waiting, response: ServerResponse | null = null): void {
     const one = socket[LATE];
     if (one === undefined) return;
     delete socket[LATE];
-    if (late.delete(one)) one.tell();
+    if (late.delete(one) && one.response !== response) one.tell();
   }
 
   function drain(request: IncomingMessage, response: ServerResponse): void {
+    // Its client left before its turn came: there is no end to wait for.
+    if (request.destroyed) return;
     let left = DRAIN_BYTES;
     const timer = clock.setTimeout(() => request.destroy(), DRAIN_MS);
     request.on('data', (chunk: Buffer) => {
@@ -265,8 +272,8 @@ export function createExchange(
         give(response, { ...answer, headers: { ...answer.headers, connection: 'close' } });
         return;
       }
-      goAhead(request.socket);
-      const one = inTurn(() => tell(request, response, answer));
+      goAhead(request.socket, response);
+      const one = inTurn(() => tell(request, response, answer), response);
       if (one !== null) (request.socket as Waiting)[LATE] = one;
     },
   };

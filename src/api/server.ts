@@ -606,21 +606,26 @@ export async function createApi(options: ApiOptions): Promise<Api> {
         },
       ],
     });
+    const ending = { ...given, headers: { ...given.headers, connection: 'close' } };
     if (current === undefined || (current.writableFinished && current.req.complete)) {
       if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT') {
         hangUp(socket, given);
         return;
       }
-      // Slow ones are found by the thousand at once, and must not hold up anybody else. One whose request comes meanwhile is served.
+      // Slow ones are found by the thousand at once, and must not hold up anybody else. One whose request comes meanwhile is served;
+      // one of which only the head has come is ended: node looks at the time of a request once, nothing else would end it.
       exchange.inTurn(() => {
-        if (socket.writable && (socket as Tagged)[CURRENT] === current) hangUp(socket, given);
+        const next = (socket as Tagged)[CURRENT];
+        if (next !== undefined && next !== current) {
+          if (!next.req.complete) exchange.give(next, ending);
+        } else if (socket.writable) hangUp(socket, given);
       });
       return;
     }
     // Its own request is broken and not answered yet: that is the answer. What is broken behind a sound request must not
     // look like the answer to that one, so the connection ends when it is answered.
     if (!current.headersSent && !current.req.complete) {
-      exchange.give(current, { ...given, headers: { ...given.headers, connection: 'close' } });
+      exchange.give(current, ending);
       return;
     }
     if (current.writableFinished) socket.destroy();

@@ -510,8 +510,8 @@ class Lane {
         return null;
       }
       if (!ready.ok) {
-        const error = { id: ready.error ?? 15025, words: ready.words };
-        const outcome: Outcome = { kind: 'contentFailed', error };
+        const { error: id = 15025, words, elsewhere } = ready;
+        const outcome: Outcome = { kind: 'contentFailed', error: { id, words }, ...(elsewhere && { elsewhere }) };
         this.count(outcome);
         return { outcome, startedAt: this.storeTime(), tookMs: 0 };
       }

@@ -40,6 +40,7 @@ it('an MMS on an SMSC’s lane has no route, so that its SMS follows; without on
     ok: false,
     words: 'no carrier takes an MMS to this destination',
     error: 15023,
+    elsewhere: true,
   });
   const waits = await ready();
   if (typeof waits === 'number' || !waits.ok) throw new Error('is to be tried');

@@ -17,7 +17,10 @@ import { type PrepareResult, smsOf, submissionOf } from './prepare.ts';
 /** A carrier of one channel. `fit` makes content fit to it. */
 export type WayOptions = { carrier: Carrier; fit?: Fit } | { sms: SmsCarrier };
 
-/** A submission that is ready to leave. `error` of what is not: of the error table, where it is another than 15025. */
+/**
+ * A submission that is ready to leave. `error` of what is not: of the error table, where it is another than 15025; `elsewhere`: a
+ * second choice may have it.
+ */
 export type Ready =
   | {
       ok: true;
@@ -25,7 +28,7 @@ export type Ready =
       /** Places in the rate; null = one, and the carrier does not ask `hand.leaves`. */
       turns: number | null;
     }
-  | { ok: false; words: string; error?: number };
+  | { ok: false; words: string; error?: number; elsewhere?: true };
 
 export interface Way {
   readonly name: string;
@@ -110,8 +113,16 @@ export async function inTime(
   }
 }
 
-/** What numbering put on an SMS lane because no carrier takes the MMS: its SMS follows. */
-const NO_MMS_ROUTE: Ready = { ok: false, words: 'no carrier takes an MMS to this destination', error: 15023 };
+/**
+ * What numbering put on an SMS lane because no carrier takes the MMS: its SMS follows. It has no second choice; what waited for a
+ * carrier that has become an SMSC may have one.
+ */
+const NO_MMS_ROUTE: Ready = {
+  ok: false,
+  words: 'no carrier takes an MMS to this destination',
+  error: 15023,
+  elsewhere: true,
+};
 
 /** 15023 EC_FAILED_TO_ROUTE_MESSAGE */
 function wrongChannel(isSms: boolean): Outcome {

@@ -101,8 +101,8 @@ export type Outcome =
   | { kind: 'throttled'; retryAfterMs: number; error?: Failure; others?: true }
   /** Not taken and never will be by this carrier. Final, but for `elsewhere` (as above) and a second choice. */
   | { kind: 'refused'; error: Failure; elsewhere?: true }
-  /** Nothing was sent: its content is gone or damaged for good. Final. */
-  | { kind: 'contentFailed'; error: Failure }
+  /** Nothing was sent: its content is gone or damaged for good. Final, but for `elsewhere` (as above) and a second choice. */
+  | { kind: 'contentFailed'; error: Failure; elsewhere?: true }
   /** Sent, but whether it arrived is not known; the carrier's `onUnknown` decides. */
   | { kind: 'unknown'; error: Failure };
 

@@ -113,7 +113,7 @@ export function conclude<Message extends Member>(
     case 'contentFailed': {
       const error = outcome.error.id;
       // The status is then that of a try that failed.
-      if (outcome.kind !== 'contentFailed' && outcome.elsewhere && goesOn()) {
+      if (outcome.elsewhere && goesOn()) {
         each({ kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
         return;
       }

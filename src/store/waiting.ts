@@ -4,6 +4,8 @@
  * means.
  */
 
+import { legOf, readWays } from '../domain/failover.ts';
+import type { Channel } from '../domain/routing.ts';
 import type { MessageRow } from '../domain/rows.ts';
 import type { Window } from '../domain/schedule.ts';
 import { STATE } from '../domain/status.ts';
@@ -216,4 +218,14 @@ const AGAIN_MS = 20;
 /** When a lane may have work again, after a claim that gave so many at `now`: nobody can spin on one that gave none. */
 export function again(due: number | null, now: number, given: number): number | null {
   return given === 0 && due !== null && due <= now ? now + AGAIN_MS : due;
+}
+
+/**
+ * The channel of a lane, told by something that waits there: its leader and its run's `ways`. An MMS that no carrier takes waits where
+ * its SMS goes.
+ */
+export function channelOf(waiting: { leader: number; ways: string | null }, lane: number): Channel {
+  if (legOf(waiting.leader) === 1) return 'SMS';
+  const { sms } = readWays(waiting.ways);
+  return sms?.lane === lane || sms?.alts?.includes(lane) ? 'SMS' : 'MMS';
 }

@@ -12,7 +12,7 @@ import { loadConfig } from '../../src/config.ts';
 import { createIds, type Ids } from '../../src/domain/ids.ts';
 import { createRouting, type Routing } from '../../src/domain/routing.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
-import { type LogLine, realClock, testEnv } from '../../src/env.ts';
+import { type Clock, type LogLine, realClock, testEnv } from '../../src/env.ts';
 import type { Store } from '../../src/store/contract.ts';
 import { openPostgres } from '../../src/store/postgres/postgres.ts';
 import { connectSqlite, openSqlite } from '../../src/store/sqlite/sqlite.ts';
@@ -92,6 +92,8 @@ export async function openDoor(
     engine?: 'sqlite' | 'postgres';
     /** PEM: the door speaks https. */
     tls?: { cert: string; key: string };
+    /** The door's clock in whole, instead of `now`; the store's is not it. */
+    clock?: Clock;
   } = {},
 ): Promise<OpenDoor> {
   const dataDir = mkdtempSync(join(tmpdir(), 'postcard-door-'));
@@ -111,7 +113,7 @@ export async function openDoor(
   const { random, log, lines } = testEnv();
   const api = await createApi({
     store: options.wrap ? options.wrap(store) : store,
-    env: { clock: { ...realClock, now: options.now ?? (() => NOW) }, random, log },
+    env: { clock: options.clock ?? { ...realClock, now: options.now ?? (() => NOW) }, random, log },
     config: loaded.config,
     ...(options.tls ? { tls: options.tls } : {}),
     ids,

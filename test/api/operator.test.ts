@@ -326,6 +326,11 @@ describe('a file of accounts', () => {
         ],
       ],
       [
+        [{ name: 'x', keys: ['a', 'b'].map((label) => ({ label, key: 'one-and-the-same-0123' })) }],
+        400,
+        ['accounts[0].keys[1].key is another one in this list already'],
+      ],
+      [
         [
           {
             name: 'x',

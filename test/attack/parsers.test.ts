@@ -346,7 +346,7 @@ const SHORT: [RegExp, string][] = [
 
 describe('S14: a regular expression', () => {
   it('that backtracks is found: the case that shows that the others can fail', { timeout: 240_000 }, () => {
-    expect(slowness(String.raw`/^(a+)+$/`)).toMatch(/\^\(a\+\)\+\$/);
+    expect(slowness('/^(a+)+$/')).toMatch(/\^\(a\+\)\+\$/);
     expect(slowness(String.raw`/\s+$/`)).not.toBe(null);
     expect(slowness(String.raw`/^\d+$/`)).toBe(null);
   });

@@ -704,6 +704,18 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       expect(await desk.claimOne()).toMatchObject({ leader: put, generation: 0 });
     });
 
+    it('come before the SMS also where the first carrier takes no MMS any more', async () => {
+      const asked = { alts: [second], sms: { lane: sms, validityMs: HOUR } };
+      const no = await desk.one({ ways: asked });
+      const error = { id: 15023, words: 'no MMS any more' };
+      await desk.settle(await desk.claimOne(), { kind: 'contentFailed', error, elsewhere: true });
+      expect(await on(sms)).toEqual([]);
+      expect(await desk.status(no)).toEqual([26, 15023]);
+      const [claim] = (await on(second)) as [Claim];
+      await desk.settle(claim, { kind: 'contentFailed', error, elsewhere: true }, second);
+      expect((await on(sms)).map(({ leader }) => leader)).toEqual([-no]);
+    });
+
     it('wait on the last one, which may heal', async () => {
       await desk.one({ ways: { alts: [second] } });
       await desk.settle(await desk.claimOne(), DOWN);
@@ -823,6 +835,19 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toMatchObject({ count: 0, otherChannel: true });
       await desk.laneOf('smsc2');
       expect(await h.store.reroute('smsc', 'smsc2', 'SMS')).toMatchObject({ count: 1 });
+    });
+
+    it('get what waits for an SMS carrier that left, also where an MMS that no carrier takes waits there for its turn', async () => {
+      const no = await desk.one({ lane: sms, ways: { sms: { lane: sms, validityMs: HOUR } } });
+      const smsc2 = await desk.laneOf('smsc2');
+      const otherChannel = { count: 0, next: null, otherChannel: true };
+      expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toEqual(otherChannel);
+      // Claimed, and put back as it was.
+      const [claim] = (await on(sms)) as [Claim];
+      await h.store.release([claim], h.now());
+      expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toEqual(otherChannel);
+      expect(await h.store.reroute('smsc', 'smsc2', 'SMS')).toMatchObject({ count: 1 });
+      expect((await on(smsc2)).map(({ leader }) => leader)).toEqual([no]);
     });
 
     it('are where what waits for a carrier that left goes, at one word', async () => {

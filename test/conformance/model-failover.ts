@@ -109,7 +109,8 @@ export function reroute(world: World, from: string, to: string, channel?: Channe
     return one.stage === 'waiting' && one.messages.every(({ state }) => state !== STATE.uncertain);
   });
   const [first] = moves;
-  if (first && channel !== undefined && (first.leg === 1 ? 'SMS' : 'MMS') !== channel) {
+  const isSms = first && (first.leg === 1 || first.run.ways?.sms?.lane === first.lane);
+  if (first && channel !== undefined && (isSms ? 'SMS' : 'MMS') !== channel) {
     return { count: 0, next: null, otherChannel: true };
   }
   for (const one of moves) {

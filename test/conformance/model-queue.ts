@@ -345,7 +345,7 @@ export function createQueue(world: World, events: Events) {
         break;
       case 'refused':
       case 'contentFailed':
-        if (outcome.kind === 'refused' && outcome.elsewhere && movesOn(outcome.error.id)) return;
+        if (outcome.elsewhere && movesOn(outcome.error.id)) return;
         each({ kind: outcome.kind, error: outcome.error.id });
         break;
       case 'unknown': {

@@ -13,7 +13,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createAuth } from '../../src/api/auth.ts';
 import type { Log } from '../../src/env.ts';
 import { realEnv, testEnv } from '../../src/env.ts';
-import { type Accepted, type MessageFilter, type Store, StoreUnavailable } from '../../src/store/contract.ts';
+import {
+  type Accepted,
+  type Claim,
+  ENDPOINTS_MAX,
+  type MessageFilter,
+  type Store,
+  StoreUnavailable,
+} from '../../src/store/contract.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { clusterPrograms, startCluster } from '../torture/cluster.ts';
 import { accountsSuite } from './accounts.suite.ts';
@@ -324,6 +331,38 @@ describe.skipIf(!SERVER)('postgres', () => {
         expect(after).toHaveLength(8);
       } finally {
         await Promise.all(nodes.map((store) => store.close()));
+        await dropSchema(schema);
+      }
+    });
+
+    it('is refused whole where the account itself takes the last place for an endpoint meanwhile', async () => {
+      const schema = newSchema();
+      const store = await openNode('one', schema);
+      try {
+        await store.putKey({ hash: 'h', account: 1, label: 'first' }, false);
+        const endpoint = (url: string) => ({ kind: 'endpoint', put: { account: 1, kind: 'click', url } }) as const;
+        const deed = { by: 'test', action: 'x', account: 1, detail: {} };
+        const most = Array.from({ length: ENDPOINTS_MAX - 1 }, (_, n) => endpoint(`https://c.example/${n}`));
+        expect((await store.administer(most, deed)).kind).toBe('done');
+        const sender = { kind: 'put', what: 'sender', name: '1 s', account: 1, body: { sender: 's' } } as const;
+        const done = await admin(database, async (client) => {
+          // As the account's own request: it holds the lock while the operator's change is judged, and writes.
+          await client.query("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('endpoint settings 1', 0))");
+          const asked = store.administer([sender, endpoint('https://last.example/')], deed);
+          const waits = `SELECT count(*)::integer AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+          await expect.poll(async () => (await client.query<{ n: number }>(waits)).rows[0]?.n).toBe(1);
+          await client.query(`INSERT INTO ${schema}.endpoint_setting (account, kind, url, content_type, standard, secrets, headers)
+            VALUES (1, 2, 'https://own.example/', 'application/json', false, '[]', '{}')`);
+          await client.query('COMMIT');
+          return asked;
+        });
+        expect(done).toEqual({ kind: 'refused', change: 1, why: 'endpoints' });
+        const urls = (await store.endpointList(1)).map(({ url }) => url);
+        expect([urls.length, urls.includes('https://own.example/')]).toEqual([ENDPOINTS_MAX, true]);
+        expect((await store.directory(-1))?.senders).toEqual([]);
+      } finally {
+        await store.close();
         await dropSchema(schema);
       }
     });
@@ -779,6 +818,42 @@ describe.skipIf(!SERVER)('postgres', () => {
         expect(await reported).toBe(true);
       });
       expect(await deskA.status(no)).toEqual([5, 0]);
+    });
+
+    it('a report whose id is taught at that moment locks what it is about in one order with all others that came with it', async () => {
+      const { nos } = await deskA.accept({ to: numbers(2) });
+      const [low, high] = nos as [number, number];
+      const claim = (await deskA.claim()).claims.find(({ leader }) => leader === high);
+      await deskA.settle(claim as Claim, accepted('known'));
+      const clients = [0, 1].map(() => new pg.Client({ connectionString: urlOf(database) }));
+      const [teacher, holder] = clients as [pg.Client, pg.Client];
+      await Promise.all(clients.map((client) => client.connect()));
+      try {
+        await admin(database, async (watch) => {
+          /** Resolves when somebody waits for a lock of this one's. */
+          const waitedFor = async (client: pg.Client): Promise<void> => {
+            const [{ pid }] = (await client.query('SELECT pg_backend_pid() AS pid')).rows as [{ pid: number }];
+            const waiting = 'SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))';
+            await expect.poll(async () => (await watch.query(waiting, [pid])).rowCount, { timeout: 20_000 }).toBe(1);
+          };
+          await teacher.query('BEGIN');
+          const teach = `INSERT INTO ${schema}.carrier_ref (lane, ref, leader, members) VALUES ($1, 'new', $2, 1)`;
+          await teacher.query(teach, [deskA.lane, low]);
+          await holder.query('BEGIN');
+          await holder.query(`SELECT 1 FROM ${schema}.message WHERE no = $1 FOR UPDATE`, [low]);
+          const reported = Promise.all([deskB.report('known', 'retrieved'), deskB.report('new', 'retrieved')]);
+          await waitedFor(teacher);
+          await teacher.query('COMMIT');
+          await waitedFor(holder);
+          const free = `SELECT no FROM ${schema}.message WHERE no = $1 FOR UPDATE SKIP LOCKED`;
+          expect((await watch.query(free, [high])).rowCount).toBe(1);
+          await holder.query('ROLLBACK');
+          expect(await reported).toEqual([true, true]);
+        });
+      } finally {
+        await Promise.all(clients.map((client) => client.end()));
+      }
+      for (const no of nos) expect(await deskA.status(no)).toEqual([5, 0]);
     });
 
     it('the same bulkId, key and messageId at the same moment are one bulk, one request, one message', async () => {

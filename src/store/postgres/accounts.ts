@@ -31,7 +31,7 @@ import type { OperatorChange } from '../contract.ts';
 import { kindOf } from '../hooks.ts';
 import { IDEM_MS } from './accept.ts';
 import { endpointDelete, endpointPut } from './deliveries.ts';
-import { type Ask, byKey, list, plain, type Sql, sql, type Tx, texts, type Value } from './tx.ts';
+import { type Ask, byKey, Conflict, list, plain, type Sql, sql, type Tx, texts, type Value } from './tx.ts';
 
 const SQL = {
   bump: sql("UPDATE counter SET next = next + 1 WHERE k = 'directory'"),
@@ -245,7 +245,8 @@ export async function administer(
     } else if (one.kind === 'numberDrop') {
       dropped += (await tx.query(SQL.numberDrop, [plain(one.number), one.account])).length;
     } else if (one.kind === 'endpoint') {
-      await endpointPut(tx, one.put);
+      // The account itself was faster with its last one: judged again, this is refused, and all else with it.
+      if ((await endpointPut(tx, one.put)) === null) throw new Conflict('endpoints were added at the same moment');
     } else if (one.kind === 'endpointDrop') {
       if (await endpointDelete(tx, one.account, one.hook, one.url)) dropped++;
     }

@@ -85,8 +85,6 @@ export class Desk {
   /** Reports under ids that no settle has taught yet; `no` null = of this group, not written yet. */
   readonly parked = new Map<string, { no: number | null; lane: number; ref: string; report: CarrierReport }[]>();
   readonly attemptCounts = new Map<number, number>();
-  /** Leaders whose rows are here. */
-  private readonly loaded = new Set<number>();
   private readonly retriesTouched = new Set<number>();
   /** The next choice of flights, by leader. */
   private readonly choices = new Map<number, { lane: number; line: number }>();
@@ -115,13 +113,11 @@ export class Desk {
     this.lanes = lanes;
   }
 
-  /** Locks retries, then messages, of submissions that are not loaded yet, asked in one piece; counts the attempts of `tried`. */
-  async load(all: { leader: number; members: number }[], tried: number[]): Promise<void> {
+  /** Locks retries, then messages, of submissions, asked in one piece, so once; counts the attempts of `tried`. */
+  async load(spans: { leader: number; members: number }[], tried: number[]): Promise<void> {
     const { tx } = this;
-    const spans = all.filter(({ leader }) => !this.loaded.has(leader));
     const leaders = [...new Set(spans.map((span) => span.leader))];
     if (leaders.length === 0) return;
-    for (const leader of leaders) this.loaded.add(leader);
     const nos: number[] = [];
     const first: number[] = [];
     for (const span of spans) {

@@ -92,13 +92,14 @@ const SQL = {
   served: sql(
     `SELECT ${rest.name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS found`,
   ),
-  // Of several lanes at once; what rests of each as a text.
+  // Of several lanes at once; what rests of each as a text. OFFSET 0: read once a lane, not once a turn that rests.
   peek: sql(`SELECT x.lane, greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
       (SELECT w.no FROM wake w WHERE w.lane = x.lane AND w.no > x.floor ORDER BY w.no LIMIT 1) AS woken,
       (SELECT min(t.due_at) FROM turn t WHERE t.lane = x.lane AND t.due_at >= x.turn_floor
-        AND t.seq IS DISTINCT FROM (x.seqs::bigint[])[array_position(x.accounts::bigint[], t.account)]) AS due
-      FROM high_water h CROSS JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
-        AS x(lane, floor, turn_floor, accounts, seqs)`),
+        AND t.seq IS DISTINCT FROM x.seqs[array_position(x.accounts, t.account)]) AS due
+      FROM high_water h CROSS JOIN (SELECT y.lane, y.floor, y.turn_floor, y.accounts::bigint[] AS accounts, y.seqs::bigint[] AS seqs
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])
+          AS y(lane, floor, turn_floor, accounts, seqs) OFFSET 0) x`),
 };
 
 export interface LineKey {

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Clock, realEnv, type TestClock, testEnv } from '../../env.ts';
 import { StoreUnavailable } from '../contract.ts';
-import { createLink, type Link } from './link.ts';
+import { createLink, type Link, type LinkOptions } from './link.ts';
 
 // ------------------------------------------------------------------------------------------------------------ the server
 
@@ -135,7 +135,7 @@ async function serve(
   return { url: `postgres://postcard@127.0.0.1:${port}/postcard`, connections: () => count };
 }
 
-function linkTo(url: string, clock: Clock, writes = true, more: { setupMs?: number } = {}): Link {
+function linkTo(url: string, clock: Clock, writes = true, more: Partial<LinkOptions> = {}): Link {
   const { log } = testEnv();
   const places = { next: 0, end: 0 };
   const onLost = (): void => undefined;
@@ -303,6 +303,59 @@ describe('a connection to PostgreSQL', () => {
       );
     expect(await run('SELECT another')).toEqual([]);
     expect(await run('SELECT mine')).toMatchObject({ code: '53100' });
+  });
+
+  it('whose BEGIN is cancelled goes on with nothing that would happen outside a transaction', async () => {
+    const { clock } = testEnv();
+    const asked: string[] = [];
+    let begins = 0;
+    const server = await serve((_, text) => {
+      asked.push(text);
+      return text.startsWith('BEGIN') && ++begins === 2 ? failed('57014', 'canceling statement') : answerTo(text);
+    });
+    const link = linkTo(server.url, clock);
+    const run = (first: string, second: string): Promise<unknown> =>
+      pass(
+        clock,
+        link
+          .transaction(
+            async (tx) => {
+              await tx.query(first);
+              if (tx.now > 0) await tx.query(second);
+            },
+            1_500,
+            () => undefined,
+            true,
+          )
+          .catch((error: unknown) => error),
+        60_000,
+      );
+    // The first draws places; the second is asked behind its BEGIN.
+    expect(await run('SELECT one', 'UPDATE one')).toBe(undefined);
+    expect(await run('SELECT two', 'UPDATE two')).toMatchObject({ code: '57014' });
+    expect(await run('SELECT three', 'UPDATE three')).toBe(undefined);
+    expect(asked.filter((text) => /^(UPDATE|COMMIT|ROLLBACK)/.test(text))).toEqual([
+      ...['UPDATE one', 'COMMIT', 'ROLLBACK', 'UPDATE three', 'COMMIT'],
+    ]);
+    expect(server.connections()).toBe(1);
+  });
+
+  it('whose BEGIN is cancelled answers no read of an account, which nobody would have stood behind', async () => {
+    const { clock } = testEnv();
+    let begins = 0;
+    const server = await serve((_, text) =>
+      text.startsWith('BEGIN') && ++begins === 1 ? failed('57014', 'canceling statement') : answerTo(text),
+    );
+    const link = linkTo(server.url, clock, false, { wall: { role: 'account' } });
+    const read = (): Promise<unknown> =>
+      pass(
+        clock,
+        link.reads(1, (ask) => ask.query('SELECT mine'), 1_500).catch((error: unknown) => error),
+        60_000,
+      );
+    expect(await read()).toMatchObject({ code: '57014' });
+    expect(await read()).toEqual([]);
+    expect(server.connections()).toBe(1);
   });
 
   it('lost for long at a commit says that nobody knows, and nothing of that kind where nothing was committed', async () => {

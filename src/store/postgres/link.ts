@@ -329,6 +329,7 @@ export function createLink(options: LinkOptions): Link {
         const one = await openAny(patience);
         if (closed) {
           void one.client.end();
+          one.watch.stop();
           return;
         }
         if (downSince !== null && lastError !== 'not connected yet') {
@@ -436,9 +437,13 @@ export function createLink(options: LinkOptions): Link {
     const failing = (error: unknown): void => {
       first ??= { error };
     };
+    /** The BEGIN failed and the session lives (somebody cancelled it): what is asked behind it would each happen by itself. */
+    let outside: { error: unknown } | null = null;
     let acting = false;
     const asked = <Row>(statement: Sql | string, values: Value[] | undefined): Promise<Row[]> => {
-      const answer = ask<Row>(on, acting ? within(statement) : statement, values, SILENCE_MS);
+      const answer = outside
+        ? Promise.reject<Row[]>(outside.error)
+        : ask<Row>(on, acting ? within(statement) : statement, values, SILENCE_MS);
       answer.catch(failing);
       return answer;
     };
@@ -455,9 +460,12 @@ export function createLink(options: LinkOptions): Link {
         ...(replan ? ['DISCARD PLANS'] : []),
         ...(mark % MARK_MAX === 0 ? [`DELETE FROM mark WHERE link = '${markOf(mark - 1).replaceAll("'", "''")}'`] : []),
       ];
-      void asked(rare.length === 0 ? BEGIN : [BEGIN.text, ...rare].join('; '), undefined);
+      asked(rare.length === 0 ? BEGIN : [BEGIN.text, ...rare].join('; '), undefined).catch((error: unknown) => {
+        outside = { error };
+      });
       const begins = asked<{ now: number; block: number | null }>(FIRST, [markOf(mark), mark, refill]);
       const begun = begins.then(([begin]) => {
+        if (outside) throw outside.error;
         if (!begin) throw new Error('the store has no clock row');
         if (begin.block !== null && begin.block > places.next) {
           places.next = begin.block;
@@ -509,7 +517,7 @@ export function createLink(options: LinkOptions): Link {
       // What `work` fell over may be only what an earlier statement left behind.
       await Promise.all(pending);
       const aborted = sqlState(thrown) === ABORTED;
-      const error = ((aborted ? first : failed) as { error: unknown } | null)?.error ?? thrown;
+      const error = ((outside ?? (aborted ? first : failed)) as { error: unknown } | null)?.error ?? thrown;
       if (isLost(error) || on.dead) {
         drop(on, error instanceof Error ? error.message : String(error), true);
         return { lost: error };
@@ -595,6 +603,8 @@ export function createLink(options: LinkOptions): Link {
       const value = await work({
         query: (statement, values) => noted(ask(on, within(statement), values, SILENCE_MS)),
       });
+      // Without its BEGIN it was asked in nobody's name.
+      if (first) throw (first as { error: unknown }).error;
       end('END');
       return { value };
     } catch (thrown) {

@@ -5,10 +5,10 @@
  * Locks: bulks (KEY SHARE, so that no steering is at work on their lines), runs, retries; what somebody has is left for the next
  * step, so this waits for nobody but a steering.
  */
-import { legOf } from '../../domain/failover.ts';
 import type { Channel } from '../../domain/routing.ts';
 import { STATE } from '../../domain/status.ts';
 import type { Rerouted } from '../contract.ts';
+import { channelOf } from '../waiting.ts';
 import { type Lines, lineKey } from './lines.ts';
 import { list, sql, type Tx } from './tx.ts';
 
@@ -22,13 +22,14 @@ const UNSENT = `NOT EXISTS (SELECT 1 FROM message m WHERE m.no >= abs(t.leader) 
 
 const SQL = {
   lanes: sql('SELECT no FROM lane WHERE carrier = $1 ORDER BY shard'),
-  lines: sql(`SELECT l.no, l.account, l.bulk FROM unnest($1::bigint[]) AS x(lane)
+  lines: sql(`SELECT l.no, l.account, l.bulk, x.lane FROM unnest($1::bigint[]) AS x(lane)
     CROSS JOIN LATERAL (SELECT q.no, q.account, q.bulk FROM line q WHERE q.lane = x.lane AND (
         (SELECT r.no FROM run r WHERE r.line = q.no AND r.due_at >= 0 LIMIT 1) IS NOT NULL
         OR (SELECT t.leader FROM retry t WHERE t.line = q.no AND t.due_at >= 0 AND ${UNSENT} LIMIT 1) IS NOT NULL)
       LIMIT ${LINES}) l LIMIT ${LINES}`),
-  one: sql(`(SELECT no AS leader FROM run WHERE line = $1 AND due_at >= 0 LIMIT 1)
-    UNION ALL (SELECT leader FROM retry WHERE line = $1 AND due_at >= 0 LIMIT 1) LIMIT 1`),
+  one: sql(`(SELECT no AS leader, ways FROM run WHERE line = $1 AND due_at >= 0 LIMIT 1)
+    UNION ALL (SELECT t.leader, (SELECT r.ways FROM run r WHERE r.no = t.run) FROM retry t WHERE t.line = $1 AND t.due_at >= 0 LIMIT 1)
+    LIMIT 1`),
   bulks:
     sql(`SELECT no, paused_at IS NOT NULL OR canceled_at IS NOT NULL AS paused FROM bulk WHERE no = ANY($1::bigint[])
     ORDER BY no FOR KEY SHARE`),
@@ -65,13 +66,13 @@ export async function reroute(
     (await tx.query<{ no: number }>(SQL.lanes, [carrier])).map(({ no }) => no);
   const [sources, targets] = [await lanesOf(from), await lanesOf(to)];
   if (sources.length === 0 || targets.length === 0 || from === to) return null;
-  const found = await tx.query<{ no: number; account: number; bulk: number }>(SQL.lines, [list(sources)]);
-  if (found.length === 0) return { count: 0, next: null };
+  const found = await tx.query<{ no: number; account: number; bulk: number; lane: number }>(SQL.lines, [list(sources)]);
+  const [first] = found;
+  if (!first) return { count: 0, next: null };
   if (channel !== undefined) {
     // A carrier's lanes are of one channel: what waits on one line tells it.
-    const [one] = await tx.query<{ leader: number }>(SQL.one, [(found[0] as { no: number }).no]);
-    if (one && (legOf(one.leader) === 1 ? 'SMS' : 'MMS') !== channel)
-      return { count: 0, next: null, otherChannel: true };
+    const [one] = await tx.query<{ leader: number; ways: string | null }>(SQL.one, [first.no]);
+    if (one && channelOf(one, first.lane) !== channel) return { count: 0, next: null, otherChannel: true };
   }
   const nos = [...new Set(found.map(({ bulk }) => bulk).filter((bulk) => bulk !== 0))];
   const bulks = nos.length === 0 ? [] : await tx.query<{ no: number; paused: boolean }>(SQL.bulks, [list(nos)]);

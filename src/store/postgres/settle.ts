@@ -153,25 +153,28 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
     for (const row of taught) if (row.ref !== '') meeting.set(refKey(row.lane, row.ref), row);
     if (meeting.size === 0) return;
     const rows = [...meeting.values()];
-    const places = [list(rows.map((row) => row.lane)), texts(rows.map((row) => row.ref))];
+    const places = (refs: readonly { lane: number; ref: string }[]): string[] => [
+      list(refs.map((row) => row.lane)),
+      texts(refs.map((row) => row.ref)),
+    ];
+    type Parked = { no: number; lane: number; ref: string; report: string };
+    const parkedAt = async (refs: readonly { lane: number; ref: string }[]): Promise<Parked[]> =>
+      refs.length === 0 ? [] : tx.query<Parked>(SQL.parked, places(refs));
     const [met, parked] = await together([
       tx.query<{ lane: number; ref: string; leader: number | null; members: number }>(SQL.refsMeet, [
-        ...places,
+        ...places(rows),
         list(rows.map((row) => row.leader)),
         list(rows.map((row) => row.members)),
       ]),
-      // Behind the locks that the statement before it takes.
-      tx.query<{ no: number; lane: number; ref: string; report: string }>(SQL.parked, places),
+      // Behind the locks that the statement before it takes. Not of ids that stay unknown: any number may be parked under one.
+      parkedAt(rows.filter(({ leader }) => leader !== null)),
     ]);
     // What this group teaches it learns at its own turn; what another taught meanwhile, now.
     const own = new Set(taught.map((row) => refKey(row.lane, row.ref)));
-    const found = met.filter((row) => row.leader !== null);
-    for (const { lane, ref, leader, members } of found) {
-      if (!own.has(refKey(lane, ref))) desk.learn(lane, ref, leader as number, members);
-    }
-    const ends = new Set(found.map((row) => refKey(row.lane, row.ref)));
-    for (const { no, lane, ref, report } of parked) {
-      if (ends.has(refKey(lane, ref))) desk.park(lane, ref, JSON.parse(report) as CarrierReport, no);
+    const others = met.filter(({ lane, ref, leader }) => leader !== null && !own.has(refKey(lane, ref)));
+    for (const { lane, ref, leader, members } of others) desk.learn(lane, ref, leader as number, members);
+    for (const { no, lane, ref, report } of [...parked, ...(await parkedAt(others))]) {
+      desk.park(lane, ref, JSON.parse(report) as CarrierReport, no);
     }
   }
 
@@ -220,12 +223,15 @@ export function createSettle(lines: Lines, events: ReturnType<typeof createEvent
       return op.verb === 'settle' && 'elsewhere' in op.arg.outcome && op.arg.outcome.elsewhere ? [op.arg.leader] : [];
     });
     await desk.loadChoices(moving.flatMap((leader) => flights.get(leader) ?? []));
-    await together([
-      meet(desk, taught, reported),
-      desk.load([...flights.values(), ...desk.refs.values(), ...taught], [...leaders]),
-    ]);
-    // What another node has taught since it was looked for.
-    await desk.load([...desk.refs.values()], []);
+    const own = new Set(taught.map(({ lane, ref }) => refKey(lane, ref)));
+    const strange = reported.some(({ lane, ref }) => {
+      const key = refKey(lane, ref);
+      return ref !== '' && !desk.refs.has(key) && !own.has(key);
+    });
+    const meeting = meet(desk, taught, reported);
+    // Another node may have taught it since: then its rows, too, take their place in the order of locks and of event numbers.
+    if (strange) await meeting;
+    await together([meeting, desk.load([...flights.values(), ...desk.refs.values(), ...taught], [...leaders])]);
 
     const results: (boolean | Reported | number)[] = [];
     for (const op of ops) {

@@ -2,10 +2,10 @@
  * reroute: what waits on the lanes of one carrier goes to another's, in bounded steps; for a carrier that left the configuration.
  * What may have reached it stays: it ends by a report, or as not known. So does what is in flight, until it comes back.
  */
-import { legOf } from '../../domain/failover.ts';
 import type { Channel } from '../../domain/routing.ts';
 import { STATE } from '../../domain/status.ts';
 import type { Rerouted } from '../contract.ts';
+import { channelOf } from '../waiting.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Runs } from './runs.ts';
 import { prepare, type Tx } from './tx.ts';
@@ -24,9 +24,6 @@ const linesWhere = (kind: string): string =>
    WHERE n.carrier = ? AND ${kind} AND (EXISTS (SELECT 1 FROM run r WHERE r.line = l.no AND r.due_at IS NOT NULL)
      OR EXISTS (SELECT 1 FROM retry t WHERE t.line = l.no AND ${UNSENT})) LIMIT ${LINES}`;
 
-/** What a submission goes as, by its leader (or its run's number). */
-const channelOf = (leader: number): Channel => (legOf(leader) === 1 ? 'SMS' : 'MMS');
-
 /** The verb `reroute` on the transaction that it is given. */
 export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
   const db = tx.db;
@@ -34,6 +31,12 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
     lanes: prepare<{ no: number }>(db, 'SELECT no FROM lane WHERE carrier = ? ORDER BY shard'),
     lines: prepare<LineRow>(db, linesWhere('l.bulk IS NOT NULL')),
     express: prepare<LineRow>(db, linesWhere('l.bulk IS NULL')),
+    one: prepare<{ leader: number; ways: string | null }>(
+      db,
+      `SELECT leader, ways FROM (SELECT no AS leader, ways FROM run WHERE line = ?1 AND due_at IS NOT NULL LIMIT 1)
+       UNION ALL SELECT leader, (SELECT ways FROM run r WHERE r.no = w.run) FROM (SELECT leader, run FROM retry t
+         WHERE line = ?1 AND ${UNSENT} LIMIT 1) w LIMIT 1`,
+    ),
     runs: prepare<{ no: number; n: number }>(
       db,
       `SELECT no, "end" - next AS n FROM run WHERE line = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT ${STEP}`,
@@ -54,8 +57,8 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
     const found = [...q.express.all(from), ...q.lines.all(from)];
     // A carrier's lanes are of one channel: what waits on one line tells it.
     const [one] = found;
-    const waiting = one && (q.runs.all(one.no)[0]?.no ?? q.retries.all(one.no)[0]?.leader);
-    if (waiting !== undefined && channel !== undefined && channelOf(waiting) !== channel) {
+    const waiting = one && q.one.get(one.no);
+    if (waiting && channel !== undefined && channelOf(waiting, one.lane) !== channel) {
       return { count: 0, next: null, otherChannel: true };
     }
     for (const line of found) {
