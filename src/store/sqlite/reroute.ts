@@ -34,8 +34,8 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
     one: prepare<{ leader: number; ways: string | null }>(
       db,
       `SELECT leader, ways FROM (SELECT no AS leader, ways FROM run WHERE line = ?1 AND due_at IS NOT NULL LIMIT 1)
-       UNION ALL SELECT leader, (SELECT ways FROM run r WHERE r.no = w.run) FROM (SELECT leader, run FROM retry t
-         WHERE line = ?1 AND ${UNSENT} LIMIT 1) w LIMIT 1`,
+       UNION ALL SELECT leader, ways FROM (SELECT leader, (SELECT r.ways FROM run r WHERE r.no = t.run) AS ways FROM retry t
+         WHERE line = ?1 AND ${UNSENT} LIMIT 1) LIMIT 1`,
     ),
     runs: prepare<{ no: number; n: number }>(
       db,
