@@ -33,6 +33,8 @@ export interface Given {
 export interface OpenDoor {
   url: string;
   port: number;
+  /** Where the server keeps its files. */
+  dataDir: string;
   store: Store;
   ids: Ids;
   /** What was logged. */
@@ -148,6 +150,7 @@ export async function openDoor(
   return {
     url,
     port,
+    dataDir,
     store,
     ids,
     lines,

@@ -3,8 +3,6 @@
  * such names travel on the wire is in `test/wire.test.ts`.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OpenDoor, openDoor } from '../api/door.ts';
 
@@ -42,15 +40,11 @@ const NAMES = [
 ];
 
 let door: OpenDoor;
-let dir = '';
-const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('postcard-door-'));
-const files = (): string[] => readdirSync(dir, { recursive: true }).map(String).sort();
+const files = (): string[] => readdirSync(door.dataDir, { recursive: true }).map(String).sort();
 const headerOf = (name: string): string => [...name].filter((char) => char >= ' ' && char <= '~').join('');
 
 beforeAll(async () => {
-  const before = new Set(folders());
   door = await openDoor({ now: Date.now });
-  dir = join(tmpdir(), folders().find((name) => !before.has(name)) ?? 'none');
 });
 afterAll(() => door?.close());
 
