@@ -7,6 +7,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Client } from './client.ts';
 import { Failure, type Form, type Io, machine, plain } from './terminal.ts';
+import type { EndpointView } from './webhooks.ts';
 
 interface Limits {
   requestsPerMinute: number | null;
@@ -47,16 +48,6 @@ interface UsageView {
   account: number;
   messagesPerDay: { used: number; most: number; left: number } | null;
   spend: { per: string; currency: string; used: number; most: number; left: number } | null;
-}
-
-interface EndpointView {
-  kind: string;
-  url: string;
-  contentType: string;
-  default: boolean;
-  headers: Record<string, string>;
-  secrets: { ending: string; validUntil: string | null }[];
-  secret?: string;
 }
 
 interface BlockView {

@@ -26,7 +26,8 @@ interface DeliveryView {
   attempts: { at: string; httpStatus: number; excerpt: string }[];
 }
 
-interface EndpointView {
+/** An endpoint as the API shows it to its account and to the operator; `secret` only where it was just made. */
+export interface EndpointView {
   kind: string;
   url: string;
   contentType: string;
