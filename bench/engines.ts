@@ -15,16 +15,15 @@
  * figures that no other load of the machine moves). --only: PostgreSQL alone, for that.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { freePort, freePorts, KEY, type Ports } from '../test/torture/server.ts';
 import type { Load, LoadResult } from './load.ts';
+import { startScript } from './stand.ts';
 
 const { values: given } = parseArgs({
   options: {
@@ -63,13 +62,8 @@ interface Side {
 }
 
 async function startLine(script: string, ...args: string[]): Promise<string> {
-  const child = spawn(process.execPath, [join(root, 'bench', script), ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const { child, line } = await startScript(script, ...args);
   children.push(child);
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  const [line] = (await Promise.race([once(lines, 'line'), once(child, 'exit')])) as [unknown];
-  if (typeof line !== 'string') throw new Error(`${script} ended without a word`);
   return line;
 }
 

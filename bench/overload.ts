@@ -15,9 +15,9 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { freePorts, KEY } from '../test/torture/server.ts';
+import { startScript } from './stand.ts';
 
 /** What the source is told; a process of its own. */
 interface Load {
@@ -179,13 +179,8 @@ async function source(load: Load): Promise<LoadResult> {
 const children: ChildProcess[] = [];
 
 async function lineOf(script: string, ...args: string[]): Promise<string> {
-  const child = spawn(process.execPath, [join(root, 'bench', script), ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const { child, line } = await startScript(script, ...args);
   children.push(child);
-  const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  const [line] = (await Promise.race([once(lines, 'line'), once(child, 'exit')])) as [unknown];
-  if (typeof line !== 'string') throw new Error(`${script} ended without a word`);
   return line;
 }
 
