@@ -75,7 +75,8 @@ const OWNERS: RegExp[] = [
   // The sweep's deadlines, a carrier's messages to another.
   /^SELECT CASE WHEN x.first < 0 THEN -m.no ELSE m.no END/,
   /^SELECT l.no, l.account, l.bulk, x.lane FROM unnest/,
-  /^SELECT r.leader, r.members AS n, x.target/,
+  /^SELECT r.leader, r.run, r.members AS n, x.target/,
+  /^UPDATE run r SET ways = jsonb_set/,
 ];
 
 interface Node {
@@ -199,6 +200,31 @@ describe.skipIf(!SERVER)('plans', () => {
       const plan = rows.map((row: Record<string, string>) => row['QUERY PLAN']).join('\n');
       expect(plan).toMatch(/Index Cond: \(\(account = \$1\) AND \(\w+ < \$2\)\)/);
       expect(plan).not.toContain('Sort');
+    }
+  });
+
+  it('take the next requests of a bulk from where they were, and sort none of those before and behind', async () => {
+    const bulks = STATEMENTS.filter(({ text }) =>
+      /FROM spec \w[\s\S]*\w\.bulk = (\$1|b\.no)[\s\S]*ORDER BY \w\.first/.test(text),
+    );
+    expect(bulks.map(({ text }) => text.slice(0, 20)).length).toBe(4);
+    for (const { text } of bulks) {
+      await client.query(`PREPARE step AS ${text}`);
+      const { rows: types } = await client.query(
+        "SELECT cardinality(parameter_types) AS n FROM pg_prepared_statements WHERE name = 'step'",
+      );
+      const nulls = Array.from({ length: types[0].n }, () => 'NULL').join(', ');
+      const { rows } = await client.query(`EXPLAIN (FORMAT JSON) EXECUTE step(${nulls})`);
+      await client.query('DEALLOCATE step');
+      const ordered = (node: Node): Node[] => [node, ...(node.Plans ?? []).flatMap(ordered)];
+      const nodes = ordered(rows[0]['QUERY PLAN'][0].Plan);
+      const scan = nodes.find((node) => node['Index Name'] === 'spec_bulk_first');
+      expect([text, scan?.['Index Cond']]).toEqual([text, expect.stringMatching(/bulk = .* AND \(first [<>]=? /)]);
+      // Pieces of one step are put in order, or those of several bulks; never all requests of one.
+      const sorts = nodes.filter((node) => node['Node Type'] === 'Sort');
+      const below = sorts.flatMap((sort) => ordered(sort).filter((node) => node === scan));
+      const inLimit = nodes.some((node) => node['Node Type'] === 'Limit' && (node.Plans ?? []).includes(scan as Node));
+      expect([text, below.length === 0 || inLimit]).toEqual([text, true]);
     }
   });
 

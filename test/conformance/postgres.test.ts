@@ -21,12 +21,14 @@ import {
   type Store,
   StoreUnavailable,
 } from '../../src/store/contract.ts';
+import { createLink } from '../../src/store/postgres/link.ts';
 import { openPostgres, type PostgresStore } from '../../src/store/postgres/postgres.ts';
 import { clusterPrograms, startCluster } from '../torture/cluster.ts';
 import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import { accepted, createDesk, type Desk, type Harness, numbers, SECOND } from './desk.ts';
 import { earlySuite } from './early.suite.ts';
+import { enrouteSuite } from './enroute.suite.ts';
 import { failoverSuite } from './failover.suite.ts';
 import { hooksSuite } from './hooks.suite.ts';
 import { inboundSuite } from './inbound.suite.ts';
@@ -205,6 +207,7 @@ describe.skipIf(!SERVER)('postgres', () => {
   storeSuite('postgres engine', { open: () => openHarness(true), clock: true });
   bulkSuite('postgres engine', () => openHarness(true));
   earlySuite('postgres engine', () => openHarness(true));
+  enrouteSuite('postgres engine', () => openHarness(true));
   accountsSuite('postgres engine', () => openHarness(true));
   failoverSuite('postgres engine', () => openHarness(true));
   spendSuite('postgres engine', () => openHarness(true));
@@ -250,7 +253,7 @@ describe.skipIf(!SERVER)('postgres', () => {
           ...{ validUntil: null, allow: [], revokedAt: null, requestsPerMinute: null },
         };
         await one.putKey({ hash: 'h', account: 1, label: 'first' }, false);
-        const password = await two.auth.passwordHash('a password');
+        const password = await two.auth.passwords.made('anna', 'a password');
         const login = { kind: 'put', what: 'login', name: 'anna', account: 1 } as const;
         await one.administer(
           [
@@ -1008,6 +1011,21 @@ describe.skipIf(!SERVER)('postgres', () => {
       expect(await desk.logs()).toEqual([no]);
     });
 
+    it('tells of claims of what an older version accepted as its spec says, and knows by the run of what this one did', async () => {
+      const asked = await desk.one({ intermediate: true });
+      const quiet = await desk.one({ to: numbers(1, 2) });
+      const runs = (): Promise<unknown[]> =>
+        admin(database, async (client) => {
+          const { rows } = await client.query(`SELECT intermediate FROM ${schema}.run ORDER BY no`);
+          await client.query(`UPDATE ${schema}.run SET intermediate = NULL`);
+          return rows;
+        });
+      expect(await runs()).toEqual([{ intermediate: true }, { intermediate: false }]);
+      expect((await desk.claim()).claims).toHaveLength(2);
+      expect((await desk.story(asked)).events.map(({ status }) => status)).toEqual([7]);
+      expect((await desk.story(quiet)).events).toEqual([]);
+    });
+
     it('a claim whose writes are refused behind its back takes nothing, says so, and is made anew', async () => {
       const nos = [await desk.one(), await desk.one({ bulkId: 'b' })];
       await admin(database, (client) =>
@@ -1065,7 +1083,38 @@ describe.skipIf(!SERVER)('postgres', () => {
         }
         const store = await open();
         expect(await store.reserve(1)).toBeGreaterThan(0);
+        // Under a node at work as well: it takes nothing until that is set right.
+        const taken = () =>
+          store.reserve(1).then(
+            () => true,
+            (error: unknown) => {
+              expect(error).toBeInstanceOf(StoreUnavailable);
+              return false;
+            },
+          );
+        await set('fsync', 'off');
+        await expect.poll(taken, { timeout: 20_000 }).toBe(false);
+        await set('fsync', 'on');
+        await expect.poll(taken, { timeout: 20_000 }).toBe(true);
         await store.close();
+
+        const places = { next: 0, end: 0 };
+        const around = {
+          node: 'a',
+          purpose: 'test',
+          writes: true,
+          log: env.log,
+          clock: env.clock,
+          testNow: null,
+          places,
+        };
+        const ends = { onLost: () => undefined, wall: { role: null } };
+        const link = createLink({ url: cluster.url('postgres'), schema: 's', ...around, ...ends });
+        const commits = async () => (await link.query<{ synchronous_commit: string }>('SHOW synchronous_commit'))[0];
+        expect(await commits()).toEqual({ synchronous_commit: 'on' });
+        await set('synchronous_commit', 'off');
+        expect(await commits()).toEqual({ synchronous_commit: 'on' });
+        await link.close();
       } finally {
         await cluster.close();
       }
@@ -1077,6 +1126,21 @@ describe.skipIf(!SERVER)('postgres', () => {
       const open = openNode('a', 'none', { url: 'postgres://someone:secret@127.0.0.1:1/nowhere' });
       await expect(open).rejects.toThrow(/127\.0\.0\.1:1\/nowhere/);
       await expect(open).rejects.not.toThrow(/secret/);
+    });
+
+    it('a schema that another login made and keeps to itself, saying so', async () => {
+      const schema = newSchema();
+      await (await openNode('a', schema)).close();
+      const role = `stranger_${process.pid}`;
+      const url = new URL(urlOf(database));
+      [url.username, url.password] = [role, 'x'];
+      await admin(database, (client) => client.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`));
+      try {
+        await expect(openNode('b', schema, { url: url.href })).rejects.toThrow(/may not use the schema/);
+      } finally {
+        await admin(database, (client) => client.query(`DROP ROLE ${role}`));
+        await dropSchema(schema);
+      }
     });
 
     it('a schema written by a newer version', async () => {

@@ -86,14 +86,14 @@ const SQL = {
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::smallint[],
       $8::integer[], $9::bigint[]) AS x(no, account, spec, "to", key, state, status, error, done_at)`),
   runs: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-      limited, moves, media, due_at, seq, ways, needs, early_ms)
+      limited, moves, media, due_at, seq, ways, needs, early_ms, intermediate)
     SELECT no, line, spec, no, "end", members, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, moves,
-      media, due_at, seq, ways, CASE WHEN tracked OR ways IS NOT NULL THEN ${LEVEL} ELSE 0 END, early_ms
+      media, due_at, seq, ways, CASE WHEN tracked OR ways IS NOT NULL THEN ${LEVEL} ELSE 0 END, early_ms, intermediate
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::integer[],
       $8::integer[], $9::integer[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
-      $15::bigint[], $16::integer[], $17::text[], $18::boolean[], $19::bigint[])
+      $15::bigint[], $16::integer[], $17::text[], $18::boolean[], $19::bigint[], $20::boolean[])
       AS x(no, line, spec, "end", members, send_at, days, from_min, to_min, validity, opens_at, limited, media, due_at, seq,
-        moves, ways, tracked, early_ms)`),
+        moves, ways, tracked, early_ms, intermediate)`),
 };
 
 /** A bulk that this group makes. */
@@ -278,6 +278,10 @@ export function createAccept(
           return;
         }
       }
+      if (request.replayOnly) {
+        results[index] = { kind: 'notReplayed' };
+        return;
+      }
       let bulk = request.bulkId === null ? null : (bulks.get(pair(account, request.bulkId)) ?? null);
       if (bulk?.canceledAt != null) {
         results[index] = { kind: 'bulkCanceled' };
@@ -433,6 +437,7 @@ export function createAccept(
       due: number | null;
       /** Its texts hold short links, which a version without them would send as they are. */
       tracked: boolean;
+      intermediate: boolean;
     }[] = [];
     const wakes: Wake[] = [];
     const tracked: Parameters<typeof addLinks>[1] = [];
@@ -496,6 +501,7 @@ export function createAccept(
         const media = linked.has(run.spec);
         const limited = bulk !== null && bulk.intervalUs > 0;
         const moves = bulk?.moves ?? 0;
+        const spec = request.specs[run.spec - request.first - 1];
         const due = dueOf(tx, request, run, bulk);
         runRows.push({
           run,
@@ -506,7 +512,8 @@ export function createAccept(
           moves,
           media,
           due: media ? null : due,
-          tracked: request.specs[run.spec - request.first - 1]?.tracked !== undefined,
+          tracked: spec?.tracked !== undefined,
+          intermediate: spec?.intermediate === true,
         });
         if (!media) wakes.push({ lane: run.lane, line, due });
       }
@@ -582,6 +589,7 @@ export function createAccept(
         of.texts(({ run }) => printWays(run.ways)),
         of.numbers((row) => row.tracked),
         of.numbers(({ run }) => run.earlyMs ?? 0),
+        of.numbers((row) => row.intermediate),
       ]);
     }
     await lines.wake(tx, wakes);

@@ -171,6 +171,7 @@ async function presentOf(tx: Tx, changes: readonly OperatorChange[]): Promise<Pr
     ({ key }) => key,
   );
   return {
+    now: tx.now,
     revision: locked?.revision ?? 0,
     last: last?.no ?? 0,
     account: (no) => accounts.get(no),

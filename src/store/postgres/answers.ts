@@ -1,6 +1,6 @@
 /**
  * What servers say, sorted: which errors mean that the connection is lost, which that the server cannot take writes now, which settings
- * make it unfit; and the names by which servers are called. Pure.
+ * make it unfit. Pure.
  */
 import pg from 'pg';
 import { StoreUnavailable } from '../contract.ts';
@@ -11,19 +11,6 @@ export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"
 /** Nothing was heard for too long. */
 export class Silence extends Error {
   override readonly name = 'Silence';
-}
-
-/** `postgres://u:p@a:1,b:2/db?x` as one URL per host. */
-export function hostsOf(url: string): string[] {
-  const parts = /^(postgres(?:ql)?:\/\/)([^@/]*@)?([^/?]*)(.*)$/.exec(url);
-  if (!parts) return [url];
-  const [, scheme, login = '', hosts = '', rest] = parts;
-  return hosts.split(',').map((host) => `${scheme}${login}${host}${rest}`);
-}
-
-/** A URL for a log line or an error: host and database only. */
-export function shownUrl(url: string): string {
-  return url.replace(/^(postgres(?:ql)?:\/\/)[^@/]*@/, '$1').replace(/\?.*$/, '');
 }
 
 /** SQLSTATE of a server's answer, '' for anything else (a socket's error has a code too, but no severity). */
@@ -44,6 +31,13 @@ function isTransport(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
   if (typeof code === 'string' && /^(E[A-Z]+|ERR_STREAM_.*|ERR_SOCKET_.*)$/.test(code)) return true;
   return /Connection terminated|not queryable|Client was closed|timeout expired/i.test(message ?? '');
+}
+
+/** An error of the start of a session, in words that help where the client's own do not. */
+export function openingError(error: unknown): unknown {
+  const { message } = error as { message?: string };
+  if (!/password must be a/.test(message ?? '')) return error;
+  return new Error('the server asks for a password, and the URL has none');
 }
 
 /** The server cannot take writes now: disk full, memory, connections, I/O, a statement or lock out of time. */

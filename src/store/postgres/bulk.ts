@@ -9,7 +9,7 @@
  */
 import { type Leg, lanesOfWays, readWays, smsLeader } from '../../domain/failover.ts';
 import { STATE } from '../../domain/status.ts';
-import { earlyOf, startOf } from '../clock.ts';
+import { byTurns, earlyOf, startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
 import {
   CANCELED_WORDS,
@@ -47,7 +47,7 @@ const SQL = {
   list: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.no < $2 ORDER BY b.no DESC LIMIT $3`),
   // Of which bulks the first spec is in no tally.
   uncounted: sql(`SELECT b.no FROM unnest($1::bigint[]) AS b(no) CROSS JOIN LATERAL (SELECT s.counted FROM spec s
-    WHERE s.bulk = b.no AND s.no > b.no ORDER BY s.no LIMIT 1) f WHERE NOT f.counted`),
+    WHERE s.bulk = b.no AND s.first > b.no ORDER BY s.first LIMIT 1) f WHERE NOT f.counted`),
   lockNo: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.no = $2 FOR UPDATE OF b`),
   lockId: sql(`SELECT ${BULK} FROM bulk b WHERE b.account = $1 AND b.id = $2 FOR UPDATE OF b`),
   add: sql(`INSERT INTO bulk (no, account, id, accepted_at, send_at, interval_us, next_us, pauses)
@@ -85,10 +85,13 @@ const SQL = {
   draining: sql(`SELECT ${BULK}, b.drain, b.drain_no FROM bulk b WHERE b.drain IS NOT NULL ORDER BY b.drain LIMIT 1
     FOR NO KEY UPDATE OF b SKIP LOCKED`),
   drained: sql('UPDATE bulk SET drain = $2, drain_no = $3 WHERE no = $1'),
-  runsOf: sql(`SELECT ${RUN}, s.no AS s_no, l.lane FROM spec s JOIN run r ON r.no >= s.first AND r.no < s."end"
-    CROSS JOIN LATERAL (SELECT lane, bulk FROM line q WHERE q.no = r.line OFFSET 0) l
-    WHERE s.bulk = $1 AND s.no >= $2 AND r."end" > $3 ORDER BY s.no, r.no LIMIT ${RUNS}
-    FOR NO KEY UPDATE OF r`),
+  // By the index spec_bulk_first: numbers of specs and of their messages have one order. Of the request that a step before ended in all
+  // specs are looked at again; their runs end before $3.
+  runsOf: sql(`SELECT ${RUN}, s.no AS s_no, l.lane
+    FROM (SELECT no, first, "end" FROM spec q WHERE q.bulk = $1 AND q.first >= $2 ORDER BY q.first OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT ${RUN} FROM run r WHERE r.no >= s.first AND r.no < s."end" AND r."end" > $3
+      ORDER BY r.no LIMIT ${RUNS} FOR NO KEY UPDATE) r
+    CROSS JOIN LATERAL (SELECT lane, bulk FROM line q WHERE q.no = r.line OFFSET 0) l LIMIT ${RUNS}`),
   // Not told yet: it knows fewer moves, or is due later than now; a retry of it that waits for the bulk likewise.
   smsRuns: sql(`SELECT ${RUN}, 0 AS s_no, l.lane FROM unnest($1::bigint[], $2::bigint[]) AS x(no, "end")
     CROSS JOIN LATERAL (SELECT ${RUN} FROM run r WHERE r.no > -x."end" AND r.no <= -x.no
@@ -336,6 +339,8 @@ export function createBulks(lines: Lines, events: ReturnType<typeof createEvents
       const start = startOf(run, bulk);
       const due = Math.min((start ?? run.opensAt) - earlyOf(run, start, bulk), at);
       book.move(run, run.next, due);
+      // At another pace its turns may be over sooner than the sweep was to see, and what waits for its content is claimed by nobody.
+      if (byTurns(run, start, bulk)) book.look(run.no, tx.now);
       if (!run.closed) wakes.push({ lane: row.lane, line: run.line, due });
     }
     await book.flush();

@@ -2,7 +2,8 @@
  * claim: the leased right to submit. Turning over accounts, then lines, then runs; fresh messages and retries alternate.
  * Rows are locked SKIP LOCKED, so a claim never waits for another node's (and cannot deadlock); the pure `admit` decides
  * here, inside the transaction, for what was loaded; cursors, leases, tokens and the bulk's rate bucket are written in one
- * statement. A fresh message costs one flight row; a run of ten thousand costs one cursor.
+ * statement. A fresh message costs one flight row; a run of ten thousand costs one cursor. Only messages of which every change is told
+ * are locked themselves, last of all, for the event that they are claimed.
  *
  * Several nodes may claim one lane: who comes while another is at work there is given nothing, due at once. Lines are locked
  * all the same, for those who steer and sweep.
@@ -12,10 +13,10 @@ import { type Leg, legOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
 import { type Admission, admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, closing, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim } from '../contract.ts';
 import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
-import type { createEvents } from './events.ts';
+import { type createEvents, tellClaimed } from './events.ts';
 import type { Screen } from './inbound.ts';
 import { RING } from './inside.ts';
 import type { Lines } from './lines.ts';
@@ -82,6 +83,8 @@ function earliest(earlyMs: number, start: number | null, now: number): { earlies
 /** One round's decisions, written together. */
 class Plan {
   readonly claims: Claim[] = [];
+  /** Messages whose claim is to be told, if their spec asks for it. */
+  readonly told: number[] = [];
   private readonly tx: Tx;
   private readonly book: RunBook;
   /** Runs of retries, by number. */
@@ -155,8 +158,10 @@ class Plan {
       attempt: state.attempts + 1,
       paced: turns !== null,
       ...time,
+      ...closing(run.window, time.notBeforeUs),
     };
     this.claims.push(claim);
+    if (run.intermediate !== false) this.told.push(...members.map(({ no }) => no));
     this.flights.push({
       claim,
       run: run.no,
@@ -354,6 +359,7 @@ class Plan {
 /** What one round took; `served` = whether wakes wait, and when the lane may have more. */
 interface Round {
   claims: Claim[];
+  told: number[];
   /** Something was there to be served or put right, so another round finds something else. */
   moved: boolean;
   /** Null = not looked: it got all it asked for. */
@@ -470,11 +476,11 @@ export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<ty
     };
     const moved = visited.size > 0 || empty.length > 0;
     // All that was asked for: there may be more, and what there is now is told after the answer.
-    if (left === 0 && lines.owe(tx, lane, rest)) return { claims: plan.claims, moved, served: null };
+    if (left === 0 && lines.owe(tx, lane, rest)) return { claims: plan.claims, told: plan.told, moved, served: null };
     const served = lines.served(tx, lane, rest);
     // Awaited where it is needed; a transaction that fails tells by itself.
     served.catch(() => undefined);
-    return { claims: plan.claims, moved, served };
+    return { claims: plan.claims, told: plan.told, moved, served };
   }
 
   /** `bulksOf`: bulks that this transaction has for claims, with their lanes; those of several lanes may go on side by side. */
@@ -486,6 +492,7 @@ export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<ty
     bulksOf: Map<number, number>,
   ): Promise<Claimed> {
     const claims: Claim[] = [];
+    const told: number[] = [];
     let served: Round['served'] = null;
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
       const look = { first: rounds === 0, wide: rounds > 0 && claims.length === 0 };
@@ -493,11 +500,14 @@ export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<ty
       // Never waits, so it can be in no circle of those who wait: whoever works on this lane now is short.
       if (more === null) break;
       claims.push(...more.claims);
+      told.push(...more.told);
       served = more.served;
       if (claims.length >= limit) break;
       const { due } = (await served) ?? { due: null };
       if (!more.moved || due === null || due > tx.now) break;
     }
+    // All of them at once, in order, as others lock messages.
+    tellClaimed(tx, told);
     const specs = readSpecs(
       tx,
       claims.map((one) => one.spec),

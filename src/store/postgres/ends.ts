@@ -25,9 +25,10 @@ export async function loadEnds(tx: Tx, leaders: number[], runs: RunRow[]): Promi
   }
   const lines = [list([...new Set(runs.map((run) => run.line))])];
   const paused = new Set((await tx.query<{ no: number }>(SQL.paused, lines)).map((line) => line.no));
-  return ({ state }, leader, run) =>
+  return ({ state, error }, leader, run) =>
     endedWords({
       state,
+      error,
       attempts: attempts.get(leader) ?? [],
       paused: run !== null && paused.has(run.line),
       closed: closedAt(run, tx.now),

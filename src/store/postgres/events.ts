@@ -14,11 +14,13 @@ import {
   isFinal,
   type MessageStatus,
   STATE,
+  STATUS_CLAIMED,
   type State,
   type StatusEvent,
   transition,
 } from '../../domain/status.ts';
 import type { ReportKind } from '../../domain/submission.ts';
+import { CLAIMED_WORDS, CLAIMS_TOLD, landed } from '../outcomes.ts';
 import { SecondLegs } from './failover.ts';
 import type { Lines } from './lines.ts';
 import { smsSender } from './rows.ts';
@@ -53,7 +55,7 @@ const SENT = new Set<StatusEvent['kind']>(['accepted', 'deferred', 'refused', 'u
 const EVENTS = `SELECT no, message, account, $8::bigint, status, error, kind, words, leg
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::integer[], $6::smallint[], $7::text[], $9::smallint[])
       AS x(no, message, account, status, error, kind, words, leg)
-    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message AND e.kind < 2) < ${NOTES}`;
+    WHERE kind = 0 OR (SELECT count(*) FROM event e WHERE e.message = x.message AND e.kind = 1) < ${NOTES}`;
 
 const SQL = {
   messages: sql(`SELECT no, account, spec, "to", key, state, status, error, sent_at, leg FROM message
@@ -74,7 +76,10 @@ const SQL = {
   // For what is no change of status.
   other: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
     SELECT n.no, $1, $2, $3, 0, 0, $4, $5 FROM event_numbers(1) AS n(no) RETURNING no`),
-  open: sql('SELECT DISTINCT message FROM open_event WHERE message = ANY($1::bigint[])'),
+  // Of messages of which every change is told: whether something is still to be told, and whether the last was a claim.
+  open: sql(`SELECT m.no AS message, (SELECT o.event FROM open_event o WHERE o.message = m.no LIMIT 1) IS NOT NULL AS open,
+      (SELECT e.status FROM event e WHERE e.message = m.no AND e.kind = 0 ORDER BY e.no DESC LIMIT 1) = ${STATUS_CLAIMED} AS enroute
+    FROM unnest($1::bigint[]) AS m(no)`),
   numbers: sql('SELECT no FROM event_numbers($1::integer) AS no'),
   events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
   // All that a change of status writes, in one statement: messages ($10 on), where their events go ($17 on), and the events.
@@ -83,11 +88,31 @@ const SQL = {
     FROM unnest($10::bigint[], $11::smallint[], $12::smallint[], $13::integer[], $14::bigint[], $15::bigint[], $16::smallint[])
       AS x(no, state, status, error, sent_at, done_at, leg) WHERE m.no = x.no AND m.no = ANY($10::bigint[])),
     handed AS (INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($17::bigint[], $18::bigint[]) AS x(endpoint, event)),
-    woken AS (INSERT INTO endpoint_wake (endpoint) SELECT DISTINCT endpoint FROM unnest($17::bigint[]) AS x(endpoint))
+    woken AS (INSERT INTO endpoint_wake (endpoint, event) SELECT endpoint, min(event) FROM unnest($17::bigint[], $18::bigint[])
+      AS x(endpoint, event) GROUP BY endpoint)
     INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
+  claimedLock: sql('SELECT no FROM message WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
+  // Locked messages that are claimed, in order, as `emit` would do it for those of which every change is told. OFFSET 0: see settle.ts, refs.
+  claimed:
+    sql(`WITH said AS MATERIALIZED (SELECT m.no, m.account, m.error, m.leg, s.endpoint, row_number() OVER (ORDER BY x.place) AS place
+      FROM unnest($1::bigint[]) WITH ORDINALITY AS x(no, place)
+      CROSS JOIN LATERAL (SELECT no, account, spec, error, leg FROM message q WHERE q.no = x.no OFFSET 0) m
+      CROSS JOIN LATERAL (SELECT endpoint FROM spec q WHERE q.no = m.spec AND q.intermediate OFFSET 0) s
+      CROSS JOIN LATERAL (SELECT count(*) AS n, max(q.no) AS last FROM event q WHERE q.message = x.no AND q.kind = 0 OFFSET 0) e
+      WHERE e.n < ${CLAIMS_TOLD} AND (SELECT q.status FROM event q WHERE q.no = e.last) IS DISTINCT FROM ${STATUS_CLAIMED}),
+    told AS MATERIALIZED (SELECT n.no AS event, s.no AS message, s.account, s.error, s.leg, s.endpoint,
+        (SELECT o.event FROM open_event o WHERE o.message = s.no LIMIT 1) IS NULL AS first
+      FROM said s JOIN event_numbers((SELECT count(*) FROM said)::integer) WITH ORDINALITY AS n(no, place) ON n.place = s.place),
+    opened AS (INSERT INTO open_event (message, event) SELECT message, event FROM told WHERE endpoint IS NOT NULL),
+    handed AS (INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM told WHERE endpoint IS NOT NULL AND first),
+    woken AS (INSERT INTO endpoint_wake (endpoint, event) SELECT endpoint, min(event) FROM told WHERE endpoint IS NOT NULL AND first
+      GROUP BY endpoint)
+    INSERT INTO event (no, message, account, at, status, error, kind, words, leg)
+    SELECT event, message, account, $2::bigint, ${STATUS_CLAIMED}, error, 0, '${CLAIMED_WORDS}', leg FROM told`),
   outbox: sql(`INSERT INTO outbox (endpoint, event) SELECT endpoint, event FROM unnest($1::bigint[], $2::bigint[])
     AS x(endpoint, event)`),
-  endpointWake: sql('INSERT INTO endpoint_wake (endpoint) SELECT unnest($1::bigint[])'),
+  endpointWake: sql(`INSERT INTO endpoint_wake (endpoint, event) SELECT endpoint, min(event)
+    FROM unnest($1::bigint[], $2::bigint[]) AS x(endpoint, event) GROUP BY endpoint`),
   openAdd: sql(`INSERT INTO open_event (message, event) SELECT message, event FROM unnest($1::bigint[], $2::bigint[])
     AS x(message, event)`),
   pull: sql(`INSERT INTO pull (account, event, message, spec, bulk, until)
@@ -146,8 +171,20 @@ export async function addEvent(tx: Tx, of: number, account: number, kind: number
 /** Events to hand on to their endpoints: outbox rows and a wake-up. */
 export async function handOn(tx: Tx, rows: { endpoint: number; event: number }[]): Promise<void> {
   if (rows.length === 0) return;
-  tx.later(SQL.outbox, [list(rows.map((row) => row.endpoint)), list(rows.map((row) => row.event))]);
-  tx.later(SQL.endpointWake, [list([...new Set(rows.map((row) => row.endpoint))])]);
+  const columns = [list(rows.map((row) => row.endpoint)), list(rows.map((row) => row.event))];
+  tx.later(SQL.outbox, columns);
+  tx.later(SQL.endpointWake, columns);
+  tx.hint('webhooks');
+}
+
+/**
+ * Messages that are claimed: on their way (7), where every change is told (others are left out here). Nothing where that is what
+ * was told last: the claim before was put back as if it had never been. Locks the messages, asks nothing and waits for no answer.
+ */
+export function tellClaimed(tx: Tx, nos: readonly number[]): void {
+  if (nos.length === 0) return;
+  tx.later(SQL.claimedLock, [list(nos)]);
+  tx.later(SQL.claimed, [list(nos), tx.now]);
   tx.hint('webhooks');
 }
 
@@ -193,6 +230,8 @@ export function createEvents(lines: Lines) {
     const ways = new Map<number, SpecWay>();
     /** Messages with an open event, where intermediate reports are asked for. */
     const open = new Set<number>();
+    /** Of these, those whose last change was a claim. */
+    const enroute = new Set<number>();
     const changed = new Map<number, { live: Live; doneAt: number | null }>();
     const events: NewEvent[] = [];
     /** Numbers for them, in order. */
@@ -212,6 +251,7 @@ export function createEvents(lines: Lines) {
       const way = ways.get(message.spec);
       if (!way) throw new Error(`spec ${message.spec} is gone`);
       const final = isFinal(next.state) && leg !== FAILED_OVER;
+      enroute.delete(message.no);
       const event: NewEvent = {
         message: message.no,
         account: message.account,
@@ -277,7 +317,11 @@ export function createEvents(lines: Lines) {
         );
         const several = rows.filter((row) => ways.get(row.spec)?.intermediate).map((row) => row.no);
         if (several.length === 0) return;
-        for (const row of await tx.query<{ message: number }>(SQL.open, [list(several)])) open.add(row.message);
+        type Told = { message: number; open: boolean; enroute: boolean | null };
+        for (const row of await tx.query<Told>(SQL.open, [list(several)])) {
+          if (row.open) open.add(row.message);
+          if (row.enroute) enroute.add(row.message);
+        }
       },
       get: (no: number): Live | undefined => messages.get(no),
       /** Of loaded messages on their SMS leg, about which a report of the MMS may come: whether it can be withdrawn. */
@@ -300,7 +344,10 @@ export function createEvents(lines: Lines) {
       change(message: Live, event: StatusEvent, words: string): boolean {
         const from: MessageStatus = { state: message.state, status: message.status, error: message.error };
         const { next, changed: moved, final } = transition(from, event);
-        if (!moved) return false;
+        if (!moved) {
+          if (landed(event) && enroute.has(message.no)) emit(message, from, words, message.leg);
+          return false;
+        }
         message.sent_at ??= SENT.has(event.kind) ? tx.now : null;
         const { leg } = message;
         const paid = ways.get(message.spec)?.paid ?? null;
@@ -322,7 +369,7 @@ export function createEvents(lines: Lines) {
           conversations.push({ account, sender: senderKey(speaks), to, no });
         }
         if (way?.counted) tallies.moved(way.bulk, from.state, then.state);
-        if (next.status !== from.status || next.error !== from.error) {
+        if (next.status !== from.status || next.error !== from.error || enroute.has(message.no)) {
           const all = follows ? [words, follows.words].filter((part) => part !== '').join('; ') : words;
           emit(message, next, all, follows?.opened ? FAILED_OVER : leg);
         }

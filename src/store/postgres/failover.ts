@@ -39,9 +39,9 @@ const SQL = {
       WHERE n.leader <= m.no ORDER BY n.leader DESC LIMIT 1) f ON f."end" > m.no
     WHERE r."end" > m.no`),
   add: sql(`INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-      limited, moves, media, due_at, seq, ways, needs)
+      limited, moves, media, due_at, seq, ways, needs, intermediate)
     SELECT no, line, spec, no, no + 1, 0, send_at, days, from_min, to_min, validity, opens_at, opens_at + validity, limited, moves,
-      false, due_at, seq, ways, ${LEVEL}
+      false, due_at, seq, ways, ${LEVEL}, (SELECT s.intermediate FROM spec s WHERE s.no = x.spec)
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[],
       $8::bigint[], $9::bigint[], $10::boolean[], $11::integer[], $12::bigint[], $13::bigint[], $14::text[])
       AS x(no, line, spec, send_at, days, from_min, to_min, validity, opens_at, limited, moves, due_at, seq, ways)`),
@@ -153,6 +153,8 @@ export class SecondLegs {
     const keyOf = ({ message, origin, sms }: (typeof this.opened)[number]) => {
       return { lane: sms.lane, account: message.account, bulk: origin.bulk, paused: origin.paused_at !== null };
     };
+    // Legs that begin together take their turns in order of their messages, however a statement found those.
+    this.opened.sort((a, b) => a.message.no - b.message.no);
     // Made by the accept; a bulk that was cancelled or left meanwhile has none, and needs none.
     const found = await lines.find(tx, this.opened.map(keyOf));
     const rows = this.opened.flatMap((one) => {

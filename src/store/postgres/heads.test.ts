@@ -1,7 +1,7 @@
 /** Where the looks of the sweep begin: behind what is done, and never behind what is not. */
 import { describe, expect, it } from 'vitest';
 import { testEnv } from '../../env.ts';
-import { type Bounds, type Found, Heads } from './heads.ts';
+import { type Bounds, type Found, Heads, type HookBounds, type HookFound, HookHeads } from './heads.ts';
 
 const NOTHING = { lease: null, deadline: null, look: null, tally: null, tallied: 0 };
 
@@ -93,5 +93,89 @@ describe('the heads of the sweep', () => {
     // One that was committed a little late.
     rows.tally = 1000;
     expect((await look()).tally).toBe(1000);
+  });
+});
+
+describe('the heads of the outbox', () => {
+  /** An outbox where a look from the very beginning takes 50 ms. */
+  function outbox() {
+    const env = testEnv();
+    const heads = new HookHeads(env.clock);
+    const asked: HookBounds[] = [];
+    const rows: Omit<HookFound, 'now'> = { wake: null, given: 0, lease: null, due: null };
+    const look = async (): Promise<HookFound> => {
+      const looking = heads.look(async (bounds) => {
+        asked.push(bounds);
+        if (bounds.due === 0) await env.clock.sleep(50);
+        const from = (value: number | null, bound: number) => (value !== null && value >= bound ? value : null);
+        return {
+          now: 1_000_000 + env.clock.monotonic(),
+          wake: from(rows.wake, bounds.wake + 1),
+          given: rows.given,
+          lease: from(rows.lease, bounds.lease),
+          due: from(rows.due, bounds.due),
+        };
+      });
+      await env.clock.advance(50);
+      return looking;
+    };
+    return { env, heads, asked, rows, look };
+  }
+
+  it('begin behind the wakes that were gone a while ago', async () => {
+    const { env, heads, rows, look } = outbox();
+    rows.given = 100;
+    await look();
+    // Given before, committed a moment later.
+    rows.wake = 90;
+    expect((await look()).wake).toBe(90);
+    rows.wake = null;
+    await look();
+    expect(heads.now.wake).toBe(0);
+    await env.clock.advance(5_000);
+    rows.given = 200;
+    await look();
+    expect(heads.now.wake).toBe(100);
+  });
+
+  it('see a wake that is committed long after younger ones were taken, with a look at all', async () => {
+    const { env, asked, rows, look } = outbox();
+    rows.given = 100;
+    for (let n = 0; n < 8; n++) {
+      await look();
+      await env.clock.advance(1_000);
+    }
+    expect(asked.at(-1)?.wake).toBe(100);
+    rows.wake = 50;
+    const found: (number | null)[] = [];
+    for (let n = 0; n < 12; n++) {
+      found.push((await look()).wake);
+      await env.clock.advance(1_000);
+    }
+    expect(found.filter((wake) => wake === 50).length).toBeGreaterThan(0);
+    // Once it was seen it is not lost from sight.
+    expect(found.slice(found.indexOf(50)).every((wake) => wake === 50)).toBe(true);
+  });
+
+  it('begin a little before the earliest that is due, or now', async () => {
+    const { asked, rows, look, heads } = outbox();
+    heads.leased(30_000);
+    rows.due = 1_000_010;
+    const { now } = await look();
+    await look();
+    expect(asked[1]?.due).toBe(1_000_010 - 5_000);
+    expect(asked[1]?.lease).toBe(now + 25_000);
+  });
+
+  it('ask for what older nodes left every ten minutes', async () => {
+    const { env, heads } = outbox();
+    expect(heads.straying).toBe(true);
+    // Step by step.
+    heads.stray(500);
+    expect([heads.straying, heads.strayed]).toEqual([true, 500]);
+    heads.stray(null);
+    expect([heads.straying, heads.strayed]).toEqual([false, 0]);
+    await env.clock.advance(600_000);
+    expect(heads.straying).toBe(true);
   });
 });

@@ -5,6 +5,10 @@
  *
  * An endpoint's `due_at` is set only under its lock, after looking at what waits in a later statement; who adds to the
  * outbox inserts an `endpoint_wake` row, which is taken under the same lock. Lock order: hook, message, endpoint.
+ *
+ * What was told lies at the head of the outbox while somebody holds an old snapshot: an endpoint's events are looked for from `low_event`
+ * on, which is exact (moved up under its lock, down by the wakes that are taken), and wakes, leases and due instants from bounds that
+ * are remembered (heads.ts).
  */
 import { statusView } from '../../domain/codes.ts';
 import { FAILED_OVER } from '../../domain/failover.ts';
@@ -22,6 +26,7 @@ import {
 import { EXHAUSTED_MS, kindOf, POST_MOST, postMostSql, validSecrets } from '../hooks.ts';
 import { type EventColumns, MESSAGE_JOINS, toEvent } from '../message-rows.ts';
 import { addToPull, handOn, type Pull } from './events.ts';
+import type { HookBounds, HookFound, HookHeads } from './heads.ts';
 import { EVENT_COLUMNS, readSpecs } from './rows.ts';
 import { type Ask, byKey, list, plain, sql, type Tx, texts, together } from './tx.ts';
 
@@ -38,30 +43,54 @@ const ROUNDS = 64;
 /** First characters kept of an endpoint's answer. */
 const EXCERPT = 500;
 
-const ENDPOINT = 'e.no, e.account, e.url, e.content_type, e.kind, e.open, e.fails, e.fresh';
-/** Whether fresh events of endpoint x.no (of x.kind, with x.open POSTs out) may be formed into a POST: any, or only a full one. */
-const FRESH_READY = `CASE WHEN x.open < ${FRESH_SLOTS} THEN EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no)
-  ELSE EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no ORDER BY o.event OFFSET ${postMostSql('x.kind')} - 1 LIMIT 1) END`;
+/** Endpoints of one step of the look for what older nodes left. */
+const STRAY = 500;
+/** Wakes taken in one call. */
+const WAKES = 1000;
+
+const ENDPOINT = 'e.no, e.account, e.url, e.content_type, e.kind, e.open, e.fails, e.fresh, e.low_event';
+/**
+ * Whether fresh events of endpoint x.no (of x.kind, with x.open POSTs out; none waits below `low`) may be formed into a POST: any, or only
+ * a full one.
+ */
+const freshReady = (low: string): string => `CASE WHEN x.open < ${FRESH_SLOTS}
+  THEN EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no AND o.event >= ${low})
+  ELSE EXISTS (SELECT 1 FROM outbox o WHERE o.endpoint = x.no AND o.event >= ${low} ORDER BY o.event
+    OFFSET ${postMostSql('x.kind')} - 1 LIMIT 1) END`;
 
 const SQL = {
   waking: sql(`SELECT ${ENDPOINT} FROM endpoint e
-    WHERE e.no = ANY(ARRAY(SELECT w.endpoint FROM endpoint_wake w ORDER BY w.no LIMIT 1000)) FOR NO KEY UPDATE OF e SKIP LOCKED`),
-  fold: sql('DELETE FROM endpoint_wake WHERE endpoint = ANY($1::bigint[])'),
-  lost: sql(`SELECT h.no, h.endpoint FROM hook h WHERE h.leased AND h.due_at <= $1 ORDER BY h.due_at LIMIT ${LOST}
+    WHERE e.no = ANY(ARRAY(SELECT w.endpoint FROM endpoint_wake w WHERE w.no > $1 ORDER BY w.no LIMIT ${WAKES}))
+    FOR NO KEY UPDATE OF e SKIP LOCKED`),
+  // Those of locked endpoints; one of an older version does not say what it tells of. By place, as few of the many that lie there dead.
+  fold: sql(`WITH gone AS (DELETE FROM endpoint_wake w WHERE w.ctid = ANY(ARRAY(SELECT n.ctid FROM (SELECT ctid, endpoint FROM endpoint_wake
+      WHERE no > $2 ORDER BY no LIMIT ${WAKES}) n WHERE n.endpoint = ANY($1::bigint[]))) RETURNING w.endpoint, w.event),
+    low AS (SELECT endpoint, min(coalesce(event, 0)) AS event FROM gone GROUP BY endpoint)
+    UPDATE endpoint e SET low_event = l.event FROM low l WHERE e.no = l.endpoint AND e.no = ANY($1::bigint[]) AND e.low_event > l.event
+    RETURNING e.no, e.low_event`),
+  // Of some endpoints what a node of an older version, which knows no bound, has left below it. What is there may also be told of by a
+  // wake: then it is looked for in vain.
+  stray: sql(`WITH part AS (SELECT n.no, n.low_event FROM endpoint n WHERE n.no > $2 ORDER BY n.no LIMIT ${STRAY}),
+    found AS (SELECT l.no FROM part p
+      CROSS JOIN LATERAL (SELECT o.event FROM outbox o WHERE o.endpoint = p.no AND o.event < p.low_event ORDER BY o.event LIMIT 1) w
+      CROSS JOIN LATERAL (SELECT r.no FROM endpoint r WHERE r.no = p.no OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) l),
+    moved AS (UPDATE endpoint e SET low_event = 0, due_at = least(e.due_at, $1::bigint) WHERE e.no = ANY(ARRAY(SELECT no FROM found)))
+    SELECT CASE WHEN count(*) = ${STRAY} THEN max(no) END AS last FROM part`),
+  lost: sql(`SELECT h.no, h.endpoint FROM hook h WHERE h.leased AND h.due_at >= $2 AND h.due_at <= $1 ORDER BY h.due_at LIMIT ${LOST}
     FOR NO KEY UPDATE SKIP LOCKED`),
   free: sql('UPDATE hook SET leased = false, due_at = $2 WHERE no = ANY($1::bigint[])'),
   lock: sql(`SELECT ${ENDPOINT} FROM endpoint e WHERE e.no = ANY($1::bigint[]) ORDER BY e.no FOR NO KEY UPDATE OF e`),
-  due: sql(`SELECT ${ENDPOINT} FROM endpoint e WHERE e.due_at <= $1 ORDER BY e.due_at, e.seq LIMIT $2
+  due: sql(`SELECT ${ENDPOINT} FROM endpoint e WHERE e.due_at >= $3 AND e.due_at <= $1 ORDER BY e.due_at, e.seq LIMIT $2
     FOR NO KEY UPDATE OF e SKIP LOCKED`),
   // What each of some locked endpoints could send next.
-  ready: sql(`SELECT x.no, ${FRESH_READY} AS fresh, h.no AS hook, h.retry, h.events, h.body
-    FROM unnest($1::bigint[], $2::integer[], $4::smallint[]) AS x(no, open, kind) LEFT JOIN LATERAL (SELECT n.no, n.retry, n.events, n.body FROM hook n
+  ready: sql(`SELECT x.no, ${freshReady('x.low')} AS fresh, h.no AS hook, h.retry, h.events, h.body
+    FROM unnest($1::bigint[], $2::integer[], $4::smallint[], $5::bigint[]) AS x(no, open, kind, low) LEFT JOIN LATERAL (SELECT n.no, n.retry, n.events, n.body FROM hook n
       WHERE n.endpoint = x.no AND n.state = 0 AND NOT n.leased AND n.due_at <= $3 ORDER BY n.due_at LIMIT 1) h ON true`),
   hooksLease: sql(`UPDATE hook h SET token = x.token, leased = true, due_at = $3 FROM unnest($1::bigint[], $2::bigint[])
     AS x(no, token) WHERE h.no = x.no AND h.no = ANY($1::bigint[])`),
   take: sql(`DELETE FROM outbox o WHERE o.ctid = ANY(ARRAY(
-      SELECT n.ctid FROM unnest($1::bigint[], $2::integer[]) AS p(endpoint, most)
-      CROSS JOIN LATERAL (SELECT w.ctid FROM outbox w WHERE w.endpoint = p.endpoint ORDER BY w.event LIMIT p.most) n))
+      SELECT n.ctid FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS p(endpoint, most, low)
+      CROSS JOIN LATERAL (SELECT w.ctid FROM outbox w WHERE w.endpoint = p.endpoint AND w.event >= p.low ORDER BY w.event LIMIT p.most) n))
     RETURNING o.endpoint, o.event`),
   hooksAdd: sql(`INSERT INTO hook (endpoint, account, state, retry, token, leased, due_at, at, events)
     SELECT endpoint, account, 0, 0, token, true, $5::bigint, $6::bigint, events::bigint[]
@@ -71,18 +100,20 @@ const SQL = {
     `UPDATE event e SET hook = x.hook FROM unnest($1::bigint[], $2::bigint[]) AS x(no, hook)
       WHERE e.no = x.no AND e.no = ANY($1::bigint[])`,
   ),
-  // Writes locked endpoints and their next due instant; what is due already goes to the end of the ring.
-  rest: sql(`UPDATE endpoint e SET open = x.open, fails = x.fails, fresh = x.fresh, seq = x.seq,
+  // Writes locked endpoints and their next due instant; what is due already goes to the end of the ring. x.low null = as it is.
+  rest: sql(`UPDATE endpoint e SET open = x.open, fails = x.fails, fresh = x.fresh, seq = x.seq, low_event = coalesce(x.low, e.low_event),
       due_at = CASE WHEN x.open >= CASE WHEN x.fails >= ${BREAKER} THEN 1 ELSE ${ENDPOINT_SLOTS} END THEN NULL
-        WHEN ${FRESH_READY} THEN $6::bigint
+        WHEN ${freshReady('coalesce(x.low, e.low_event)')} THEN $6::bigint
         ELSE (SELECT CASE WHEN min(h.due_at) IS NULL THEN NULL ELSE greatest(min(h.due_at), $6::bigint) END FROM hook h
           WHERE h.endpoint = x.no AND h.state = 0 AND NOT h.leased) END
     FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::boolean[], $5::bigint[],
-      $7::smallint[]) AS x(no, open, fails, fresh, seq, kind)
+      $7::smallint[], $8::bigint[]) AS x(no, open, fails, fresh, seq, kind, low)
     WHERE e.no = x.no AND e.no = ANY($1::bigint[]) RETURNING e.no, e.due_at`),
   peek: sql(`SELECT greatest(w.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
-    EXISTS (SELECT 1 FROM endpoint_wake) AS woken, (SELECT min(h.due_at) FROM hook h WHERE h.leased) AS lease,
-      (SELECT min(e.due_at) FROM endpoint e WHERE e.due_at IS NOT NULL) AS due FROM high_water w`),
+      (SELECT k.no FROM endpoint_wake k WHERE k.no > $1 ORDER BY k.no LIMIT 1) AS wake,
+      (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM endpoint_wake_no_seq) AS given,
+      (SELECT min(h.due_at) FROM hook h WHERE h.leased AND h.due_at >= $2) AS lease,
+      (SELECT min(e.due_at) FROM endpoint e WHERE e.due_at >= $3) AS due FROM high_water w`),
   events: sql(`SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS}
     WHERE e.no = ANY($1::bigint[])`),
   inbound: sql(
@@ -90,7 +121,7 @@ const SQL = {
   ),
   words: sql('SELECT no, words FROM event WHERE no = ANY($1::bigint[])'),
   pending: sql(`SELECT p.endpoint, (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.endpoint = p.endpoint
-      LIMIT ${PENDING_MAX}) c)::integer AS n FROM unnest($1::bigint[]) AS p(endpoint)`),
+        AND o.event >= (SELECT e.low_event FROM endpoint e WHERE e.no = p.endpoint) LIMIT ${PENDING_MAX}) c)::integer AS n FROM unnest($1::bigint[]) AS p(endpoint)`),
   // OFFSET 0: see settle.ts, refs.
   settings: sql(`SELECT x.endpoint, s.secrets, s.headers
     FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[]) AS x(endpoint, account, kind, url)
@@ -137,6 +168,9 @@ interface EndpointRow {
   open: number;
   fails: number;
   fresh: boolean;
+  low_event: number;
+  /** Its new bound, where this transaction moved it up. */
+  low?: number;
 }
 
 interface HookRow {
@@ -159,28 +193,35 @@ export interface PeekedHooks {
   lease: number | null;
   /** When the first of all is due; null = nobody knows of anything. */
   due: number | null;
-  /** Nothing is due now. */
+  /** Nothing is due now, not even a look for what older nodes left. */
   idle: boolean;
 }
 
 /** Whether anything may be due: one read, cheap enough for idle polls. `nowOf`: the store's clock, of the database's. */
-export async function peekHooks(ask: Ask, nowOf = (now: number): number => now): Promise<PeekedHooks> {
-  const [row] = await ask.query<Omit<PeekedHooks, 'idle'>>(SQL.peek);
-  if (!row) throw new Error('the store has no clock row');
-  const { woken, lease } = row;
-  const now = nowOf(row.now);
-  const due = lease === null || row.due === null ? (lease ?? row.due) : Math.min(lease, row.due);
-  return { now, woken, lease, due, idle: !woken && (due === null || due > now) };
+export async function peekHooks(
+  ask: Ask,
+  heads: HookHeads,
+  nowOf = (now: number): number => now,
+): Promise<PeekedHooks> {
+  const found = await heads.look(async ({ wake, lease, due }) => {
+    const [row] = await ask.query<HookFound>(SQL.peek, [wake, lease, due]);
+    if (!row) throw new Error('the store has no clock row');
+    return { ...row, now: nowOf(row.now) };
+  });
+  const { now, lease } = found;
+  const woken = found.wake !== null;
+  const due = lease === null || found.due === null ? (lease ?? found.due) : Math.min(lease, found.due);
+  return { now, woken, lease, due, idle: !woken && (due === null || due > now) && !heads.straying };
 }
 
 /** True = one of these has something that is due now or later. */
 async function rest(tx: Tx, endpoints: EndpointRow[]): Promise<boolean> {
-  if (endpoints.length === 0) return false;
   return (await rested(tx, endpoints)).some((due) => due !== null);
 }
 
 /** When these are due next. Sent at once. */
 async function rested(tx: Tx, endpoints: EndpointRow[]): Promise<(number | null)[]> {
+  if (endpoints.length === 0) return [];
   const rows = await tx.query<{ due_at: number | null }>(SQL.rest, [
     list(endpoints.map((row) => row.no)),
     list(endpoints.map((row) => row.open)),
@@ -189,13 +230,14 @@ async function rested(tx: Tx, endpoints: EndpointRow[]): Promise<(number | null)
     list(endpoints.map(() => tx.seq())),
     tx.now,
     list(endpoints.map((row) => row.kind)),
+    list(endpoints.map((row) => row.low ?? null)),
   ]);
   return rows.map((row) => row.due_at);
 }
 
 /** POSTs whose node died wait again, with the same bytes and retry number. */
-async function takeBackLost(tx: Tx): Promise<void> {
-  const lost = await tx.query<{ no: number; endpoint: number }>(SQL.lost, [tx.now]);
+async function takeBackLost(tx: Tx, bounds: HookBounds): Promise<void> {
+  const lost = await tx.query<{ no: number; endpoint: number }>(SQL.lost, [tx.now, bounds.lease]);
   if (lost.length === 0) return;
   tx.later(SQL.free, [list(lost.map((hook) => hook.no)), tx.now]);
   const endpoints = await tx.query<EndpointRow>(SQL.lock, [list([...new Set(lost.map((hook) => hook.endpoint))])]);
@@ -209,9 +251,34 @@ async function takeBackLost(tx: Tx): Promise<void> {
 /** A POST that is formed but for what it tells of. */
 type Made = Pick<Webhook, 'no' | 'token' | 'retry' | 'body'> & { of: EndpointRow; numbers: number[] };
 
-/** One POST for each of the endpoints next in turn; `more` = the next round may find something, too. */
-async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[]; more: Promise<boolean> }> {
-  const endpoints = await tx.query<EndpointRow>(SQL.due, [tx.now, most]);
+/** Takes the wakes of some endpoints, which are locked, with what they tell of. */
+async function fold(tx: Tx, woken: EndpointRow[], bounds: HookBounds): Promise<void> {
+  if (woken.length === 0) return;
+  const lowered = await tx.query<Pick<EndpointRow, 'no' | 'low_event'>>(SQL.fold, [
+    list(woken.map((row) => row.no)),
+    bounds.wake,
+  ]);
+  const low = byKey(lowered, (row) => row.no);
+  for (const row of woken) row.low_event = low.get(row.no)?.low_event ?? row.low_event;
+}
+
+/** One POST for each of the endpoints next in turn, behind them those that were woken; `more` = the next round may find something, too. */
+async function round(
+  tx: Tx,
+  most: number,
+  lease: number,
+  bounds: HookBounds,
+  woken: EndpointRow[],
+): Promise<{ made: Made[]; more: Promise<boolean> }> {
+  const [, endpoints] = await together([
+    fold(tx, woken, bounds),
+    tx.query<EndpointRow>(SQL.due, [tx.now, most, bounds.due]),
+  ]);
+  const due = new Set(endpoints.map((row) => row.no));
+  const others = woken.filter((row) => !due.has(row.no));
+  endpoints.push(...others.splice(0, most - endpoints.length));
+  // It wakes in its row, for a later round.
+  rested(tx, others).catch(() => undefined);
   if (endpoints.length === 0) return { made: [], more: Promise.resolve(false) };
   type Ready = {
     no: number;
@@ -227,6 +294,7 @@ async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[
       list(endpoints.map((row) => row.open)),
       tx.now,
       list(endpoints.map((row) => row.kind)),
+      list(endpoints.map((row) => row.low_event)),
     ]),
     (row) => row.no,
   );
@@ -257,7 +325,8 @@ async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[
     const taken = new Map<number, number[]>();
     const nos = list(fresh.map(({ endpoint }) => endpoint.no));
     const most = list(fresh.map(({ endpoint }) => POST_MOST[endpoint.kind] ?? 1));
-    for (const row of await tx.query<{ endpoint: number; event: number }>(SQL.take, [nos, most])) {
+    const lows = list(fresh.map(({ endpoint }) => endpoint.low_event));
+    for (const row of await tx.query<{ endpoint: number; event: number }>(SQL.take, [nos, most, lows])) {
       const own = taken.get(row.endpoint);
       if (own) own.push(row.event);
       else taken.set(row.endpoint, [row.event]);
@@ -278,6 +347,8 @@ async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[
       const no = hookOf.get(token) as number;
       const numbers = taken.get(endpoint.no) as number[];
       for (const event of numbers) pairs.push([event, no]);
+      // All that is below was taken by this look, which began after the lock; what is committed later has a wake.
+      endpoint.low = (numbers.at(-1) as number) + 1;
       add(endpoint, { no, token, retry: 0, body: null, numbers });
       endpoint.fresh = true;
     }
@@ -294,20 +365,26 @@ async function round(tx: Tx, most: number, lease: number): Promise<{ made: Made[
  * At most `limit` POSTs, one an endpoint and round, so that no endpoint's backlog (or death) stands before the others'. `seen`: what was
  * peeked at before. What that did not see, the last look will.
  */
-export async function webhookNext(tx: Tx, limit: number, leaseMs: number, seen: PeekedHooks): Promise<Webhooks> {
+export async function webhookNext(
+  tx: Tx,
+  limit: number,
+  leaseMs: number,
+  seen: PeekedHooks,
+  heads: HookHeads,
+): Promise<Webhooks> {
+  const bounds = heads.now;
   const lost = seen.lease !== null && seen.lease <= seen.now;
-  if (lost || !seen.woken) await tx.begun;
-  if (lost) await takeBackLost(tx);
-  if (seen.woken) {
-    const woken = await tx.query<EndpointRow>(SQL.waking);
-    if (woken.length > 0) {
-      tx.later(SQL.fold, [list(woken.map((row) => row.no))]);
-      rested(tx, woken).catch(() => undefined);
-    }
+  if (lost || !seen.woken || heads.straying) await tx.begun;
+  if (lost) await takeBackLost(tx, bounds);
+  if (heads.straying) {
+    const [part] = await tx.query<{ last: number | null }>(SQL.stray, [tx.now, heads.strayed]);
+    tx.afterCommit(() => heads.stray(part?.last ?? null));
   }
+  let woken = seen.woken ? await tx.query<EndpointRow>(SQL.waking, [bounds.wake]) : [];
   const webhooks: Webhook[] = [];
   for (let rounds = 0; webhooks.length < limit && rounds < ROUNDS; rounds++) {
-    const { made, more } = await round(tx, limit - webhooks.length, tx.now + leaseMs);
+    const { made, more } = await round(tx, limit - webhooks.length, tx.now + leaseMs, bounds, woken);
+    woken = [];
     const [own, again] = await together([filled(tx, made), more]);
     webhooks.push(...own);
     if (!again) break;
@@ -317,7 +394,7 @@ export async function webhookNext(tx: Tx, limit: number, leaseMs: number, seen: 
       tx,
       webhooks.flatMap((hook) => hook.events.map((event) => event.spec)),
     ),
-    peekHooks(tx),
+    peekHooks(tx, heads, () => tx.now),
   ]);
   return { now: tx.now, webhooks, specs, nextDue: next.woken ? tx.now : next.due };
 }

@@ -60,12 +60,7 @@ const SQL = {
       ON CONFLICT DO NOTHING)
     SELECT i.body FROM picked p JOIN gone g ON g.event = p.event JOIN inbound i ON i.no = p.inbound ORDER BY p.event`),
   part: sql('SELECT hash, content_type AS "contentType" FROM inbound_part WHERE inbound = $1 AND part = $2'),
-  numberPut:
-    sql(`INSERT INTO own_number (number, account, url, entity, application, callback) VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (number) DO UPDATE SET account = excluded.account, url = excluded.url, entity = excluded.entity,
-      application = excluded.application, callback = excluded.callback`),
   numberList: sql(`SELECT ${NUMBER} FROM own_number n WHERE $1::bigint IS NULL OR n.account = $1 ORDER BY n.number`),
-  numberDrop: sql('DELETE FROM own_number WHERE number = $1 RETURNING number'),
   optOuts: sql(`INSERT INTO optout (account, destination, sender, at, source) SELECT $1, destination, sender, $4, $5
     FROM (SELECT DISTINCT destination, sender FROM unnest($2::text[], $3::text[]) AS u(destination, sender)) x
     ORDER BY destination COLLATE "C", sender COLLATE "C" ON CONFLICT DO NOTHING RETURNING sender`),
@@ -193,20 +188,9 @@ export async function answersOf(ask: Ask, message: number, account: number): Pro
   return (await ask.query<{ body: string }>(SQL.answers, [message, account])).map(({ body }) => answerOf(body));
 }
 
-/** A number of the operator's, made or changed. */
-export async function numberPut(tx: Tx, one: OwnNumber): Promise<void> {
-  const { number, account, url, entity, application, callbackData } = one;
-  await tx.query(SQL.numberPut, [number, account, url, entity, application, callbackData]);
-}
-
 /** Numbers by number; `account` leaves out others'. */
 export async function numberList(ask: Ask, account: number | undefined): Promise<OwnNumber[]> {
   return (await ask.query<NumberRow>(SQL.numberList, [account ?? null])).map(toOwnNumber);
-}
-
-/** False = there was no such number. */
-export async function numberDelete(tx: Tx, number: string): Promise<boolean> {
-  return (await tx.query(SQL.numberDrop, [plain(number)])).length > 0;
 }
 
 type Pairs = { sender: string; destination: string }[];

@@ -6,7 +6,8 @@
  */
 import pg from 'pg';
 import type { Clock } from '../../env.ts';
-import { hostsOf, shownUrl, unsafeSettings } from './answers.ts';
+import { hostsOf, shownUrl, waysTo, wrongIn } from './address.ts';
+import { openingError, unsafeSettings } from './answers.ts';
 import { SCHEMA_VERSION } from './schema.ts';
 import type { Sql, Value } from './tx.ts';
 import { inspectWall, type Wall } from './wall.ts';
@@ -38,6 +39,8 @@ export interface ServerAnswer {
   transactions: { oldestMs: number | null; application: string; all: boolean; prepared: number };
   /** Slots that nobody reads and that keep old rows or log. */
   idleSlots: string[];
+  /** Names under which more than one process claims at this moment. */
+  sharedNames: string[];
   /** How row-level security stands; null = there are no tables yet. */
   wall: Wall | null;
 }
@@ -47,11 +50,18 @@ export async function inspectPostgres(url: string, clock: Clock, schema = 'postc
   const facts: ServerFacts[] = [];
   for (const host of hostsOf(url)) {
     const shown = shownUrl(host);
-    try {
-      facts.push({ url: shown, ...(await ask(host, clock, schema)) });
-    } catch (error) {
-      facts.push({ url: shown, kind: 'unreachable', words: error instanceof Error ? error.message : String(error) });
+    const wrong = wrongIn(host);
+    let found: ServerAnswer | { kind: 'unreachable'; words: string } = { kind: 'unreachable', words: wrong ?? '' };
+    for (const way of wrong === null ? waysTo(host) : []) {
+      try {
+        found = await ask(way, clock, schema);
+        break;
+      } catch (error) {
+        const said = openingError(error);
+        found = { kind: 'unreachable', words: said instanceof Error ? said.message : String(said) };
+      }
     }
+    facts.push({ url: shown, ...found });
   }
   return facts;
 }
@@ -107,6 +117,11 @@ async function ask(url: string, clock: Clock, schema: string): Promise<ServerAns
     );
     const { prepared } = await one<{ prepared: number }>('SELECT count(*)::integer AS prepared FROM pg_prepared_xacts');
     const slots = await client.query('SELECT slot_name FROM pg_replication_slots WHERE NOT active ORDER BY 1 LIMIT 10');
+    // A process has one session of that name (postgres.ts).
+    const shared = await client.query(
+      `SELECT substring(application_name FROM '^postcard (.*) claim$') AS name FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name LIKE 'postcard % claim' GROUP BY application_name HAVING count(*) > 1 ORDER BY 1 LIMIT 10`,
+    );
     const rows = {
       query: async <Row>(statement: Sql | string, values: Value[] = []): Promise<Row[]> =>
         (await client.query(typeof statement === 'string' ? statement : statement.text, values)).rows as Row[],
@@ -132,6 +147,7 @@ async function ask(url: string, clock: Clock, schema: string): Promise<ServerAns
         prepared,
       },
       idleSlots: slots.rows.map((row: { slot_name: string }) => row.slot_name),
+      sharedNames: shared.rows.map((row: { name: string }) => row.name),
       wall: await inspectWall(rows, schema),
     };
   } finally {

@@ -74,6 +74,7 @@ const isFirst = (text: string): boolean => text.startsWith('WITH marked');
 function answerTo(text: string): Buffer {
   if (text.includes('server_version_num')) return FIRST_ANSWER;
   if (isFirst(text)) return BEGUN;
+  if (text.includes('SET synchronous_commit')) return row([['commit', TEXT, 'on']]);
   return DONE;
 }
 

@@ -19,7 +19,8 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { Clock, Log } from '../../env.ts';
 import { type Hint, StoreUnavailable } from '../contract.ts';
-import { hostsOf, isLost, quoted, Silence, shownUrl, sqlState, TYPES, unsafeSettings } from './answers.ts';
+import { hostsOf, shownUrl, waysTo, wrongIn } from './address.ts';
+import { isLost, openingError, quoted, Silence, sqlState, TYPES, unsafeSettings } from './answers.ts';
 import { Watch } from './silence.ts';
 import { cut, gather } from './socket.ts';
 import { type Ask, NOT_WITHIN, NOW, type Sql, sql, type Tx, type Value } from './tx.ts';
@@ -94,6 +95,10 @@ function within(statement: Sql | string): Sql | string {
   return typeof statement === 'string' ? statement : { name: `${statement.name}a`, text: statement.text };
 }
 
+/** Which setting that G1 needs the server has not any more, or null; a reload of its settings changes them under our sessions. */
+export const STILL_SAFE =
+  "SELECT CASE 'off' WHEN current_setting('fsync') THEN 'fsync' WHEN current_setting('full_page_writes') THEN 'full_page_writes' END AS unsafe";
+
 /** The server's settings would break a promise; the message says which, where and what to do. */
 export class UnsafeServer extends Error {
   override readonly name = 'UnsafeServer';
@@ -144,7 +149,7 @@ export interface Link {
   ): Promise<Result>;
   /** Connects now, once, or throws what is in the way: for the start, when waiting would hide a mistake. */
   connect(): Promise<void>;
-  /** Drops the connection when it does not answer soon. */
+  /** Drops the connection when it does not answer soon, or its server does not sync any more. */
   probe(): Promise<void>;
   /** The connected client, for LISTEN; `onConnect` runs on each new one. */
   onConnect(run: (client: pg.Client) => Promise<void>): void;
@@ -263,7 +268,7 @@ export function createLink(options: LinkOptions): Link {
       one.dead = true;
       one.watch.stop();
       cut(client);
-      throw error;
+      throw openingError(error);
     }
   }
 
@@ -294,15 +299,15 @@ export function createLink(options: LinkOptions): Link {
     if (unsafe) throw new UnsafeServer(`${shownUrl(url)}: ${unsafe}`);
     // Not as start-up options: those of the URL would replace them.
     const settings = `SET search_path = ${schema}; SET client_min_messages = warning; ${PLANS}; ${SERVER_KEEPALIVE}`;
-    await ask(on, settings, undefined, patienceMs);
+    // Said also where it is right already: what the session has only from the server's settings changes with these.
+    const wanted = ['off', 'local'].includes(server.commit) ? 'on' : server.commit;
+    const raise = `${settings}; SET synchronous_commit = ${wanted}; SELECT current_setting('synchronous_commit') AS commit`;
+    const [set] = await ask<{ commit: string }>(on, raise, undefined, patienceMs);
+    if (set?.commit !== wanted)
+      throw new UnsafeServer(`${shownUrl(url)}: synchronous_commit cannot be set to ${wanted}`);
     // Reads join what a filter names, so their plans are made for its values, each time.
     const plans = options.writes ? 'force_generic_plan' : 'force_custom_plan';
     await ask(on, `SET plan_cache_mode = ${plans}`, undefined, patienceMs);
-    if (server.commit === 'off' || server.commit === 'local') {
-      const raise = "SET synchronous_commit = on; SELECT current_setting('synchronous_commit') AS commit";
-      const [set] = await ask<{ commit: string }>(on, raise, undefined, patienceMs);
-      if (set?.commit !== 'on') throw new UnsafeServer(`${shownUrl(url)}: synchronous_commit cannot be set to on`);
-    }
     if (orphan) {
       // Same start instant: another session that got the same process id since is left alone.
       await ask(
@@ -353,8 +358,10 @@ export function createLink(options: LinkOptions): Link {
   /** The first host that takes writes; the error of the last one tried. */
   async function openAny(patienceMs: number): Promise<Live> {
     let failure: unknown = new Error('no host in the URL');
-    for (const url of urls) {
+    for (const url of urls.flatMap(waysTo)) {
       try {
+        const wrong = wrongIn(url);
+        if (wrong !== null) throw new Error(wrong);
         return await open(url, patienceMs);
       } catch (error) {
         failure = error;
@@ -650,7 +657,9 @@ export function createLink(options: LinkOptions): Link {
       await alone(async () => {
         if (on.dead || live !== on) return;
         try {
-          await ask(on, 'SELECT 1', undefined, PROBE_MS);
+          const [server] = await ask<{ unsafe: string | null }>(on, STILL_SAFE, undefined, PROBE_MS);
+          // Whoever connects next is told what is wrong there.
+          if (server?.unsafe) drop(on, `${server.unsafe} was turned off`, false);
         } catch (error) {
           drop(on, error instanceof Error ? error.message : String(error), false);
         }

@@ -46,11 +46,11 @@ const SQL = {
       content_type = excluded.content_type, size = excluded.size, expires_at = excluded.expires_at`),
   uploadNames: sql('SELECT id, name FROM upload WHERE account = $1 AND id = ANY($2::text[])'),
   put: sql(
-    // What lies elsewhere is not to be had by those who put it here.
+    // What lies elsewhere is not to be had by those who put it here; what was damaged since is whole again.
     `WITH lost AS (INSERT INTO content_lost (place) SELECT place FROM content WHERE hash = $1 AND place IS NOT NULL
       ON CONFLICT DO NOTHING)
     INSERT INTO content AS c (hash, at, bytes) VALUES ($1, $2, $3) ON CONFLICT (hash) DO UPDATE SET at = excluded.at,
-      bytes = CASE WHEN c.place IS NULL THEN c.bytes ELSE excluded.bytes END, place = NULL`,
+      bytes = CASE WHEN c.place IS NULL AND c.bytes = excluded.bytes THEN c.bytes ELSE excluded.bytes END, place = NULL`,
   ),
   content: sql('SELECT bytes FROM content WHERE hash = $1 AND place IS NULL'),
   contentAt: sql('SELECT place FROM content WHERE hash = $1'),

@@ -27,7 +27,6 @@ import {
   type MediaOutcome,
   type MessageFilter,
   type OperatorChange,
-  type OwnNumber,
   type Rearm,
   type ReplayRange,
   type Stats,
@@ -40,7 +39,8 @@ import {
 import { PAUSED_MAX_MS } from '../steering.ts';
 import { createAccept, IDEM_MS } from './accept.ts';
 import { administer, bumpDirectory, operatorReads, quota, sessionDelete, sessionPut, sessionUse } from './accounts.ts';
-import { isRefusal, shownUrl, sqlState } from './answers.ts';
+import { shownUrl } from './address.ts';
+import { isRefusal, sqlState } from './answers.ts';
 import type { BackOp } from './back.ts';
 import { bulkGet, bulkList, createBulks } from './bulk.ts';
 import { anyCallBacks, noteCallBack, takeCallBacks } from './callback.ts';
@@ -56,15 +56,13 @@ import {
   webhookReplayRange,
 } from './deliveries.ts';
 import { createEvents } from './events.ts';
-import { type Found, Heads } from './heads.ts';
+import { type Found, Heads, HookHeads } from './heads.ts';
 import { type PeekedHooks, peekHooks, webhookNext, webhookSettle } from './hooks.ts';
 import {
   createScreen,
   inbound,
   inboundPart,
-  numberDelete,
   numberList,
-  numberPut,
   optOutDelete,
   optOutList,
   optOutPut,
@@ -72,7 +70,7 @@ import {
 } from './inbound.ts';
 import { laneLease } from './lanes.ts';
 import { createLines } from './lines.ts';
-import { createLink, type Link, type Places } from './link.ts';
+import { createLink, type Link, type Places, STILL_SAFE } from './link.ts';
 import { click, clickCounts, clicked, link as linkOf } from './links.ts';
 import {
   type ContentOp,
@@ -161,7 +159,7 @@ const SQL = {
   sweepDue: sql(`SELECT greatest(h.at, floor(extract(epoch FROM clock_timestamp()) * 1000))::bigint AS now,
     (SELECT min(lease_until) FROM flight WHERE lease_until >= $4) AS lease,
     (SELECT min(at) FROM deadline WHERE at >= $5) AS deadline, (SELECT min(look_at) FROM run WHERE look_at >= $6) AS look,
-    (SELECT no FROM tally WHERE no > $7 ORDER BY no LIMIT 1) AS tally, (SELECT last_value FROM tally_no_seq) AS tallied,
+    (SELECT no FROM tally WHERE no > $7 ORDER BY no LIMIT 1) AS tally, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tally_no_seq) AS tallied,
     CASE WHEN $8 THEN least((SELECT min(at) FROM parked) + $1::bigint,
       (SELECT min(until) FROM pull), (SELECT min(at) FROM idem) + $2::bigint, (SELECT min(expires_at) FROM upload)) END AS other,
     least((SELECT min(at) FROM recall), (SELECT min(drain) * 0 FROM bulk WHERE drain IS NOT NULL),
@@ -184,8 +182,6 @@ type WorkOp = { as?: number } & (
   | { verb: 'inbound'; message: InboundIn }
   | { verb: 'takeInbox'; filter: { account: number; limit: number; entity?: string; application?: string } }
   | { verb: 'click'; clicks: ClickIn[] }
-  | { verb: 'numberPut'; number: OwnNumber }
-  | { verb: 'numberDelete'; number: string }
   | { verb: 'optOutPut' | 'optOutDelete'; account: number; list: { sender: string; destination: string }[] }
   | { verb: 'callBacks'; lane: number; limit: number }
   | { verb: 'calledBack'; leader: number; members: number; words: string }
@@ -328,12 +324,18 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   });
 
   let beatTimer: Timer | null = null;
+  const beatless = (error: unknown): void => log.debug({ err: error }, 'no beat');
   async function beat(): Promise<void> {
     // The test's clock is not this one: its high water stays where it is.
-    const statement = testNow ? 'SELECT 1' : SQL.beat;
-    await link.listen.query(statement, [], 0).catch((error: unknown) => {
-      log.debug({ err: error }, 'no beat');
-    });
+    if (!testNow) await link.listen.query(SQL.beat, [], 0).catch(beatless);
+    const [server] = (await link.listen.query<{ unsafe: string | null }>(STILL_SAFE, [], 0).catch(beatless)) ?? [];
+    if (server?.unsafe) {
+      log.error(
+        { setting: server.unsafe },
+        'PostgreSQL was set not to sync: nothing is accepted until that is set right',
+      );
+      suspect();
+    }
     if (!closing) beatTimer = clock.setTimeout(() => void beat(), BEAT_MS);
   }
 
@@ -366,6 +368,10 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     },
   });
   const backs = createQueue<BackOp>({ ...base, link: link.back, early: true, work: settle.group });
+  // What is out of order is out of it by the clock that the rows have.
+  const monotonic = testNow ? { monotonic: testNow } : clock;
+  const heads = new Heads(monotonic);
+  const hookHeads = new HookHeads(monotonic);
   const hooks = createQueue<HookOp>({
     ...base,
     link: link.hooks,
@@ -378,7 +384,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
       for (const op of ops) {
         tx.as('range' in op ? [op.range.account] : 'account' in op ? [op.account] : null);
         if (op.verb === 'settle') results.push(settled.shift());
-        else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs, op.seen));
+        else if (op.verb === 'next') results.push(await webhookNext(tx, op.limit, op.leaseMs, op.seen, hookHeads));
         else if (op.verb === 'replay') results.push(await webhookReplay(tx, op.account, op.no));
         else results.push(await webhookReplayRange(tx, op.range));
       }
@@ -464,10 +470,6 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
         return takeInbox(tx, op.filter);
       case 'click':
         return click(tx, op.clicks);
-      case 'numberPut':
-        return numberPut(tx, op.number);
-      case 'numberDelete':
-        return numberDelete(tx, op.number);
       case 'optOutPut':
         return optOutPut(tx, op.account, op.list);
       case 'optOutDelete':
@@ -552,7 +554,6 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
   });
 
   // With the tests' clock a look takes no time, so each looks at all.
-  const heads = new Heads(testNow ? { monotonic: testNow } : clock);
   let counted: { at: number; value: Stats } | null = null;
   async function figures(): Promise<Stats> {
     const now = clock.monotonic();
@@ -626,7 +627,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     },
     mediaSettle: (job, outcome) => works.push({ verb: 'mediaSettle', job, outcome }),
     async webhookNext(limit, leaseMs) {
-      const seen = await peekHooks(asker(link.hooks), nowOf);
+      hookHeads.leased(leaseMs);
+      const seen = await peekHooks(asker(link.hooks), hookHeads, nowOf);
       if (seen.idle) return { now: seen.now, webhooks: [], specs: [], nextDue: seen.due };
       return hooks.push({ verb: 'next', limit, leaseMs, seen });
     },
@@ -646,10 +648,8 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     click: (clicks) => works.push({ verb: 'click', clicks }),
     clicks: (account, scope) => within(account, (ask) => clickCounts(ask, account, scope)),
     inboundPart: (no, part) => inboundPart(reader(), no, part),
-    numberPut: (number) => works.push({ verb: 'numberPut', number }),
     numberList: (account) =>
       account === undefined ? numberList(reader(), account) : within(account, (ask) => numberList(ask, account)),
-    numberDelete: (number) => works.push({ verb: 'numberDelete', number }),
     optOutPut: (account, list) => works.push({ verb: 'optOutPut', account, list, as: account }),
     optOutDelete: (account, list) => works.push({ verb: 'optOutDelete', account, list, as: account }),
     optOutList: (filter) => within(filter.account, (ask) => optOutList(ask, filter)),

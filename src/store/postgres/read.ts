@@ -36,7 +36,8 @@ const SQL = {
   // By the index spec_account_first, here and below.
   specFloor: sql('SELECT first FROM spec WHERE account = $1 AND first < $2 ORDER BY first DESC OFFSET $3 LIMIT 1'),
   spansOfBulks: sql(`SELECT s.first, s."end" AS "end" FROM unnest($1::bigint[]) AS b (no)
-    CROSS JOIN LATERAL (SELECT first, "end" FROM spec q WHERE q.bulk = b.no AND q.account + 0 = $2 AND q.first + 0 < $3 OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT first, "end" FROM spec q WHERE q.bulk = b.no AND q.account + 0 = $2 AND q.first < $3
+      ORDER BY q.first DESC LIMIT $4) s
     ORDER BY s.first DESC LIMIT $4`),
   one: sql(
     `SELECT ${MESSAGE_COLUMNS} FROM message m ${MESSAGE_JOINS} WHERE m.account = $1 AND m.no = $2 AND m.key IS NULL`,

@@ -44,9 +44,14 @@ const SQL = {
   runLine:
     sql(`UPDATE run r SET line = x.line, early_ms = -abs(r.early_ms) FROM unnest($1::bigint[], $2::bigint[]) AS x(no, line)
     WHERE r.no = x.no AND r.no = ANY($1::bigint[])`),
+  // Where an MMS without a carrier of its own goes, its SMS goes too: the one before has left.
+  smsLane:
+    sql(`UPDATE run r SET ways = jsonb_set(r.ways::jsonb, '{sms,lane}', to_jsonb(x.lane))::text FROM unnest($1::bigint[], $2::bigint[]) AS x(no, lane)
+    WHERE r.no = x.no AND r.no = ANY(ARRAY(SELECT q.no FROM run q WHERE q.no = ANY($1::bigint[]) AND q.ways LIKE '%"smsOnly"%'
+      FOR NO KEY UPDATE SKIP LOCKED))`),
   retries:
-    sql(`SELECT r.leader, r.members AS n, x.target, r.due_at AS due FROM unnest($1::bigint[], $2::bigint[]) AS x(line, target)
-    CROSS JOIN LATERAL (SELECT leader, members, due_at FROM retry t WHERE t.line = x.line AND t.due_at >= 0 AND ${UNSENT}
+    sql(`SELECT r.leader, r.run, r.members AS n, x.target, r.due_at AS due FROM unnest($1::bigint[], $2::bigint[]) AS x(line, target)
+    CROSS JOIN LATERAL (SELECT leader, run, members, due_at FROM retry t WHERE t.line = x.line AND t.due_at >= 0 AND ${UNSENT}
       ORDER BY t.due_at LIMIT ${STEP} FOR UPDATE SKIP LOCKED) r LIMIT ${STEP}`),
   // Another carrier gets another submission.
   retryLine:
@@ -92,15 +97,21 @@ export async function reroute(
     tx.later(SQL.flights, lefts);
     tx.later(SQL.runLine, [moving, list(runs.map(({ target }) => target))]);
   }
-  const retries = await tx.query<Moved & { leader: number }>(SQL.retries, values);
+  const retries = await tx.query<Moved & { leader: number; run: number }>(SQL.retries, values);
   if (retries.length > 0) {
     const values = [list(retries.map(({ leader }) => leader)), list(retries.map(({ target }) => target))];
     tx.later(SQL.retryLine, values);
   }
+  const lane = ({ target }: Moved): number => laneOf.get(target) as number;
+  const whose = new Map([
+    ...runs.map((one) => [one.no, lane(one)] as const),
+    ...retries.map((one) => [one.run, lane(one)] as const),
+  ]);
+  if (whose.size > 0) tx.later(SQL.smsLane, [list([...whose.keys()]), list([...whose.values()])]);
   const all: Moved[] = [...runs, ...retries];
   await lines.wake(
     tx,
-    all.map(({ target, due }) => ({ lane: laneOf.get(target) as number, line: target, due })),
+    all.map((one) => ({ lane: lane(one), line: one.target, due: one.due })),
   );
   // Others may hold what is left: it is looked at again while anything moved.
   return { count: all.reduce((sum, { n }) => sum + n, 0), next: all.length > 0 ? 0 : null };

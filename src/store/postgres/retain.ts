@@ -6,7 +6,7 @@
  *
  * By number: more finished messages than `most` are not kept, whatever their age, under the same conditions; a message with a
  * customer's own id stays for KEY_MS, so that a repeat is known (G3). They are counted in steps too, and not before so many
- * numbers were given out that there may be too many; one node counts, at most once in COUNT_MS, or each time a hundredth of
+ * numbers were given out that there may be too many; one node counts, after countMs, or each time a hundredth of
  * `most` came in, and what leaves makes room for that hundredth.
  *
  * A step is a dozen statements whatever it holds: a statement for each row would let messages of requests of one come in
@@ -37,7 +37,15 @@ const MARK_MS = 30 * 24 * 3_600_000;
 
 /** Messages counted in one step. */
 const COUNT = 5_000;
-const COUNT_MS = 3_600_000;
+/**
+ * At least so long between two counts that no hundredth of `most` brought about, for each message that is kept: numbers are given out in
+ * blocks ahead of the messages, so what came in is known only roughly. A count of so many costs about a thousandth of it.
+ */
+const COUNT_MS = 0.36;
+const COUNT_LEAST_MS = 60_000;
+const COUNT_MOST_MS = 3_600_000;
+/** Between two counts where `most` messages are kept. */
+const countMs = (most: number): number => Math.min(COUNT_MOST_MS, Math.max(COUNT_LEAST_MS, most * COUNT_MS));
 /** A customer's id is known for this long after acceptance (G3). */
 const KEY_MS = 48 * 3_600_000;
 
@@ -330,7 +338,7 @@ export function createRetain(retention: Retention) {
       const [row] = await tx.query<{ given: number; first: number | null; counted: string | null }>(SQL.given);
       const given = row?.given ?? 1;
       const last = JSON.parse(row?.counted ?? '{"at":0,"given":-1}') as { at: number; given: number };
-      const due = tx.now - last.at >= COUNT_MS || given - last.given > room;
+      const due = tx.now - last.at >= countMs(retention.most) || given - last.given > room;
       if (given - (row?.first ?? given) <= retention.most || !due) {
         tx.afterCommit(() => {
           manyUntil = tx.now + WALK_MS;

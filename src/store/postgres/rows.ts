@@ -1,8 +1,10 @@
 /** Columns that are selected in PostgreSQL's own words, and the reads that several verbs share (specs with their media). */
 import { SMS_MARK } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
-import { eventColumns, messageColumns } from '../message-rows.ts';
+import { messageColumns } from '../message-rows.ts';
 import { type Ask, byKey, list, sql } from './tx.ts';
+
+export { EVENT_COLUMNS } from '../message-rows.ts';
 
 /** The SMS leg's own sender, of the row `alias` of spec; null = the message's. */
 export function smsSender(alias: string): string {
@@ -22,7 +24,6 @@ const CLAIMED = `coalesce((SELECT f.leader + f.members > m.no * (1 - 2 * m.leg) 
   ORDER BY f.leader DESC LIMIT 1), false)`;
 
 export const MESSAGE_COLUMNS = messageColumns(CLAIMED);
-export const EVENT_COLUMNS = eventColumns(CLAIMED);
 
 const SQL = {
   // FILTER: as a condition it would let a plan made for an empty table walk the index of hashes for each spec.

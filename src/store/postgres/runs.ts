@@ -21,7 +21,7 @@ export {
 
 /** Columns of `run r` and `bulk b`. */
 export const RUN =
-  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media, r.early_ms';
+  'r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity, r.opens_at, r.limited, r.moves, r.media, r.early_ms, r.intermediate';
 export const BULK = `b.account, b.no, b.id, b.interval_us, b.next_us, b.limited_at, b.paused_at, b.pauses, b.canceled_at,
   b.accepted_at, b.send_at, b.moves, b.speed`;
 /** Columns of `retry t`. */

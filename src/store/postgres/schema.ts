@@ -427,6 +427,24 @@ SELECT 1;
 DROP INDEX IF EXISTS spec_account;
 CREATE INDEX spec_account_first ON spec (account, first);
 `,
+  `
+-- Its spec asks for intermediate reports, so claims of it are told; NULL = of an older version, its spec says.
+ALTER TABLE run ADD COLUMN intermediate boolean;
+`,
+  `
+-- low_event: no event of the endpoint below it waits that its wakes do not tell of. event: the first that the wake tells of, null = not
+-- known. While somebody holds an old snapshot, what was told before lies at the head of outbox: looks begin behind it.
+ALTER TABLE endpoint ADD COLUMN low_event bigint NOT NULL DEFAULT 0;
+ALTER TABLE endpoint_wake ADD COLUMN event bigint;
+`,
+  `
+-- A bulk may have as many requests as join it: its logs, its drain and its count go on where they were, and do not sort all of them each
+-- time. As with spec_account_first: others write no request while it is made, some seconds for a million of them. Not CONCURRENTLY, which
+-- no transaction may: what fails half way would leave an index that is none, and the next start could not tell. The index that it stands
+-- in for goes last, since that keeps readers away until the end of the step.
+CREATE INDEX spec_bulk_first ON spec (bulk, first);
+DROP INDEX IF EXISTS spec_bulk;
+`,
 ];
 
 /** The last step this code knows. */
@@ -443,6 +461,13 @@ export async function migrate(connection: Ask, schema: string): Promise<boolean>
     'SELECT to_regnamespace(quote_ident($1)) IS NOT NULL AS there',
     [schema],
   );
+  const [may] = await connection.query<{ may: boolean }>(
+    "SELECT coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'USAGE'), true) AS may",
+    [schema],
+  );
+  if (!may?.may) {
+    throw new Error(`this login may not use the schema "${schema}", which another one made; log in as its owner`);
+  }
   // A lock wait of another node's upgrade is legitimate here; it is bounded all the same.
   await connection.query("SET lock_timeout = '60s'; SET statement_timeout = '600s'");
   await connection.query('BEGIN');

@@ -6,9 +6,8 @@
  * spent). Against other nodes: who may take holds the account's row, after those of its messages, as `quota` does; counters are
  * written in their order.
  */
-import type { SpendLimit } from '../../domain/accounts.ts';
 import { FAILED_OVER, type Leg } from '../../domain/failover.ts';
-import { SPEND, spendBucket, spendTake } from '../../domain/limits.ts';
+import { type Purse, SPEND, spendBucket, spendTake } from '../../domain/limits.ts';
 import { legCost, type Paid } from '../../domain/prices.ts';
 import { spendOf } from '../accounts.ts';
 import { list, sql, type Tx, texts } from './tx.ts';
@@ -47,7 +46,7 @@ interface Payer {
 /** What is taken and given back in one transaction, until `flush`. */
 export class Spend {
   private readonly tx: Tx;
-  private readonly limits = new Map<number, { limit: SpendLimit; bucket: number; most: number; left: number } | null>();
+  private readonly limits = new Map<number, { limit: Purse; bucket: number; most: number; left: number } | null>();
   private readonly taken = new Map<number, number>();
   /** By account and bucket. */
   private readonly given = new Map<string, { account: number; bucket: number; given: number }>();
@@ -63,7 +62,7 @@ export class Spend {
     const wanted = [...new Set(accounts)].filter((account) => !this.limits.has(account)).sort((a, b) => a - b);
     if (wanted.length === 0) return;
     const rows = await this.tx.query<{ no: number; body: string | null }>(SQL.accounts, [list(wanted)]);
-    const limited: { account: number; limit: SpendLimit; bucket: number; most: number }[] = [];
+    const limited: { account: number; limit: Purse; bucket: number; most: number }[] = [];
     for (const account of wanted) this.limits.set(account, null);
     for (const { no: account, body } of rows) {
       const limit = spendOf(body);
@@ -121,7 +120,9 @@ export class Spend {
     const began = new Map(rows.map(({ message, at }) => [message, at]));
     for (const { no, account, cost } of this.givenSms) {
       const limit = this.limits.get(account)?.limit;
-      if (limit) this.give(account, spendBucket(limit, began.get(no) ?? this.tx.now).bucket, cost);
+      const at = began.get(no) ?? this.tx.now;
+      // One that began before paid out of a total that has ended since.
+      if (limit && at >= limit.since) this.give(account, spendBucket(limit, at).bucket, cost);
     }
   }
 
@@ -129,7 +130,7 @@ export class Spend {
     const { tx } = this;
     if (this.taken.size > 0) {
       const takes = [...this.taken].map(([account, cost]) => {
-        const { limit } = this.limits.get(account) as { limit: SpendLimit };
+        const { limit } = this.limits.get(account) as { limit: Purse };
         return spendTake(account, limit, tx.now, cost);
       });
       tx.later(SQL.take, [

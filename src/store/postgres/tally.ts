@@ -34,7 +34,7 @@ const SQL = {
       UNION ALL SELECT bulk, ${FIGURES} FROM tally_sum WHERE bulk = ANY($1::bigint[])) t GROUP BY bulk`),
   // A bulk's uncounted specs are its first request's, and come first.
   uncounted: sql(`SELECT s.no, s.account, s.first, s."end" AS "end", s.accepted_at, s.counted FROM spec s
-    WHERE s.bulk = $1 AND s.no > $2 ORDER BY s.no LIMIT 100`),
+    WHERE s.bulk = $1 AND s.first > $2 ORDER BY s.first LIMIT 100`),
   count: sql(`SELECT count(*) AS accepted, count(*) FILTER (WHERE m.state = ${STATE.pending}) AS waiting,
       count(*) FILTER (WHERE m.state IN (${STATE.submitted}, ${STATE.uncertain})) AS sent,
       count(*) FILTER (WHERE m.state = ${STATE.delivered}) AS delivered,
@@ -120,7 +120,7 @@ export async function uncounted(
     }
     const last = rows.at(-1);
     if (open.length < 100 || !last) break;
-    place = last.no;
+    place = last.first;
   }
   return first && { account: first.account, acceptedAt: first.accepted_at, figures };
 }
