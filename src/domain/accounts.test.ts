@@ -20,8 +20,15 @@ describe('networks', () => {
     for (const address of ['11.0.0.1', '2001:db9::1', '192.0.2.8', '', 'nonsense', '::1'])
       expect(inside(address)).toBe(false);
     expect(networksOf([])('127.0.0.1')).toBe(false);
+    const mapped = networksOf(['::ffff:10.0.0.0/104', '::ffff:192.0.2.7']);
+    expect(['10.1.2.3', '::ffff:10.1.2.3', '192.0.2.7', '11.0.0.1', '192.0.2.8'].map(mapped)).toEqual([
+      ...[true, true, true, false, false],
+    ]);
   });
-  it.each(['10.0.0.0/33', 'example.com', '', '10.0.0/8/8', '::/129'])('are not %s', (text) => {
+  it.each([
+    ...['10.0.0.0/33', 'example.com', '', '10.0.0/8/8', '::/129'],
+    ...['010.0.0.1', '10.1', '10/8', '1', '0x0a.0.0.1', 'fe80::1%eth0', '10.0.0.0/', '10.0.0.0/-1'],
+  ])('are not %s', (text) => {
     expect(isNetwork(text)).toBe(false);
   });
 });

@@ -56,6 +56,8 @@ export interface Account extends AccountSettings {
   no: number;
   /** Unique. */
   name: string;
+  /** Since when a spend limit of TOTAL counts, by the store's clock: from when it was set where there was none. Absent = from the first message. */
+  totalSince?: number;
 }
 
 /** What an account has that nobody said anything about. 120 a minute is the documented throttle of GET logs. */
@@ -104,6 +106,8 @@ export interface Login {
   account: number;
   /** Its hash with what it was made with (`api/passwords.ts`). */
   password: string;
+  /** The same password, kept in a form that the version before cannot read, since `at` by the wall: until all nodes can, both are kept. */
+  anew?: { password: string; at: number };
   scopes: Scope[] | null;
 }
 
@@ -303,9 +307,11 @@ export function blockValue(kind: Block['kind'], value: string): string {
 
 /** The networks of a list, read once. Throws for what is none (the door has checked them before). */
 export function networksOf(list: readonly string[]): (address: string) => boolean {
-  const networks = list.map((text) =>
-    ipaddr.parseCIDR(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`),
-  );
+  const networks = list.map((text): [ipaddr.IPv4 | ipaddr.IPv6, number] => {
+    const [base, bits] = ipaddr.parseCIDR(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);
+    const isMapped = base instanceof ipaddr.IPv6 && base.isIPv4MappedAddress() && bits >= 96;
+    return isMapped ? [base.toIPv4Address(), bits - 96] : [base, bits];
+  });
   return (address) => {
     if (!ipaddr.isValid(address)) return false;
     // `::ffff:10.0.0.1` is 10.0.0.1.
@@ -314,8 +320,13 @@ export function networksOf(list: readonly string[]): (address: string) => boolea
   };
 }
 
-/** Whether a network is one. */
+/**
+ * Whether a network is one, in a spelling that everybody reads alike: `010.0.0.1` is 8.0.0.1 to some, `10.1` is 10.0.0.1, and a zone is
+ * of one machine only.
+ */
 export function isNetwork(text: string): boolean {
+  const base = text.split('/', 1)[0] as string;
+  if (!ipaddr.IPv4.isValidFourPartDecimal(base) && (!base.includes(':') || base.includes('%'))) return false;
   try {
     networksOf([text]);
     return true;

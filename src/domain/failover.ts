@@ -54,6 +54,8 @@ export interface Ways {
   /** Lanes that may take the MMS when its own lane's carrier cannot, best first. */
   alts?: number[];
   sms?: SmsWay;
+  /** No carrier takes the MMS: it waits on an SMS carrier, where its outcome is that there is no route, and the SMS follows. */
+  smsOnly?: true;
   /** Of a group whose members' SMS go different ways: one for each number of the run. */
   smsEach?: SmsWay[];
 }

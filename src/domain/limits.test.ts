@@ -7,13 +7,13 @@ describe('buckets', () => {
     const at = Date.UTC(2026, 1, 28, 23, 59, 59, 999);
     expect(bucketOf(at, MINUTE_MS).endsAt).toBe(at + 1);
     expect(bucketOf(at, DAY_MS).endsAt).toBe(Date.UTC(2026, 2, 1));
-    expect(spendBucket({ amount: 1, per: 'MONTH' }, at).endsAt).toBe(Date.UTC(2026, 2, 1));
-    expect(spendBucket({ amount: 1, per: 'MONTH' }, at + 1).endsAt).toBe(Date.UTC(2026, 3, 1));
-    expect(spendBucket({ amount: 1, per: 'MONTH' }, Date.UTC(2026, 11, 31)).bucket + 1).toBe(
-      spendBucket({ amount: 1, per: 'MONTH' }, Date.UTC(2027, 0, 1)).bucket,
+    expect(spendBucket({ amount: 1, per: 'MONTH', since: 7 }, at).endsAt).toBe(Date.UTC(2026, 2, 1));
+    expect(spendBucket({ amount: 1, per: 'MONTH', since: 7 }, at + 1).endsAt).toBe(Date.UTC(2026, 3, 1));
+    expect(spendBucket({ amount: 1, per: 'MONTH', since: 7 }, Date.UTC(2026, 11, 31)).bucket + 1).toBe(
+      spendBucket({ amount: 1, per: 'MONTH', since: 7 }, Date.UTC(2027, 0, 1)).bucket,
     );
-    expect(spendBucket({ amount: 1, per: 'TOTAL' }, at).bucket).toBe(
-      spendBucket({ amount: 1, per: 'TOTAL' }, at + 400 * DAY_MS).bucket,
+    expect(spendBucket({ amount: 1, per: 'TOTAL', since: 7 }, at).bucket).toBe(
+      spendBucket({ amount: 1, per: 'TOTAL', since: 7 }, at + 400 * DAY_MS).bucket,
     );
   });
 

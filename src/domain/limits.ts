@@ -23,10 +23,27 @@ export function bucketOf(now: number, ms: number): Bucket {
   return { bucket, endsAt: (bucket + 1) * ms };
 }
 
-/** The bucket that a spend limit counts in; TOTAL has one for ever. */
-export function spendBucket(limit: SpendLimit, now: number): Bucket {
+/** What an account may spend, and since when it counts where that is a TOTAL. */
+export interface Purse extends SpendLimit {
+  since: number;
+}
+
+/** By an account, whole or as its row has it; null = as much as it likes. */
+export function purseOf({
+  limits,
+  totalSince = 0,
+}: {
+  limits?: { spend?: SpendLimit | null };
+  totalSince?: number;
+}): Purse | null {
+  const spend = limits?.spend ?? null;
+  return spend && { ...spend, since: spend.per === 'TOTAL' ? totalSince : 0 };
+}
+
+/** The bucket that a spend limit counts in at `now`; TOTAL has one for ever, known by when it began. */
+export function spendBucket(limit: Purse, now: number): Bucket {
   if (limit.per === 'DAY') return bucketOf(now, DAY_MS);
-  if (limit.per === 'TOTAL') return { bucket: 0, endsAt: now + EVER_MS };
+  if (limit.per === 'TOTAL') return { bucket: limit.since, endsAt: now + EVER_MS };
   const date = new Date(now);
   const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()];
   return { bucket: 12 * year + month, endsAt: Date.UTC(year, month + 1) };
@@ -36,7 +53,7 @@ export function spendBucket(limit: SpendLimit, now: number): Bucket {
 export const SPEND = 'spend';
 
 /** All of `cost` (millionths) or nothing, of what the account may spend. */
-export function spendTake(account: number, limit: SpendLimit, now: number, cost: number): Take {
+export function spendTake(account: number, limit: Purse, now: number, cost: number): Take {
   const { bucket, endsAt } = spendBucket(limit, now);
   const most = micros(limit.amount);
   return { account, scope: SPEND, bucket, buckets: 1, want: cost, least: cost, most, keepMs: endsAt - now + MINUTE_MS };

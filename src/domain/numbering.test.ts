@@ -502,7 +502,7 @@ describe('ways', () => {
     const alone = numbered([{ to: US }]);
     expect(alone.entries).toMatchObject([{ refused: 0 }]);
     expect(alone.accept.runs).toMatchObject([
-      { lane: 11, group: false, ways: { sms: { lane: 11, validityMs: validity } } },
+      { lane: 11, group: false, ways: { smsOnly: true, sms: { lane: 11, validityMs: validity } } },
     ]);
     expect(alone.accept.runs[0]?.ways).not.toHaveProperty('alts');
     const group = numbered([{ group: [{ to: US }, { to: DE }, { to: DE2 }] }]);

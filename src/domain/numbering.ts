@@ -173,7 +173,8 @@ function numberMessage(
     if (alts.length > 0) ways.alts = alts;
     const sms = smsWay?.(to);
     if (sms) ways.sms = sms;
-    const name = JSON.stringify([lane, ways.alts, sms?.lane, sms?.alts]);
+    if (smsOnly) ways.smsOnly = true;
+    const name = JSON.stringify([lane, ways.alts, sms?.lane, sms?.alts, smsOnly]);
     const batch = singles.get(name);
     if (batch) batch.members.push([entry, to]);
     else singles.set(name, { lane, ways, members: [[entry, to]] });

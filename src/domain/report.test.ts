@@ -86,6 +86,14 @@ describe('a delivery report', () => {
     expect(deliveryReport({ ...event, ...claimed }, spec, specRow, ids).status.id).toBe(26);
     expect(deliveryReport({ ...message, ...claimed }, spec, specRow, ids).status.id).toBe(7);
     expect(deliveryReport({ ...message, claimed: true }, spec, specRow, ids).status.id).toBe(5);
+    // Of a try whose answer is not known, and of one that a report has overtaken.
+    const held = { state: STATE.uncertain, status: 3, error: 15000, claimed: true };
+    expect(deliveryReport({ ...message, ...held }, spec, specRow, ids)).toMatchObject({
+      status: { id: 7 },
+      error: { id: 15000 },
+    });
+    const overtaken = { state: STATE.submitted, status: 3, error: 15004, claimed: true };
+    expect(deliveryReport({ ...message, ...overtaken }, spec, specRow, ids).status.id).toBe(3);
   });
 
   it('of an SMS failover says so, and counts the segments of its text', () => {

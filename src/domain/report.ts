@@ -15,7 +15,7 @@ import type { Networks } from './networks.ts';
 import { isFree, priceOf } from './prices.ts';
 import type { EventRow, MessageRow, SpecRow } from './rows.ts';
 import { formatInstant } from './schedule.ts';
-import { isFinal, STATUS_CLAIMED, type State } from './status.ts';
+import { STATE, STATUS_CLAIMED } from './status.ts';
 
 /** Price of one message (not of a whole report); 0 where the operator's list has none. */
 export interface Price {
@@ -95,9 +95,13 @@ export function messageCountOf(row: Pick<MessageRow, 'leg'>, spec: Spec): number
   return row.leg === 1 ? smsSegmentsOf(spec) : 1;
 }
 
-/** The status to show. An event keeps the status it was written with; a message with an open claim is on its way (7). */
+/**
+ * The status to show. An event keeps the status it was written with; a message with an open claim is on its way (7), unless a report
+ * that overtook the answer has said more.
+ */
 export function shownStatus(row: EventRow | MessageRow): StatusView {
-  const claimed = row.claimed && !('event' in row) && !isFinal(row.state as State);
+  const waits = row.state === STATE.pending || row.state === STATE.uncertain;
+  const claimed = row.claimed && !('event' in row) && waits;
   return statusView(claimed ? STATUS_CLAIMED : row.status);
 }
 

@@ -91,6 +91,8 @@ export interface Accept {
   /** The customer's own message ids: [number, id]. */
   keys: [number, string][];
   idem: { key: string; hash: string } | null;
+  /** Only the first answer under `idem` is asked for: a request that had none is not stored. */
+  replayOnly?: true;
 }
 
 /** One message as reads, reports and webhooks show it. */

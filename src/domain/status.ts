@@ -23,8 +23,8 @@
  *
  * Promises: the first final status wins, no event changes a final state (G4). What is not known is not claimed: a
  * message that may have reached the carrier ends as 29 (delivery unknown), never as 15 or 4, unless the carrier or its
- * report says so (G5). A claim (a leased right to submit) is no state: it may be lost at any moment and leave no trace;
- * views show it as `STATUS_CLAIMED`.
+ * report says so (G5). A claim (a leased right to submit) is no state: it may be put back at any moment as if it had never
+ * been. Views show it as `STATUS_CLAIMED` while it is open, and who asks for every change is told of it.
  *
  * Fails: nothing here fails; an event that makes no sense in a state changes nothing.
  */
@@ -95,7 +95,7 @@ export interface Transition {
 /** What every message accepted at the door starts as. */
 export const ACCEPTED: MessageStatus = Object.freeze({ state: STATE.pending, status: 26, error: 0 });
 
-/** PENDING_ENROUTE: what views show while a claim is open. Not a state. */
+/** PENDING_ENROUTE: what views show while a claim of a message that waits is open, with the error of its last try. Not a state. */
 export const STATUS_CLAIMED = 7;
 
 /** 815 EC_MESSAGE_SUBMITTED_NOT_ACKED */

@@ -91,9 +91,10 @@ export type Outcome =
   | { kind: 'accepted'; carrierMessageId: string; words?: string; refused?: { recipient: string; error: Failure }[] }
   /**
    * Not taken, may heal. Counts as an attempt. `retryAfterMs`: the carrier's own wish. `elsewhere`: for a reason that another
-   * carrier may not share (this one is down, or does not know us), so a second choice is asked at once, where there is one.
+   * carrier may not share (this one is down, or does not know us), so a second choice is asked at once, where there is one. `unsent`:
+   * nothing of it left, so it says nothing of the message: at the end of its validity one of which nothing ever left was never sent.
    */
-  | { kind: 'deferred'; error: Failure; retryAfterMs?: number; elsewhere?: true }
+  | { kind: 'deferred'; error: Failure; retryAfterMs?: number; elsewhere?: true; unsent?: true }
   /**
    * The carrier asks to slow down. Does not count as an attempt; the lane pauses, but for `others`: a part of the way to it (one bind
    * of several) is asked, and the others go on.

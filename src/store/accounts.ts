@@ -18,8 +18,8 @@ import {
   type PriceList,
   type RegisteredSender,
   SPEND_MAX,
-  type SpendLimit,
 } from '../domain/accounts.ts';
+import { type Purse, purseOf } from '../domain/limits.ts';
 import { ENDPOINTS_MAX, type OperatorChange } from './contract-customers.ts';
 
 /** Rows as both engines read them. */
@@ -36,14 +36,25 @@ export const AUDIT_MAX = 100_000;
 export const CLEAR = 200;
 
 function accountOf({ no, name, body }: DirectoryRows['accounts'][number]): Account {
-  const said = (body === null ? {} : JSON.parse(body)) as Partial<Account>;
+  const said = saidOf(body);
   const limits = { ...DEFAULT_SETTINGS.limits, ...said.limits };
   return { ...DEFAULT_SETTINGS, ...said, limits, no, name };
 }
 
 /** What an account may spend, by its row; null = as much as it likes. */
-export function spendOf(body: string | null): SpendLimit | null {
-  return body === null ? null : ((JSON.parse(body) as Partial<Account>).limits?.spend ?? null);
+export function spendOf(body: string | null): Purse | null {
+  return purseOf(saidOf(body));
+}
+
+function saidOf(body: string | null): Partial<Account> {
+  return body === null ? {} : (JSON.parse(body) as Partial<Account>);
+}
+
+/** Since when its TOTAL counts: it begins when it is set, and goes on when it is raised or lowered. */
+function totalSince(before: string | null, now: number): { totalSince?: number } {
+  const said = saidOf(before);
+  if (said.limits?.spend?.per !== 'TOTAL') return { totalSince: now };
+  return said.totalSince === undefined ? {} : { totalSince: said.totalSince };
 }
 
 function keyOf({ hash, account, label, body }: DirectoryRows['keys'][number]): ApiKey {
@@ -87,6 +98,8 @@ export function directoryOf(rows: DirectoryRows): Directory {
 
 /** What is there, as the judgement asks it. Undefined = nothing. */
 export interface Present {
+  /** The store's instant. */
+  now: number;
   revision: number;
   /** The highest number of an account; 0 = there is none. */
   last: number;
@@ -163,7 +176,9 @@ export function judged(
         if (namesake !== undefined && namesake !== one.no) return conflict;
         const no = one.no ?? ++last;
         names.set(one.name, no);
-        const body = JSON.stringify(one.settings);
+        const before = bodies.get(no) ?? (one.no === null ? null : (present.account(no)?.body ?? null));
+        const since = one.settings.limits.spend?.per === 'TOTAL' ? totalSince(before, present.now) : {};
+        const body = JSON.stringify({ ...one.settings, ...since });
         bodies.set(no, body);
         go.accounts.push(no);
         go.writes.push({ kind: 'account', no, name: one.name, body });
@@ -184,8 +199,9 @@ export function judged(
         // To a millionth, as prices are told: sums of money stay what was written.
         const total = Math.round(((spend?.amount ?? 0) + one.amount) * 1e6) / 1e6;
         if (total < 0 || total > SPEND_MAX) return { kind: 'refused', change, why: 'amount' };
-        const said = (row.body === null ? {} : JSON.parse(row.body)) as Partial<Account>;
-        const body = JSON.stringify({ ...said, limits: { ...said.limits, spend: { amount: total, per: 'TOTAL' } } });
+        const said = saidOf(row.body);
+        const limits = { ...said.limits, spend: { amount: total, per: 'TOTAL' } };
+        const body = JSON.stringify({ ...said, limits, ...totalSince(row.body, present.now) });
         bodies.set(one.account, body);
         const once = key === null ? null : { key, hash: one.once?.hash ?? '', answer: JSON.stringify({ total }) };
         go.credits.push({ total, repeated: false });

@@ -199,7 +199,9 @@ export function withBlobs(engine: Store & ContentIndex, blobs: Blobs, env: Env):
   return {
     ...engine,
     async putContent(hash, bytes) {
-      if ((await engine.contentUsed(hash)) !== null) return;
+      const used = await engine.contentUsed(hash);
+      // What was stored in the engine before may have been damaged there: it looks.
+      if (used !== null) return used.place === null ? engine.putContent(hash, bytes) : undefined;
       const place = `${hash.slice(0, 2)}/${hash}-${Buffer.from(env.random.bytes(6)).toString('hex')}`;
       await blobs.put(place, bytes);
       const held = await engine.contentPlaced(hash, place);

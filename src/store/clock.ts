@@ -6,7 +6,7 @@
  * one clock for all its messages (no limit when it started), or each message has its own, which starts at its turn
  * ("by turns"); then the bulk's bucket says whose turn has passed.
  */
-import { nextOpening, type RateBucket, type RunView, type Window } from '../domain/schedule.ts';
+import { nextOpening, type RateBucket, type RunView, type Window, windowCloses } from '../domain/schedule.ts';
 import { STATE, type State } from '../domain/status.ts';
 
 /** Pauses kept of one bulk; beyond, the two oldest become one. */
@@ -56,6 +56,12 @@ export interface RunClock {
 export function earlyOf(run: RunClock, start: number | null, bulk: BulkClock | null): number {
   if (run.earlyMs <= 0 || run.window !== null || byTurns(run, start, bulk)) return 0;
   return bucketOf(bulk) === null ? run.earlyMs : 0;
+}
+
+/** Until when what may leave at `firstAtUs` (epoch microseconds) must have left; nothing where its window never closes. */
+export function closing(window: Window | null, firstAtUs: number): { closesAt?: number } {
+  const closesAt = windowCloses(window, Math.floor(firstAtUs / 1000));
+  return Number.isFinite(closesAt) ? { closesAt } : {};
 }
 
 /** When a run that is accepted `now` may leave first. `paced`: its bulk has a limit. */
@@ -176,6 +182,8 @@ export function repaced(bulk: BulkClock, intervalUs: number, now: number): BulkC
 /** What is known of a message whose validity has ended. */
 export interface Ended {
   state: State;
+  /** Of its last try of which something left; 0 = there was none. */
+  error: number;
   /** Its attempts, oldest first. */
   attempts: readonly { outcome: string; words: string }[];
   /** Its bulk is paused. */
@@ -190,7 +198,7 @@ export interface Ended {
  * Why a message was not delivered in time, in words that tell what never left from what was tried, how often, and what kept it
  * from another try.
  */
-export function endedWords({ state, attempts, paused, closed, unfetched }: Ended): string {
+export function endedWords({ state, error, attempts, paused, closed, unfetched }: Ended): string {
   if (state === STATE.submitted) return 'no final report by the end of its validity';
   if (state === STATE.uncertain) return 'not known whether the carrier took it, no report by the end of its validity';
   // What the carrier only put off says nothing of the message.
@@ -199,7 +207,8 @@ export function endedWords({ state, attempts, paused, closed, unfetched }: Ended
   if (last) {
     const times = tried.length === 1 ? '1 attempt' : `${tried.length} attempts`;
     const since = paused ? '; then its bulk was paused' : closed ? '; then its window was closed' : '';
-    return `validity ended after ${times}, the last: ${last.words.slice(0, 200) || last.outcome}${since}`;
+    const after = error === 0 ? `, never sent: its carrier could not be reached in ${times}` : ` after ${times}`;
+    return `validity ended${after}, the last: ${last.words.slice(0, 200) || last.outcome}${since}`;
   }
   if (paused) return 'validity ended, never tried: its bulk was paused';
   if (attempts.length > 0) {

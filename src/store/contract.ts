@@ -125,6 +125,8 @@ export type Accepted =
   /** Same Idempotency-Key and body within 24 h: the first answer again, nothing stored. */
   | ({ kind: 'replayed' } & AcceptedRows)
   | { kind: 'idempotencyConflict' }
+  /** `replayOnly`, and there was no such request: nothing stored. */
+  | { kind: 'notReplayed' }
   | { kind: 'bulkCanceled' }
   | { kind: 'unknownUploads'; ids: string[] };
 
@@ -146,6 +148,8 @@ export interface Claim {
   /** It leaves before its time, which its carrier keeps (epoch ms); absent = its time has come. */
   earliestAt?: number;
   validUntil: number;
+  /** Its delivery window closes then (epoch ms): it leaves before, or is put back. Absent = never. */
+  closesAt?: number;
 }
 
 export interface Claims {
@@ -473,10 +477,8 @@ export interface Store {
   /** One part of an inbound message; null = gone. */
   inboundPart(no: number, part: number): Promise<{ hash: string; contentType: string } | null>;
 
-  numberPut(number: OwnNumber): Promise<void>;
-  /** By number; `account` leaves out others'. */
+  /** Numbers of ours (the operator's to set: `administer`), by number; `account` leaves out others'. */
   numberList(account?: number): Promise<OwnNumber[]>;
-  numberDelete(number: string): Promise<boolean>;
 
   /** Adds (or takes away) opt-outs; returns how many are new (or gone). At most 1000 a call. */
   optOutPut(account: number, list: { sender: string; destination: string }[]): Promise<number>;
@@ -506,8 +508,8 @@ export interface Store {
   bulkSteer(account: number, bulk: BulkName, changes: BulkChange[]): Promise<Steered>;
 
   /**
-   * What waits for the carrier `from` (one that left the configuration) waits for `to`: one bounded step, `count` = messages that
-   * went over, `next` null = nothing is left that may. What may have reached `from` stays. `channel` is that of `to`: where
+   * What waits for the carrier `from` (one that left the configuration) waits for `to`: one bounded step, `count` = numbers that
+   * went over (those of repeated ids too), `next` null = nothing is left that may. What may have reached `from` stays. `channel` is that of `to`: where
    * something else waits nothing goes over. Null = there is no such carrier, or both are one.
    */
   reroute(from: string, to: string, channel?: Channel): Promise<Rerouted | null>;

@@ -45,9 +45,8 @@ export const ownColumns = (claimed: string): string =>
 export const messageColumns = (claimed: string): string =>
   `${ownColumns(claimed)}, s.bulk AS s_bulk, s.accepted_at AS s_accepted, b.id AS b_id`;
 export const MESSAGE_JOINS = 'JOIN spec s ON s.no = m.spec LEFT JOIN bulk b ON b.no = s.bulk';
-/** Of `event e` beside them. */
-export const eventColumns = (claimed: string): string =>
-  `${messageColumns(claimed)}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error, e.leg AS e_leg`;
+/** Of `event e` beside them. Whether a claim is open says nothing of what was, and is not looked up. */
+export const EVENT_COLUMNS = `${messageColumns('false')}, e.no AS event, e.at AS at, e.status AS e_status, e.error AS e_error, e.leg AS e_leg`;
 
 /** Such a row in the contract's words. */
 export function toMessage(row: MessageColumns): MessageRow {

@@ -96,6 +96,26 @@ describe('an outcome', () => {
     },
   );
 
+  it('deferred with nothing sent says nothing of a message: the error of its last real try stays, and the next carrier is noted', () => {
+    const unsent = { kind: 'deferred', error, elsewhere: true, unsent: true } as const;
+    const { settle, messages } = rows([message(10), message(11, { error: 15003 })]);
+    expect(settle(unsent).slice(-1)).toEqual([['again', 10, expect.any(Number), 1, 0]]);
+    expect(messages.map((one) => [one.state, one.status, one.error])).toEqual([
+      [STATE.pending, 26, 0],
+      [STATE.pending, 26, 15003],
+    ]);
+    const ends = messages.map((one) => transition(one, validityEnded(one)).next);
+    expect(ends.map(({ status, error }) => [status, error])).toEqual([
+      [15, 4100],
+      [15, 15003],
+    ]);
+    const other = rows([message(10)], true);
+    expect(other.settle(unsent).slice(1)).toEqual([
+      ['deferred', 10, expect.stringMatching(/^words; /)],
+      ['note', 10, expect.stringMatching(/^words; /)],
+    ]);
+  });
+
   it('refused elsewhere is final where there is no other carrier', () => {
     const { settle, messages } = rows();
     settle({ kind: 'refused', error, elsewhere: true });

@@ -12,6 +12,19 @@ import { REPORTED_MAX, type Reported } from './contract.ts';
 /** Attempts kept of one submission; the last place is then used again (a carrier may throttle for two days). */
 export const ATTEMPTS = 200;
 
+/**
+ * Changes of one message up to which its claims are told (7) to who asks for every change: a carrier may put it off each second, for
+ * as long as it is valid. Then only what differs from the last change is told.
+ */
+export const CLAIMS_TOLD = 40;
+
+/** What the story says of a claim that was told. */
+export const CLAIMED_WORDS = 'being submitted';
+
+/** The end of an attempt that may leave a message as it was: who was told that it is on its way (7) is told again what it is. */
+export const landed = ({ kind }: StatusEvent): boolean =>
+  kind === 'deferred' || kind === 'unknown' || kind === 'contentFailed';
+
 /** A row of `flight`, as both engines read it: a claim that is being submitted. */
 export interface FlightRow {
   leader: number;
@@ -38,6 +51,7 @@ interface Member {
   to: string;
   key: string | null;
   state: State;
+  error: number;
   leg: Leg;
 }
 
@@ -111,13 +125,18 @@ export function conclude<Message extends Member>(
     case 'deferred':
     case 'refused':
     case 'contentFailed': {
-      const error = outcome.error.id;
+      // Where nothing of it left, what is known of a message stays: no error, or that of the last try that reached a carrier.
+      const unsent = outcome.kind === 'deferred' && outcome.unsent === true;
+      const failed = (kind: typeof outcome.kind, said: string): boolean[] =>
+        members.map((member) => hands.change(member, { kind, error: unsent ? member.error : outcome.error.id }, said));
       // The status is then that of a try that failed.
       if (outcome.elsewhere && goesOn()) {
-        each({ kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
+        const said = `${words}; ${ELSEWHERE_WORDS}`;
+        for (const [i, changed] of failed('deferred', said).entries())
+          if (unsent && !changed) hands.note(members[i]!, said);
         return;
       }
-      each({ kind: outcome.kind, error });
+      failed(outcome.kind, words);
       if (outcome.kind !== 'deferred' || !members.some(waitsOn(leader))) return;
       hands.again(flight, now + carrierRetryDelay(attempts, outcome.retryAfterMs), attempts, held);
       return;

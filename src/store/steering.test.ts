@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { STATE } from '../domain/status.ts';
-import { type BulkClock, endedWords, opensOf, type RunClock, repaced, resumed, returned, startOf } from './clock.ts';
+import {
+  type BulkClock,
+  type Ended,
+  endedWords,
+  opensOf,
+  type RunClock,
+  repaced,
+  resumed,
+  returned,
+  startOf,
+} from './clock.ts';
 import { NO_PROGRESS, PLAIN_BULK, placeOf, printSpeed, readSpeed, statusOf, steered } from './steering.ts';
 
 const NOW = Date.UTC(2026, 10, 24, 12);
@@ -151,6 +161,19 @@ describe('why a message was not delivered in time', () => {
     [STATE.uncertain, [busy], 'closed', 'not known whether the carrier took it, no report by the end of its validity'],
   ] as const)('state %s: %j, %s', (state, attempts, stood, words) => {
     const [paused, closed, unfetched] = [stood === 'paused', stood === 'closed', stood === 'unfetched'];
-    expect(endedWords({ state, attempts, paused, closed, unfetched })).toBe(words);
+    const tried = attempts.some(({ outcome }) => outcome !== 'throttled');
+    expect(endedWords({ state, error: tried ? 15000 : 0, attempts, paused, closed, unfetched })).toBe(words);
+  });
+
+  it('tells what was tried from what no carrier could be reached for', () => {
+    const refused = { outcome: 'deferred', words: 'ECONNREFUSED' };
+    const ended = (error: number, attempts: Ended['attempts'], paused = false): string =>
+      endedWords({ state: STATE.pending, error, attempts, paused, closed: false, unfetched: false });
+    const never = 'validity ended, never sent: its carrier could not be reached in';
+    expect(ended(0, [refused])).toBe(`${never} 1 attempt, the last: ECONNREFUSED`);
+    expect(ended(0, [refused, refused], true)).toBe(
+      `${never} 2 attempts, the last: ECONNREFUSED; then its bulk was paused`,
+    );
+    expect(ended(15000, [busy, refused])).toBe('validity ended after 2 attempts, the last: ECONNREFUSED');
   });
 });

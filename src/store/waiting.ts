@@ -30,6 +30,7 @@ export interface RunColumns {
   moves: number;
   media: boolean | number;
   early_ms: number;
+  intermediate: boolean | number | null;
 }
 
 export interface RunRow extends RunClock {
@@ -43,6 +44,8 @@ export interface RunRow extends RunClock {
   members: number;
   /** Waits for its linked content. */
   closed: boolean;
+  /** Every change of its messages is told, so claims too; null = its spec says. */
+  intermediate: boolean | null;
 }
 
 /** Columns of table `bulk`. */
@@ -88,6 +91,7 @@ export function toRun(row: RunColumns): RunRow {
     window: windowOf(row),
     validityMs: row.validity,
     earlyMs: row.early_ms,
+    intermediate: row.intermediate === null ? null : Boolean(row.intermediate),
   };
 }
 
@@ -222,10 +226,10 @@ export function again(due: number | null, now: number, given: number): number | 
 
 /**
  * The channel of a lane, told by something that waits there: its leader and its run's `ways`. An MMS that no carrier takes waits where
- * its SMS goes.
+ * its SMS goes, wherever that was moved to (rows of an older version do not say that it is one: the lane of its SMS does).
  */
 export function channelOf(waiting: { leader: number; ways: string | null }, lane: number): Channel {
   if (legOf(waiting.leader) === 1) return 'SMS';
-  const { sms } = readWays(waiting.ways);
-  return sms?.lane === lane || sms?.alts?.includes(lane) ? 'SMS' : 'MMS';
+  const { sms, smsOnly } = readWays(waiting.ways);
+  return smsOnly || sms?.lane === lane || sms?.alts?.includes(lane) ? 'SMS' : 'MMS';
 }

@@ -260,7 +260,7 @@ export function accountsSuite(name: string, open: () => Promise<Harness>): void 
       expect(await credit(1)).toMatchObject({ credits: [{ total: 1_000_000_000 }] });
       const { spend, ...rest } = prepaid;
       expect((await now()).accounts[0]).toEqual({
-        ...{ ...settings, no: 1, name: 'daily' },
+        ...{ ...settings, no: 1, name: 'daily', totalSince: expect.any(Number) },
         limits: { ...rest, spend: { ...spend, amount: 1_000_000_000 } },
       });
     });

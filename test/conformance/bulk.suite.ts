@@ -567,6 +567,38 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
       });
     });
 
+    it('gives no turn twice where two of its lanes are asked at one moment', async () => {
+      const other = await desk.laneOf('other');
+      const lanes = [desk.lane, other];
+      const all = [...lanes, await desk.laneOf('third')];
+      const two = async (bulkId: string, more: object): Promise<number[]> => {
+        const sent: number[] = [];
+        for (const [n, lane] of lanes.entries())
+          sent.push(...(await desk.accept({ to: numbers(3, 10 * n), bulkId, lane, ...more })).nos);
+        return sent;
+      };
+      const slow = await two('slow', { every: MINUTE });
+      const claimed: [no: number, at: number][] = [];
+      for (let round = 0; round < 40 && claimed.length < slow.length; round++) {
+        const answers = await Promise.all(all.map((lane) => desk.claim(64, lane)));
+        for (const { claims } of answers) for (const one of claims) claimed.push([one.leader, one.notBeforeUs]);
+        h.advance(20 * SECOND);
+      }
+      expect(claimed.map(([no]) => no).sort((a, b) => a - b)).toEqual(slow);
+      const turns = claimed.map(([, at]) => at).sort((a, b) => a - b);
+      for (const [n, at] of turns.slice(1).entries()) {
+        expect(at - (turns[n] as number)).toBeGreaterThanOrEqual(MINUTE * 1000);
+      }
+      // Without a limit both lanes get theirs, soon, and each its own.
+      const fast = await two('fast', {});
+      const found = new Map<number, number>();
+      for (let round = 0; round < 10 && found.size < fast.length; round++) {
+        const answers = await Promise.all(all.map(async (lane) => ({ lane, ...(await desk.claim(64, lane)) })));
+        for (const { lane, claims } of answers) for (const { leader } of claims) found.set(leader, lane);
+      }
+      expect([...found].sort(([a], [b]) => a - b)).toEqual(fast.map((no, n) => [no, lanes[Math.floor(n / 3)]]));
+    });
+
     describe('a new speed limit', () => {
       it('faster than the old one is heard by what waits for a turn, retries included', async () => {
         await desk.accept({ to: numbers(4), bulkId: 'b', every: DAY });
@@ -950,6 +982,29 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
         expect(await h.store.stats()).toMatchObject({ waiting: 0, retries: 0, inFlight: 0 });
       });
 
+      it('never sent: no carrier could be reached, however often; what was tried before keeps its error', async () => {
+        const unsent = { kind: 'deferred', error: { id: 15000, words: 'refused' }, unsent: true } as const;
+        const never = await desk.one({ validityMs: HOUR });
+        await desk.settle(await desk.claimOne(), unsent);
+        const tried = await desk.one({ validityMs: HOUR });
+        await desk.settle(await desk.claimOne(), { kind: 'deferred', error: { id: 15003, words: 'busy' } });
+        expect(await desk.status(never)).toEqual([26, 0]);
+        h.advance(MINUTE);
+        for (const claim of (await desk.claim()).claims) await desk.settle(claim, unsent);
+        expect(await desk.status(tried)).toEqual([26, 15003]);
+        h.advance(HOUR);
+        await desk.sweep();
+        const words = 'validity ended, never sent: its carrier could not be reached in 2 attempts, the last: refused';
+        expect(await last(never)).toEqual([15, 4100, words]);
+        expect(await last(tried)).toEqual([15, 15003, 'validity ended after 2 attempts, the last: refused']);
+        // Its attempts are told all the same.
+        const attempts = (await desk.story(never)).attempts.map(({ outcome, error }) => [outcome, error]);
+        expect(attempts).toEqual([
+          ['deferred', 15000],
+          ['deferred', 15000],
+        ]);
+      });
+
       it('tried: how often, the last error, and the pause that came then', async () => {
         const once = await desk.one({ validityMs: HOUR });
         await desk.settle(await desk.claimOne(), DEFERRED);
@@ -976,6 +1031,8 @@ export function bulkSuite(name: string, open: () => Promise<Harness>): void {
         const never = await desk.one({ window, validityMs: 90 * MINUTE, account: 2 });
         h.advance(3 * HOUR - SECOND);
         const { claims } = await desk.claim();
+        // They are told until when they may leave.
+        expect(claims.map(({ closesAt }) => closesAt)).toEqual([h.now() + SECOND, h.now() + SECOND]);
         for (const claim of claims) {
           if (claim.leader === tried) await desk.settle(claim, DEFERRED);
           else await h.store.release([claim], h.now());

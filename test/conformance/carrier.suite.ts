@@ -176,6 +176,7 @@ const HOUR_MS = 3_600_000;
 /** For nobody in particular. */
 const ALONE: Hand = {
   leaves: () => true,
+  open: () => true,
   turn: () => ({ come: async () => true, drop: () => undefined }),
   late: () => undefined,
 };

@@ -93,6 +93,26 @@ for (const engine of engines) {
   });
 }
 
+describe('bytes that were damaged in the content file', () => {
+  it('are not given out, and are whole again when somebody gives them again', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'postcard-content-'));
+    const path = join(dir, 'content.db');
+    const file = openContent(path);
+    try {
+      file.put([{ hash: hashOf(SMALL), bytes: SMALL }], START);
+      const db = new DatabaseSync(path);
+      db.prepare('UPDATE content SET bytes = ?').run(Buffer.from('a smaII one'));
+      db.close();
+      expect(file.get(hashOf(SMALL))).toBeNull();
+      file.put([{ hash: hashOf(SMALL), bytes: SMALL }], START);
+      expect(file.get(hashOf(SMALL))).toEqual(Uint8Array.from(SMALL));
+    } finally {
+      file.close();
+      rmSync(dir, { recursive: true });
+    }
+  });
+});
+
 describe('the bytes of fitted content', () => {
   it('stay in the content file while their variant does', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'postcard-content-'));
@@ -133,6 +153,9 @@ describe.skipIf(!SERVER)('content on PostgreSQL', () => {
       expect(await store.content(hashOf(PHOTO))).toBeNull();
       await database.query(`UPDATE ${schema}.content SET bytes = $1`, [Buffer.from('a smaII one')]);
       expect(await store.content(hashOf(SMALL))).toBeNull();
+      // Who gives it again has it.
+      await store.putContent(hashOf(SMALL), SMALL);
+      expect(Buffer.from((await store.content(hashOf(SMALL))) ?? []).toString()).toBe('a small one');
     } finally {
       await close();
     }

@@ -13,6 +13,7 @@ import type {
   Claims,
   EventRow,
   MessageFilter,
+  OwnNumber,
   Reported,
   SpecIn,
   Store,
@@ -247,4 +248,18 @@ export const UNKNOWN: Outcome = { kind: 'unknown', error: { id: 15000, words: 'c
 /** `count` destinations. */
 export function numbers(count: number, from = 1): string[] {
   return Array.from({ length: count }, (_, n) => String(441134960000 + from + n));
+}
+
+/** Sets a number of ours, as the operator does. Throws where it cannot be. */
+export async function setNumber(store: Pick<Store, 'administer'>, number: OwnNumber): Promise<void> {
+  const deed = { by: 'test', action: 'number set', account: number.account, detail: {} };
+  const { kind } = await store.administer([{ kind: 'number', number }], deed);
+  if (kind !== 'done') throw new Error(`${number.number}: ${kind}`);
+}
+
+/** Takes one of an account away. False = it has none of that name. */
+export async function dropNumber(store: Pick<Store, 'administer'>, number: string, account: number): Promise<boolean> {
+  const deed = { by: 'test', action: 'number removed', account, detail: {} };
+  const done = await store.administer([{ kind: 'numberDrop', number, account }], deed);
+  return done.kind === 'done' && done.dropped > 0;
 }

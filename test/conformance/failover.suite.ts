@@ -23,6 +23,7 @@ import {
   REFUSED,
   type Request,
   SECOND,
+  setNumber,
   UNKNOWN,
   VALIDITY,
 } from './desk.ts';
@@ -223,7 +224,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
     it('tells the outcome of the MMS between, where that is asked for', async () => {
       const no = await failed({ endpoint: 'https://example.com/r', intermediate: true });
       const [first] = (await desk.webhooks()).webhooks;
-      expect(first?.events.map(({ status, error, leg }) => [status, error, leg])).toEqual([[4, 15019, 0]]);
+      expect(first?.events.map(({ status, error, leg }) => [status, error, leg])).toEqual([[7, 0, 0]]);
       await desk.settle(await smsOne(), accepted('s'), sms);
       await smsReport('s', 'retrieved');
       const told: unknown[] = [];
@@ -232,7 +233,9 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
         await desk.answer(hook, true);
       }
       expect(told).toEqual([
+        [7, 0, 0],
         [4, 15019, 0],
+        [7, 0, 1],
         [3, 0, 1],
         [5, 0, 1],
       ]);
@@ -581,7 +584,7 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       };
       beforeEach(async () => {
         await h.store.putKey({ hash: 'h1', account: 1, label: 'k' }, false);
-        for (const number of ['441134960000', '447700900500']) await h.store.numberPut(ours(number));
+        for (const number of ['441134960000', '447700900500']) await setNumber(h.store, ours(number));
       });
 
       it('is what a handset answers there, not at the number of the MMS', async () => {
@@ -848,6 +851,37 @@ export function failoverSuite(name: string, open: () => Promise<Harness>): void 
       expect(await h.store.reroute('smsc', 'mmsc', 'MMS')).toEqual(otherChannel);
       expect(await h.store.reroute('smsc', 'smsc2', 'SMS')).toMatchObject({ count: 1 });
       expect((await on(smsc2)).map(({ leader }) => leader)).toEqual([no]);
+    });
+
+    it('get what waits for an SMS carrier that left also the second time, and so does its SMS', async () => {
+      const [smsc2, smsc3] = [await desk.laneOf('smsc2'), await desk.laneOf('smsc3')];
+      const ways = { smsOnly: true, sms: { lane: sms, validityMs: HOUR } } as const;
+      const no = await desk.one({ lane: sms, ways });
+      const tried = await desk.one({ to: numbers(1, 5), lane: sms, ways });
+      for (const claim of await on(sms)) {
+        if (claim.leader === tried) await desk.settle(claim, DEFERRED, sms);
+        else await h.store.release([claim], h.now());
+      }
+      h.advance(MINUTE);
+      const otherChannel = { count: 0, next: null, otherChannel: true };
+      const hop = async (from: string, to: string): Promise<number> => {
+        expect(await h.store.reroute(from, 'mmsc', 'MMS')).toEqual(otherChannel);
+        let count = 0;
+        for (let more = true; more; ) {
+          const step = await h.store.reroute(from, to, 'SMS');
+          count += step?.count ?? 0;
+          more = typeof step?.next === 'number';
+        }
+        return count;
+      };
+      expect(await hop('smsc', 'smsc2')).toBe(2);
+      expect(await hop('smsc2', 'smsc3')).toBe(2);
+      expect((await desk.claim(10, sms)).claims).toEqual([]);
+      const here = (await on(smsc3)).sort((a, b) => a.leader - b.leader);
+      expect(here.map(({ leader }) => leader)).toEqual([no, tried]);
+      for (const one of here) await desk.settle(one, { kind: 'refused', error: { id: 15023 } }, smsc3);
+      for (const gone of [sms, smsc2]) expect(await on(gone)).toEqual([]);
+      expect((await on(smsc3)).map(({ leader }) => leader).sort((a, b) => a - b)).toEqual([-tried, -no]);
     });
 
     it('are where what waits for a carrier that left goes, at one word', async () => {

@@ -4,7 +4,19 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { webhookDelay } from '../../src/domain/retry.ts';
 import type { Claim, InboundIn, InboundRow, OwnNumber, Store, Webhook } from '../../src/store/contract.ts';
-import { accepted, DAY, type Desk, type Harness, HOUR, MINUTE, numbers, openDesk, UNKNOWN } from './desk.ts';
+import {
+  accepted,
+  DAY,
+  type Desk,
+  dropNumber,
+  type Harness,
+  HOUR,
+  MINUTE,
+  numbers,
+  openDesk,
+  setNumber,
+  UNKNOWN,
+} from './desk.ts';
 
 const OURS = '441134960000';
 const HANDSET = '441134960001';
@@ -49,7 +61,7 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
       };
     }
     const number = (more: Partial<OwnNumber> = {}): Promise<void> =>
-      store.numberPut({
+      setNumber(store, {
         number: OURS,
         account: 1,
         url: null,
@@ -469,8 +481,9 @@ export function inboundSuite(name: string, open: () => Promise<Harness>): void {
           { ...plain, number: '4472', account: 2, url: '' },
         ]);
         expect((await store.numberList(2)).map((one) => one.number)).toEqual(['4472']);
-        expect(await store.numberDelete('4472')).toBe(true);
-        expect(await store.numberDelete('4472')).toBe(false);
+        expect(await dropNumber(store, '4472', 1)).toBe(false);
+        expect(await dropNumber(store, '4472', 2)).toBe(true);
+        expect(await dropNumber(store, '4472', 2)).toBe(false);
         await h.crash();
         expect(await h.store.numberList()).toHaveLength(1);
       });

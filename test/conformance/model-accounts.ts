@@ -79,6 +79,7 @@ export function createModelAccounts(
       const body = (no: number) => (accounts.has(no) ? JSON.stringify(accounts.get(no)) : null);
       const found = (name: string) => [...world.accounts].find((no) => account(no).name === name);
       const go = judged(changes, terms, {
+        now: world.now,
         revision,
         last: Math.max(0, ...world.accounts),
         account: (no) => (world.accounts.has(no) ? { body: body(no) } : undefined),
@@ -101,8 +102,8 @@ export function createModelAccounts(
           world.accounts.add(one.no);
           accounts.set(one.no, { ...JSON.parse(one.body), no: one.no, name: one.name });
         } else if (one.kind === 'credit') {
-          const { limits } = JSON.parse(one.body) as { limits: { spend: SpendLimit } };
-          const before = account(one.account);
+          const { limits, ...said } = JSON.parse(one.body) as { limits: { spend: SpendLimit }; totalSince?: number };
+          const before = { ...account(one.account), ...said };
           accounts.set(one.account, { ...before, limits: { ...before.limits, spend: limits.spend } });
           if (one.once) once.set(one.once.key, { ...one.once, until: world.now + DAY });
         } else if (one.kind === 'key') {

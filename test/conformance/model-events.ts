@@ -27,6 +27,12 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 /** Kinds that prove that a submission left. */
 const SENT = ['accepted', 'deferred', 'refused', 'unknown', 'report'];
+/** Kinds that end an attempt, and may leave its message as it was. */
+const ENDED = ['deferred', 'unknown', 'contentFailed'];
+/** PENDING_ENROUTE */
+const ENROUTE = 7;
+/** Changes of a message up to which its claims are told. */
+const CLAIMS_TOLD = 40;
 
 /** Events in one POST. */
 const MOST: Record<HookKind, number> = { delivery: 100, inbound: 20, click: 1 };
@@ -34,8 +40,17 @@ const MOST: Record<HookKind, number> = { delivery: 100, inbound: 20, click: 1 };
 export type Events = ReturnType<typeof createEvents>;
 
 export function createEvents(world: World) {
-  function write(message: Message, kind: Event['kind'], words: string, leg: Event['leg'] = message.leg): Event {
-    const { status, error, state, account } = message;
+  /** POSTs made so far. */
+  let posted = 0;
+
+  function write(
+    message: Message,
+    kind: Event['kind'],
+    words: string,
+    leg: Event['leg'] = message.leg,
+    status = message.status,
+  ): Event {
+    const { error, state, account } = message;
     const final = isFinal(state) && leg !== 2;
     return put({ account, message, inbound: null, status, error, kind, words, final, leg, endpoint: null });
   }
@@ -48,8 +63,8 @@ export function createEvents(world: World) {
   }
 
   /** Tells of the status that the message now has. */
-  function emit(message: Message, words: string, leg: Event['leg'] = message.leg): void {
-    const event = write(message, 'status', words, leg);
+  function emit(message: Message, words: string, leg: Event['leg'] = message.leg, status = message.status): void {
+    const event = write(message, 'status', words, leg, status);
     const { endpointOf, intermediate } = message.spec;
     if (endpointOf === null) {
       if (event.final) world.pulls.push({ event, until: world.now + 48 * HOUR });
@@ -58,6 +73,12 @@ export function createEvents(world: World) {
       world.hint('webhooks');
     }
   }
+
+  const changesOf = (message: Message): Event[] =>
+    world.events.filter((event) => event.message === message && event.kind === 'status');
+  /** All changes of it are told, and the last was that it is on its way. */
+  const enroute = (message: Message): boolean =>
+    message.spec.intermediate && changesOf(message).at(-1)?.status === ENROUTE;
 
   function endpoint(account: number, url: string, contentType: string, kind: HookKind = 'delivery'): Endpoint {
     const found = world.endpoints.find(
@@ -134,7 +155,8 @@ export function createEvents(world: World) {
     if (post) return Object.assign(post, { token, leased: true, due: world.now + leaseMs });
     const events = fresh(endpoint);
     const made: Post = {
-      no: world.posts.length + 1,
+      // Those before may have left: numbers are for once.
+      no: ++posted,
       endpoint,
       state: 'open',
       retry: 0,
@@ -181,12 +203,17 @@ export function createEvents(world: World) {
   function change(message: Message, by: StatusEvent, words: string): boolean {
     const { status, error, leg } = message;
     const { next, changed, final } = transition({ state: message.state, status, error }, by);
-    if (!changed) return false;
+    if (!changed) {
+      // An attempt that has ended and changed nothing: it is not on its way any more.
+      if (ENDED.includes(by.kind) && enroute(message)) emit(message, words);
+      return false;
+    }
+    const told = enroute(message);
     Object.assign(message, next);
     if (SENT.includes(by.kind)) message.sentAt ??= world.now;
     if (by.kind === 'accepted') talked(message);
     const second = final && leg === 0 ? openSms(world, message, by, next) : null;
-    if (next.status !== status || next.error !== error) {
+    if (next.status !== status || next.error !== error || told) {
       const all = second ? [words, second.words].filter((part) => part !== '').join('; ') : words;
       emit(message, all, second?.opened ? 2 : leg);
     }
@@ -217,6 +244,13 @@ export function createEvents(world: World) {
       put({ ...none, about, account, words, kind: 'click', endpoint: to });
     },
     change,
+    /** They are on their way. */
+    claimed(messages: Message[]): void {
+      for (const message of messages) {
+        if (!message.spec.intermediate || enroute(message) || changesOf(message).length >= CLAIMS_TOLD) continue;
+        emit(message, 'being submitted', message.leg, ENROUTE);
+      }
+    },
     /** A report of the MMS after the SMS leg has begun: delivered wins while nothing of the SMS has left. True = it did. */
     reportLate(message: Message, report: ReportKind, words: string): boolean {
       if (report !== 'retrieved' || !withdrawSms(world, message)) return false;
@@ -224,7 +258,8 @@ export function createEvents(world: World) {
     },
     /** Tells of a report that changed nothing; the story of a message stays bounded. */
     note(message: Message, words: string): void {
-      if (world.events.filter((event) => event.message === message).length < 20) write(message, 'noted', words);
+      const notes = world.events.filter((event) => event.message === message && event.kind === 'noted');
+      if (notes.length < 20) write(message, 'noted', words);
     },
 
     webhookNext(limit: number, leaseMs: number): Webhooks {
@@ -296,9 +331,10 @@ export function createEvents(world: World) {
   };
 }
 
-/** An event of a message as customers see it: the message with the status that it then had. */
+/** An event of a message as customers see it: the message with the status that it then had, whatever is about to happen to it now. */
 export function eventRow(world: World, event: Event): EventRow {
   const { no, at, status, error } = event;
   const leg = event.leg === 1 ? 1 : 0;
-  return { ...messageRow(world, event.message as Message), event: no, at, status, error, doneAt: at, leg };
+  const row = messageRow(world, event.message as Message);
+  return { ...row, claimed: false, event: no, at, status, error, doneAt: at, leg };
 }

@@ -99,22 +99,30 @@ export function sendersOf({ spec }: Message, leg: 0 | 1): string[] {
   return leg === 1 && own ? [own, spec.sender] : [spec.sender];
 }
 
+/** Whether content of a run is still to be fetched. */
+function linksOf(world: World, run: Run): boolean {
+  return (world.specs.get(run.spec)?.media ?? []).some(({ url, hash }) => url !== null && hash === null);
+}
+
 /** The verb `reroute`, all in one step. */
 export function reroute(world: World, from: string, to: string, channel?: Channel): Rerouted | null {
   const targets = world.lanes.filter(({ carrier }) => carrier === to);
   if (from === to || targets.length === 0 || world.lanes.every(({ carrier }) => carrier !== from)) return null;
   const moves = world.submissions().filter((one) => {
     if (world.carrierOf(one.lane) !== from) return false;
-    if (one.stage === 'fresh') return true;
+    // With a link to fetch it goes later, when it has it.
+    if (one.stage === 'fresh') return !(one.run.first > 0 && linksOf(world, one.run));
     return one.stage === 'waiting' && one.messages.every(({ state }) => state !== STATE.uncertain);
   });
   const [first] = moves;
-  const isSms = first && (first.leg === 1 || first.run.ways?.sms?.lane === first.lane);
+  const isSms = first && (first.leg === 1 || first.run.ways?.smsOnly || first.run.ways?.sms?.lane === first.lane);
   if (first && channel !== undefined && (isSms ? 'SMS' : 'MMS') !== channel) {
     return { count: 0, next: null, otherChannel: true };
   }
   for (const one of moves) {
     one.lane = (targets[0] as (typeof targets)[number]).no;
+    const { ways } = one.run;
+    if (ways?.smsOnly && ways.sms) one.run.ways = { ...ways, sms: { ...ways.sms, lane: one.lane } };
     if (one.stage === 'waiting') one.generation += 1;
   }
   const count = moves.reduce((sum, { span }) => sum + span, 0);

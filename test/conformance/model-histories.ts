@@ -25,7 +25,7 @@ import type {
   Story,
   Webhook,
 } from '../../src/store/contract.ts';
-import { DAY, type Harness, HOUR, LEASE, MINUTE, numbers, SECOND } from './desk.ts';
+import { DAY, dropNumber, type Harness, HOUR, LEASE, MINUTE, numbers, SECOND, setNumber } from './desk.ts';
 import {
   ACCOUNTS,
   CHANGES,
@@ -33,6 +33,7 @@ import {
   OUTCOMES,
   type OutcomeName,
   REMEMBERED,
+  REROUTES,
   type Step,
   VALIDITIES,
   WINDOWS,
@@ -103,6 +104,7 @@ async function createPair(h: Harness) {
     const [, , other, sms, sms2] = lanes.map((one) => one[side]) as [number, number, number, number, number];
     const alts = how > 0 ? { alts: [other] } : {};
     if (how === 2) return alts;
+    if (how === 3) return { smsOnly: true, sms: { lane: sms, validityMs: 3 * HOUR } };
     return { ...alts, sms: { lane: sms, validityMs: 3 * HOUR, ...(how === 1 ? { alts: [sms2] } : {}) } };
   }
 
@@ -117,7 +119,9 @@ async function createPair(h: Harness) {
     return { engine, model: result };
   }
 
-  async function accept(one: Extract<Step, { do: 'accept' }>): Promise<void> {
+  async function accept(given: Extract<Step, { do: 'accept' }>): Promise<void> {
+    // What no carrier takes goes alone, and nobody keeps its time.
+    const one = given.ways === 3 ? without(given, 'group', 'early') : given;
     const { account, count } = one;
     const { engine: first } = await both((store) => store.reserve(count + 2));
     const start = first + 2;
@@ -165,7 +169,7 @@ async function createPair(h: Harness) {
           ? [
               {
                 ...of,
-                lane: mmsLane(one.lane ?? 0)[side],
+                lane: (one.ways === 3 ? laneAt(3) : mmsLane(one.lane ?? 0))[side],
                 first: start,
                 end: end - refused,
                 group: one.group ?? false,
@@ -189,6 +193,18 @@ async function createPair(h: Harness) {
     if (one.tracked === undefined) return;
     for (let no = start; no < end; no++) linked.unshift(no);
     linked.splice(REMEMBERED);
+  }
+
+  /** What waits for one carrier goes to another, all of it. Engines count numbers, also of messages that are none; claims tell the rest. */
+  async function reroute(pair: number): Promise<void> {
+    const [from, to, channel] = REROUTES[pair % REROUTES.length] as (typeof REROUTES)[number];
+    await both(async (store) => {
+      for (let n = 0; n < 50; n++) {
+        const step = await store.reroute(from, to, channel);
+        if (step === null || step.next === null) return step === null;
+      }
+      throw new Error('reroute never ends');
+    });
   }
 
   /** Carriers are asked about what they have, and it is told what came of it. */
@@ -414,6 +430,8 @@ async function createPair(h: Harness) {
       }
       case 'callBacks':
         return callBacks(one.lane, one.ok);
+      case 'reroute':
+        return reroute(one.pair);
       case 'media': {
         const { engine } = await both(
           (store) => store.mediaNext(one.limit, LEASE),
@@ -465,8 +483,8 @@ async function createPair(h: Harness) {
         const number = `4411349${one.n}`;
         const url = one.url === undefined ? null : `https://e.example/${one.url}`;
         const more = { url, entity: null, application: null, callbackData: `of ${one.account}` };
-        if (one.gone) await both((store) => store.numberDelete(number));
-        else await both((store) => store.numberPut({ number, account: one.account, ...more }));
+        if (one.gone) await both((store) => dropNumber(store, number, one.account));
+        else await both((store) => setNumber(store, { number, account: one.account, ...more }).catch(String));
         await both((store) => store.numberList());
         return;
       }
@@ -566,6 +584,11 @@ async function createPair(h: Harness) {
   }
 
   return { run, compare, drain };
+}
+
+function without<One extends object, Name extends keyof One>(one: One, ...names: Name[]): Omit<One, Name> & One {
+  return Object.fromEntries(Object.entries(one).filter(([name]) => !names.includes(name as Name))) as Omit<One, Name> &
+    One;
 }
 
 /** Mostly what is still open, the n-th of it; else anything that ever was. */

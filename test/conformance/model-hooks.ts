@@ -251,12 +251,10 @@ export function createHooks(world: World, events: Events) {
       return found && found.hash !== null ? { hash: found.hash, contentType: found.contentType } : null;
     },
 
-    numberPut: (number: OwnNumber): void => void world.numbers.set(number.number, number),
     numberList: (account?: number): OwnNumber[] =>
       [...world.numbers.values()]
         .filter((one) => account === undefined || one.account === account)
         .sort((a, b) => (a.number < b.number ? -1 : 1)),
-    numberDelete: (number: string): boolean => world.numbers.delete(number),
 
     // --- Opt-outs ---
 

@@ -11,7 +11,7 @@ import { carrierRetryDelay, HOLD_MS, unknownRetryDelay } from '../../src/domain/
 import { type Admission, admit, nextOpening, type RateBucket } from '../../src/domain/schedule.ts';
 import { isFinal, STATE } from '../../src/domain/status.ts';
 import { type CarrierReport, type Outcome, refOf } from '../../src/domain/submission.ts';
-import { closedAt, endedWords } from '../../src/store/clock.ts';
+import { closedAt, closing, endedWords } from '../../src/store/clock.ts';
 import {
   type CallBack,
   type Claim,
@@ -230,6 +230,7 @@ export function createQueue(world: World, events: Events) {
     one.attempts += 1;
     one.sent = sent.length;
     one.validUntil ??= said.validUntil;
+    events.claimed(sent);
     return {
       token: one.token,
       leader: one.leader,
@@ -241,6 +242,7 @@ export function createQueue(world: World, events: Events) {
       paced,
       ...early,
       validUntil: one.validUntil,
+      ...closing(one.run.window, said.firstAt),
     };
   }
 
@@ -313,11 +315,18 @@ export function createQueue(world: World, events: Events) {
     };
     // Those whose MMS ended by a report while this attempt of it was open are not its affair any more.
     const mine = one.messages.filter(({ leg }) => leg === one.leg);
+    /** Null = nothing of it left: then it says nothing of the message, but the story may tell it. */
+    const putOff = (error: number | null, how: string, told: boolean): void => {
+      for (const message of mine) {
+        const changed = events.change(message, { kind: 'deferred', error: error ?? message.error }, how);
+        if (error === null && told && !changed) events.note(message, how);
+      }
+    };
     /** To the next carrier, where there is one: another submission. */
-    const movesOn = (error: number): boolean => {
+    const movesOn = (error: number | null): boolean => {
       const lane = nextOf(one);
       if (lane === null) return false;
-      each({ kind: 'deferred', error }, `${words}; ${ELSEWHERE_WORDS}`);
+      putOff(error, `${words}; ${ELSEWHERE_WORDS}`, true);
       Object.assign(one, { lane, generation: one.generation + 1, held: false });
       again(one, world.now);
       return true;
@@ -333,11 +342,13 @@ export function createQueue(world: World, events: Events) {
         applyParked(carrier, outcome.carrierMessageId);
         break;
       }
-      case 'deferred':
-        if (outcome.elsewhere && movesOn(outcome.error.id)) return;
-        each({ kind: 'deferred', error: outcome.error.id });
+      case 'deferred': {
+        const error = outcome.unsent ? null : outcome.error.id;
+        if (outcome.elsewhere && movesOn(error)) return;
+        putOff(error, words, false);
         again(one, world.now + carrierRetryDelay(one.attempts, outcome.retryAfterMs));
         break;
+      }
       case 'throttled':
         // No attempt.
         one.attempts -= 1;
@@ -415,7 +426,8 @@ export function createQueue(world: World, events: Events) {
     const paused = still(one.run);
     const closed = closedAt(one.run, world.now);
     const unfetched = waitsForContent(one.run);
-    const words = endedWords({ state: message.state, attempts: one.tries, paused, closed, unfetched });
+    const { state, error } = message;
+    const words = endedWords({ state, error, attempts: one.tries, paused, closed, unfetched });
     const wasTried = message.state !== STATE.pending || message.error !== 0;
     events.change(message, { kind: 'validityEnded', tried: wasTried, lastError: message.error }, words);
   }

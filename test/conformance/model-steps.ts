@@ -37,7 +37,7 @@ export type Step =
       lane?: number;
       /** Short links: 0 = clicks are reported to a URL, 1 = to the account's click endpoint, 2 = they are not counted. */
       tracked?: number;
-      /** 0 = an SMS follows, 1 = likewise with a second choice of each, 2 = a second choice alone. */
+      /** 0 = an SMS follows, 1 = likewise with a second choice of each, 2 = a second choice alone, 3 = no carrier takes the MMS. */
       ways?: number;
     }
   | { do: 'claim'; lane: number; limit: number }
@@ -46,6 +46,7 @@ export type Step =
   | { do: 'report'; id: number; kind: (typeof REPORTS)[number]; to: number }
   | { do: 'steer'; bulk: number; changes: ChangeName[] }
   | { do: 'callBacks'; lane: number; ok: boolean }
+  | { do: 'reroute'; pair: number }
   | { do: 'media'; limit: number }
   | { do: 'fetched'; at: number; outcome: MediaOutcome['kind'] }
   | { do: 'post'; limit: number }
@@ -118,6 +119,15 @@ export const FILTERS: ((account: number) => Partial<MessageFilter>)[] = [
   () => ({ destination: numbers(1)[0] as string }),
 ];
 
+/** From, to and the channel of that; the last two never move anything. */
+export const REROUTES = [
+  ['mmsc', 'other', 'MMS'],
+  ['smsc', 'smsc2', 'SMS'],
+  ['smsc2', 'smsc', 'SMS'],
+  ['mmsc', 'smsc', 'SMS'],
+  ['smsc', 'other', 'MMS'],
+] as const;
+
 const nat = (max: number) => fc.nat({ max });
 /** Mostly absent: once in `of` there. */
 const some = <Value>(value: fc.Arbitrary<Value>, of = 5) =>
@@ -151,7 +161,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         upload: some(maybe, 8),
         lane: some(nat(2)),
         tracked: some(nat(2), 4),
-        ways: some(nat(2), 2),
+        ways: some(nat(3), 2),
       })
       .map(rare),
   },
@@ -196,6 +206,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('callBacks' as const), lane: nat(4), ok: maybe }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('reroute' as const), pair: nat(REROUTES.length - 1) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('media' as const), limit: fc.constantFrom(1, 10) }) },
   {
     weight: 2,
@@ -379,6 +390,37 @@ export const COUNTEREXAMPLES: [string, Step[]][] = [
       { do: 'accept', account: 2, count: 5, group: true },
       { do: 'optOut', account: 2, to: 0, any: false, gone: false },
       { do: 'claim', lane: 0, limit: 1 },
+    ],
+  ],
+  [
+    'a quicker pace ends sooner what waits for its content',
+    [
+      { do: 'accept', account: 1, count: 3, bulk: -3, every: 20 * MINUTE, link: true },
+      { do: 'wait', ms: 6 * HOUR },
+      { do: 'accept', account: 2, count: 2 },
+      { do: 'wait', ms: 2 * SECOND },
+      { do: 'sweep' },
+      { do: 'accept', account: 1, count: 5, bulk: -2, every: SECOND, endpoint: 0 },
+      { do: 'sweep' },
+    ],
+  ],
+  [
+    'two POSTs under way after older ones have left are two',
+    [
+      { do: 'wait', ms: 13 * HOUR },
+      { do: 'accept', account: 1, count: 2, refuse: true, endpoint: 0 },
+      { do: 'post', limit: 10 },
+      { do: 'wait', ms: 18 * HOUR },
+      { do: 'answer', at: 31, ok: false },
+      { do: 'wait', ms: 6 * HOUR },
+      { do: 'sweep' },
+      { do: 'post', limit: 2 },
+      {
+        ...{ do: 'accept', account: 1, count: 5, group: true, bulk: 2, sendAt: 20 * HOUR },
+        ...{ early: DAY, every: 20 * MINUTE, ways: 0 },
+      },
+      { do: 'answer', at: 28, ok: true },
+      { do: 'accept', account: 1, count: 3, every: SECOND, endpoint: 1, intermediate: true, ways: 1 },
     ],
   ],
 ];

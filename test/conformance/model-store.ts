@@ -107,6 +107,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
       if (before.hash !== idem.hash) return { kind: 'idempotencyConflict' };
       return { ...JSON.parse(before.answer), kind: 'replayed' };
     }
+    if (request.replayOnly) return { kind: 'notReplayed' };
     if (request.bulkId !== null) {
       const used =
         world.bulkNamed(account, { id: request.bulkId }) ??
@@ -444,6 +445,8 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     crash() {
       queue.freeLeases();
       for (const post of world.posts) if (post.leased) post.due = 0;
+      const media = [...world.specs.values()].flatMap((spec) => spec.media);
+      for (const item of media) if (item.due !== null && item.tries === 0) item.due = 0;
     },
     prefer(names) {
       world.prefer = [...names];
@@ -504,9 +507,7 @@ export function createModelStore(start = Date.UTC(2026, 10, 24, 12)): ModelStore
     inbound: verb(hooks.inbound),
     takeInbox: verb(hooks.takeInbox),
     inboundPart: verb(hooks.inboundPart),
-    numberPut: verb(hooks.numberPut),
     numberList: verb(hooks.numberList),
-    numberDelete: verb(hooks.numberDelete),
     optOutPut: verb(hooks.optOutPut),
     optOutDelete: verb(hooks.optOutDelete),
     optOutList: verb(hooks.optOutList),

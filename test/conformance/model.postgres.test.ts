@@ -62,6 +62,8 @@ async function open(): Promise<Harness> {
         urlOf(database),
         `UPDATE ${schema}.flight SET lease_until = 0`,
         `UPDATE ${schema}.hook SET due_at = 0 WHERE leased`,
+        // In the order of the others, all of it long due.
+        `UPDATE ${schema}.media SET due_at = spec * 100 + segment WHERE due_at IS NOT NULL AND tries = 0`,
       );
     },
     async close() {

@@ -410,6 +410,9 @@ export function raceSuite(name: string, engine: Engine): void {
       timed('a later status is not told while the earlier one is in flight or waits for its retry', async () => {
         const no = await desk.one({ endpoint: URL, intermediate: true });
         await desk.settle(await desk.claimOne(), accepted('i'));
+        const [enroute] = (await desk.webhooks()).webhooks as [Webhook];
+        expect(enroute.events).toMatchObject([{ no, status: 7 }]);
+        await desk.answer(enroute, true);
         const [first] = (await desk.webhooks()).webhooks as [Webhook];
         await Promise.all([desk.report('i', 'retrieved'), desk.answer(first, false, 'b')]);
         expect((await desk.webhooks()).webhooks).toEqual([]);

@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_SETTINGS, type SpendLimit } from '../../src/domain/accounts.ts';
-import { bucketOf, DAY_MS, SPEND } from '../../src/domain/limits.ts';
+import { bucketOf, DAY_MS, type Purse, purseOf, SPEND, spendBucket } from '../../src/domain/limits.ts';
 import { NO_CREDIT_WORDS } from '../../src/domain/prices.ts';
 import type { Outcome } from '../../src/domain/submission.ts';
 import {
@@ -180,6 +180,52 @@ export function spendSuite(name: string, open: () => Promise<Harness>): void {
       await desk.sweep();
       expect(await spent()).toBe(MMS);
       expect(await h.store.quota([{ ...tomorrow, want: MOST }])).toEqual([MOST - SMS]);
+    });
+
+    it('begins a new total where there was none, which what was spent before does not count against', async () => {
+      const credit = (amount: number) =>
+        h.store.administer([{ kind: 'credit', account: 1, amount, once: null }], {
+          ...{ by: 'test', action: 'credit', account: 1, detail: {} },
+        });
+      /** The bucket that the account's total counts in. */
+      const total = async (): Promise<number> => {
+        const account = (await h.store.directory(-1))?.accounts.find(({ no }) => no === 1);
+        return spendBucket(purseOf(account ?? {}) as Purse, h.now()).bucket;
+      };
+      await limit(null);
+      await credit(10);
+      bucket = await total();
+      await paid(numbers(2));
+      const first = await desk.claimOne();
+      await desk.settle(first, NO_MMS);
+      await quota(MOST);
+      expect(await spent()).toBe(MOST);
+      // More of the same goes on counting, by whichever verb.
+      await limit({ amount: 11, per: 'TOTAL' });
+      await credit(-1);
+      expect(await total()).toBe(bucket);
+
+      h.advance(SECOND);
+      await limit(null);
+      h.advance(SECOND);
+      await credit(10);
+      const before = bucket;
+      bucket = await total();
+      expect(bucket).toBe(h.now());
+      await quota(2 * SMS);
+      // Paid out of the first: that gets its MMS back, and no SMS of it goes into the second.
+      await desk.settle(await desk.claimOne(), CONTENT_GONE);
+      expect(await spent()).toBe(3 * SMS);
+      h.advance(HOUR);
+      await desk.sweep();
+      expect(await spent()).toBe(2 * SMS);
+      bucket = before;
+      expect(await spent()).toBe(MOST - MMS);
+
+      await limit({ amount: 10, per: 'DAY' });
+      h.advance(SECOND);
+      await limit({ amount: 10, per: 'TOTAL' });
+      expect(await total()).toBe(h.now());
     });
 
     it('holds messages against nothing that were accepted without a limit', async () => {

@@ -1,7 +1,7 @@
 /** What only the SQLite engine promises: settings, its file, crashes between statements, a full disk, plans, threads. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -23,7 +23,7 @@ import { createReads } from '../../src/store/sqlite/rows.ts';
 import { SchemaTooNew } from '../../src/store/sqlite/schema.ts';
 import { connectSqlite, openSqlite, sqliteFiles } from '../../src/store/sqlite/sqlite.ts';
 import { watchStatements } from '../../src/store/sqlite/tx.ts';
-import { accepted, createDesk, DAY, type Harness, HOUR, LEASE, numbers, SECOND } from './desk.ts';
+import { accepted, createDesk, DAY, type Harness, HOUR, LEASE, numbers, openDesk, SECOND } from './desk.ts';
 import { openSynchronous, openThreaded } from './sqlite.harness.ts';
 
 const NOW = Date.UTC(2026, 10, 24, 12);
@@ -141,6 +141,17 @@ describe('what the file promises', () => {
     await expect(openSqlite({ dataDir: dir, retentionMs: DAY, onCrash: () => {} })).rejects.toThrow('not a database');
   });
 
+  it('refuses a file with a second name, under which another process would have a lock and a log of its own', async () => {
+    const options = { dataDir: dir, retentionMs: DAY, onCrash: () => {} };
+    await (await openSqlite(options)).close();
+    const second = join(dir, 'second.db');
+    linkSync(sqliteFiles(dir).file, second);
+    await expect(openSqlite({ ...options, file: second })).rejects.toThrow('more than one name (hard links)');
+    await expect(openSqlite(options)).rejects.toThrow('more than one name (hard links)');
+    rmSync(second);
+    await (await openSqlite(options)).close();
+  });
+
   it('refuses a second opening of the same directory, by a thread or a process, until the first is closed', async () => {
     const options = { dataDir: dir, retentionMs: DAY, onCrash: () => {} };
     const host = await openSqlite(options);
@@ -173,6 +184,24 @@ describe('what the file promises', () => {
     expect(after.now).toBeGreaterThan(NOW + HOUR - SECOND);
     expect(after.claims[0]?.token).toBeGreaterThan(before.claims[0]?.token ?? Number.POSITIVE_INFINITY);
     engine.close();
+  });
+});
+
+describe('a process that died', () => {
+  it('leaves its fetches of links to the next one at once; what had failed before keeps its time', async () => {
+    const harness = await openSynchronous({ now: NOW });
+    try {
+      const desk = await openDesk(harness);
+      const { spec } = await desk.accept({ links: ['https://a.example/1', 'https://a.example/2'] });
+      expect((await harness.store.mediaNext(10, LEASE)).jobs).toHaveLength(2);
+      const outcome = { kind: 'again', error: 15024, words: 'the link answered 503', afterMs: HOUR } as const;
+      await harness.store.mediaSettle({ spec, segment: 1 }, outcome);
+      await harness.crash();
+      const { jobs } = await harness.store.mediaNext(10, LEASE);
+      expect(jobs.map(({ segment, tries }) => [segment, tries])).toEqual([[0, 1]]);
+    } finally {
+      await harness.close();
+    }
   });
 });
 
@@ -241,6 +270,45 @@ describe('a crash between any two statements', () => {
     for (const copy of copies) expect(counts(copy)).toEqual(before);
     const after = counts(join(dir, 'a.db'));
     expect(after).toMatchObject({ flight: (before.flight ?? 0) - 1, parked: 0, attempt: 1, carrier_ref: 1 });
+  });
+
+  it('leaves all of a claim that is told or nothing, and asks nothing more where it is not told', () => {
+    const { at, engine, lane } = watched();
+    const quiet = request(engine, lane);
+    for (const spec of quiet.specs) spec.intermediate = false;
+    one(engine, ['accept', quiet]);
+    const seen: string[] = [];
+    at.hook = (sql) => void seen.push(sql);
+    expect(one<Claims>(engine, ['claim', { lane, limit: 10, leaseMs: LEASE }]).claims).toHaveLength(3);
+    expect(seen.length).toBeGreaterThan(5);
+    expect(seen.filter((sql) => /\bevent\b|outbox|FROM message m\b/.test(sql))).toEqual([]);
+    at.hook = null;
+    one(engine, ['accept', request(engine, lane)]);
+    const before = counts(join(dir, 'a.db'));
+    const { copies } = crashes(engine, at, () => engine.apply([['claim', { lane, limit: 10, leaseMs: LEASE }]], NOW));
+    for (const copy of copies) expect(counts(copy)).toEqual(before);
+    const after = counts(join(dir, 'a.db'));
+    expect(after).toMatchObject({
+      event: (before.event ?? 0) + 5,
+      open_event: (before.open_event ?? 0) + 5,
+      outbox: (before.outbox ?? 0) + 5,
+    });
+  });
+
+  it('tells of claims of what an older version accepted as its spec says', () => {
+    const { engine, lane } = watched();
+    for (const intermediate of [true, false]) {
+      const rows = request(engine, lane);
+      for (const spec of rows.specs) spec.intermediate = intermediate;
+      one(engine, ['accept', rows]);
+    }
+    const db = new DatabaseSync(join(dir, 'a.db'));
+    db.exec('UPDATE run SET intermediate = NULL');
+    expect(one<Claims>(engine, ['claim', { lane, limit: 10, leaseMs: LEASE }]).claims).toHaveLength(6);
+    const told = `SELECT s.intermediate, count(*) AS n FROM event e JOIN message m ON m.no = e.message JOIN spec s ON s.no = m.spec
+      WHERE e.status = 7 GROUP BY 1`;
+    expect(db.prepare(told).all()).toMatchObject([{ intermediate: 1, n: 5 }]);
+    db.close();
   });
 
   it("an error at any statement of an op is that op's alone; its neighbours are stored", () => {

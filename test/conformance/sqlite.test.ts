@@ -2,6 +2,7 @@
 import { accountsSuite } from './accounts.suite.ts';
 import { bulkSuite } from './bulk.suite.ts';
 import { earlySuite } from './early.suite.ts';
+import { enrouteSuite } from './enroute.suite.ts';
 import { failoverSuite } from './failover.suite.ts';
 import { hooksSuite } from './hooks.suite.ts';
 import { inboundSuite } from './inbound.suite.ts';
@@ -14,6 +15,7 @@ import { storeSuite } from './store.suite.ts';
 storeSuite('sqlite engine', { open: openSynchronous, clock: true });
 bulkSuite('sqlite engine', openSynchronous);
 earlySuite('sqlite engine', openSynchronous);
+enrouteSuite('sqlite engine', openSynchronous);
 accountsSuite('sqlite engine', openSynchronous);
 failoverSuite('sqlite engine', openSynchronous);
 spendSuite('sqlite engine', openSynchronous);

@@ -216,6 +216,15 @@ function cases(engine: Engine): void {
       expect(await desk.logs()).toEqual(first.nos);
     });
 
+    it('gives the first answer and nothing else to who asks for that only', async () => {
+      const idem = { key: 'k1', hash: 'h1' };
+      const ask = async () => h.store.accept({ ...(await desk.request({ idem })), replayOnly: true });
+      expect(await ask()).toEqual({ kind: 'notReplayed' });
+      const first = await desk.accept({ idem });
+      expect(await ask()).toEqual({ ...first.answer, kind: 'replayed' });
+      expect(await desk.logs()).toEqual(first.nos);
+    });
+
     timed('forgets an Idempotency-Key after 24 h', async () => {
       const idem = { key: 'k1', hash: 'h1' };
       await desk.accept({ idem });
@@ -1398,7 +1407,7 @@ function cases(engine: Engine): void {
       await desk.report('i', 'deferred');
       await desk.report('i', 'retrieved');
       const seen: number[][] = [];
-      for (let n = 0; n < 4; n++) {
+      for (let n = 0; n < 6; n++) {
         const { webhooks } = await desk.webhooks();
         expect(webhooks).toHaveLength(1);
         const [webhook] = webhooks as [Webhook];
@@ -1412,7 +1421,9 @@ function cases(engine: Engine): void {
         } else await desk.answer(webhook, true);
       }
       expect(seen).toEqual([
+        [no, 7, 0],
         [no, 26, 15000],
+        [no, 7, 15000],
         [no, 3, 0],
         [no, 3, 15004],
         [no, 5, 0],
@@ -1424,7 +1435,7 @@ function cases(engine: Engine): void {
       const no = await desk.one({ endpoint: URL, intermediate: true });
       await desk.settle(await desk.claimOne(), accepted('i'));
       await desk.report('i', 'retrieved');
-      for (let n = 0; n < 42; n++) {
+      for (let n = 0; n < 63; n++) {
         const { webhooks, nextDue } = await desk.webhooks();
         for (const webhook of webhooks) await desk.answer(webhook, false, 'b');
         if (webhooks.length === 0 && nextDue !== null) h.advance(nextDue - h.now());

@@ -443,7 +443,7 @@ describe.skipIf(!SERVER)('row-level security', () => {
       ],
       // By tokens that are signed.
       ...['link', 'clicked', 'click', 'inboundPart'],
-      ...['numberPut', 'numberDelete', 'directory', 'auditLog', 'administer', 'keys', 'putKey'],
+      ...['directory', 'auditLog', 'administer', 'keys', 'putKey'],
       // Who asks is not known yet; limits are counted for several accounts at once.
       ...['sessionPut', 'sessionUse', 'sessionDelete', 'quota', 'quotaUsed'],
       ...['onHint', 'close', 'wall'],

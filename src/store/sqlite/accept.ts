@@ -76,7 +76,8 @@ export function createAccept(
     run: prepare(
       db,
       `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-         limited, moves, media, due_at, seq, ways, early_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         limited, moves, media, due_at, seq, ways, early_ms, intermediate)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
   };
 
@@ -148,6 +149,7 @@ export function createAccept(
       tx.seq(),
       printWays(run.ways),
       run.earlyMs ?? 0,
+      request.specs[run.spec - request.first - 1]?.intermediate ? 1 : 0,
     );
     if (due !== null) lines.wake(line, run.lane, request.account, due);
   }
@@ -207,6 +209,9 @@ export function createAccept(
       spec.body,
       bulk === null ? 0 : 1,
     );
+    const { sender, body } = spec;
+    const intermediate = spec.intermediate ? 1 : 0;
+    events.added(no, { account, sender, body, endpoint, intermediate, bulk: bulkNo, counted: bulk === null ? 0 : 1 });
     if (spec.tracked) {
       const { first, end, campaign, entity, application } = spec;
       const of = { spec: no, account, bulk: bulkNo, bulkId: bulk?.id ?? null };
@@ -229,6 +234,7 @@ export function createAccept(
   return function accept(request: Accept): Accepted {
     const replayed = replay(request);
     if (replayed) return replayed;
+    if (request.replayOnly) return { kind: 'notReplayed' };
     if (usedBulk(request)?.canceledAt != null) return { kind: 'bulkCanceled' };
     const { uploads, missing } = uploadsOf(request);
     if (missing.length > 0) return { kind: 'unknownUploads', ids: missing };

@@ -96,6 +96,9 @@ export function createAccounts(
   };
 
   const present: Present = {
+    get now() {
+      return tx.now;
+    },
     get revision() {
       return Number(q.revision.get()?.v ?? 0);
     },

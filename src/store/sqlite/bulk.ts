@@ -10,7 +10,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { smsLeader } from '../../domain/failover.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { earlyOf, startOf } from '../clock.ts';
+import { byTurns, earlyOf, startOf } from '../clock.ts';
 import type { Bulk, BulkChange, BulkName, Progress, Steered } from '../contract.ts';
 import {
   CANCELED_WORDS,
@@ -386,6 +386,8 @@ export function createBulks(
     const start = startOf(run, bulk);
     const due = Math.min((start ?? run.opensAt) - earlyOf(run, start, bulk), at);
     if (run.next < run.end) runs.move(run, run.next, due);
+    // At another pace its turns may be over sooner than the sweep was to see, and what waits for its content is claimed by nobody.
+    if (run.next < run.end && byTurns(run, start, bulk)) runs.look(run.no, tx.now);
     const line = lines.get(run.line);
     if (run.next < run.end && !run.closed) lines.wake(line.no, line.lane, line.account, due);
     const retry = q.retriesDue.get(run.no, run.end)?.due ?? null;

@@ -8,9 +8,10 @@ import { legOf, spanOf } from '../../domain/failover.ts';
 import type { SpecRow } from '../../domain/rows.ts';
 import { admit } from '../../domain/schedule.ts';
 import { STATE, type State } from '../../domain/status.ts';
-import { bucketOf, byTurns, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
+import { bucketOf, byTurns, closing, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim, Claims } from '../contract.ts';
 import { ACCOUNT_QUANTUM, AHEAD_MS, again, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
+import type { Events } from './events.ts';
 import type { InboundVerbs } from './inbound.ts';
 import type { LineRow, Lines } from './lines.ts';
 import type { Reads } from './rows.ts';
@@ -28,7 +29,14 @@ function earlyStart(earlyMs: number, start: number | null, now: number): number 
 }
 
 /** The verb `claim` on the transaction that it is given. */
-export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { screen }: Pick<InboundVerbs, 'screen'>) {
+export function createClaim(
+  tx: Tx,
+  lines: Lines,
+  runs: Runs,
+  reads: Reads,
+  { screen }: Pick<InboundVerbs, 'screen'>,
+  { claimed }: Pick<Events, 'claimed'>,
+) {
   const db = tx.db;
   const q = {
     turn: prepare<{ account: number }>(
@@ -111,7 +119,9 @@ export function createClaim(tx: Tx, lines: Lines, runs: Runs, reads: Reads, { sc
       paced: turns !== null,
       ...(start === null ? {} : { earliestAt: start }),
       validUntil,
+      ...closing(run.window, notBeforeUs),
     });
+    claimed(run, members);
   }
 
   /** Returns submissions taken (0 or 1). */

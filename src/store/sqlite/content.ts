@@ -44,7 +44,7 @@ export function openContent(file: string): ContentFile {
   if (!known) db.exec('ALTER TABLE content ADD COLUMN place TEXT');
   const q = {
     touch: prepare(db, 'UPDATE content SET at = ? WHERE hash = ?'),
-    touchHere: prepare(db, 'UPDATE content SET at = ? WHERE hash = ? AND place IS NULL'),
+    touchHere: prepare(db, 'UPDATE content SET at = ? WHERE hash = ? AND place IS NULL AND bytes = ?'),
     add: prepare(
       db,
       `INSERT INTO content (hash, at, bytes) VALUES (?, ?, ?)
@@ -80,8 +80,8 @@ export function openContent(file: string): ContentFile {
     put(items, now) {
       inTransaction(() => {
         for (const { hash, bytes } of items) {
-          if (q.touchHere.run(now, hash) > 0) continue;
-          // What lies elsewhere is not to be had by those who put it here.
+          if (q.touchHere.run(now, hash, bytes) > 0) continue;
+          // What lies elsewhere is not to be had by those who put it here; what was damaged is whole again.
           q.loses.run(hash);
           q.add.run(hash, now, bytes);
         }

@@ -23,7 +23,6 @@ import type {
   MediaOutcome,
   MessageFilter,
   OperatorChange,
-  OwnNumber,
   Rearm,
   ReplayRange,
   Settle,
@@ -77,8 +76,6 @@ export type Op =
   | ['endpointDelete', { account: number; kind: HookKind; url: string }]
   | ['inbound', InboundIn]
   | ['takeInbox', { account: number; limit: number; entity?: string; application?: string }]
-  | ['numberPut', OwnNumber]
-  | ['numberDelete', string]
   | ['optOutPut', { account: number; list: { sender: string; destination: string }[] }]
   | ['optOutDelete', { account: number; list: { sender: string; destination: string }[] }]
   | ['callBacks', { lane: number; limit: number }]
@@ -204,7 +201,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   const deliveries = createDeliveries(tx, events);
   const links = createLinks(tx, events);
   const accept = createAccept(tx, lines, runs, events, tallies, inbound, links, bulks.generated);
-  const claim = createClaim(tx, lines, runs, reads, inbound);
+  const claim = createClaim(tx, lines, runs, reads, inbound, events);
   const reroute = createReroute(tx, lines, runs);
   const settle = createSettle(tx, lines, runs, events);
   const media = createMedia(tx, lines, runs);
@@ -289,11 +286,6 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
         return inbound.inbound(op[1]);
       case 'takeInbox':
         return inbound.takeInbox(op[1]);
-      case 'numberPut':
-        inbound.numberPut(op[1]);
-        return null;
-      case 'numberDelete':
-        return inbound.numberDelete(op[1]);
       case 'optOutPut':
         return inbound.optOutPut(op[1].account, op[1].list);
       case 'optOutDelete':
@@ -340,6 +332,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
     try {
       const results = ops.map((op) => ({ ok: run(op) }));
       tallies.flush();
+      events.flush();
       // Every second, so that a clock set back across a restart cannot move the store's time back by more.
       // Where the wall clock went back, at once: behind a crash the clock would follow it.
       const tick = tx.now - persisted >= 1000 || (behind && persisted < tx.now);
@@ -353,7 +346,8 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK');
       lines.forget();
-      events.forget();
+      events.rolledBack();
+      inbound.forget();
       tallies.forget();
       settle.forget();
       throw error;
@@ -364,6 +358,7 @@ function createEngine(db: DatabaseSync, options: EngineOptions): Engine {
   db.exec('BEGIN IMMEDIATE');
   settle.freeLeases();
   events.freeLeases();
+  media.freeLeases();
   db.exec('COMMIT');
 
   return {

@@ -7,7 +7,7 @@
  * in `open_event`, and only the oldest is handed on.
  */
 import { statusView } from '../../domain/codes.ts';
-import { FAILED_OVER, type Leg, WITHDRAWN_WORDS } from '../../domain/failover.ts';
+import { FAILED_OVER, type Leg, SMS_MARK, WITHDRAWN_WORDS } from '../../domain/failover.ts';
 import { senderKey } from '../../domain/optout.ts';
 import { isFree, PAID_MARK, type Paid, paidOf } from '../../domain/prices.ts';
 import { reportForm } from '../../domain/report.ts';
@@ -17,6 +17,7 @@ import {
   ACCEPTED,
   isFinal,
   type MessageStatus,
+  STATUS_CLAIMED,
   type State,
   type StatusEvent,
   transition,
@@ -32,6 +33,7 @@ import {
 } from '../contract.ts';
 import { EXHAUSTED_MS, kindCode, kindOf, POST_MOST, postMostSql, validSecrets } from '../hooks.ts';
 import { type EventColumns, MESSAGE_JOINS, toEvent } from '../message-rows.ts';
+import { CLAIMED_WORDS, CLAIMS_TOLD, landed } from '../outcomes.ts';
 import type { Tallies } from './bulk.ts';
 import { earliest } from './lines.ts';
 import { EVENT_COLUMNS, type Reads, SMS_SENDER } from './rows.ts';
@@ -78,6 +80,15 @@ interface SpecHead {
   /** Null = its messages are held against no spend limit. */
   paid: Paid | null;
 }
+
+/** What it is read from; `body` null = nothing in it matters here. */
+type SpecColumns = Omit<SpecHead, 'answered' | 'paid'> & {
+  account: number;
+  sender: string;
+  /** The SMS leg's own sender. */
+  sms: string | null;
+  body: string | null;
+};
 
 /** POSTs in flight to one endpoint: one that hangs takes no more of its neighbours' slots. */
 const ENDPOINT_SLOTS = 8;
@@ -138,9 +149,7 @@ export type Events = ReturnType<typeof createEvents>;
 export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
   const db = tx.db;
   const q = {
-    spec: prepare<
-      Omit<SpecHead, 'answered' | 'paid'> & { account: number; sender: string; sms: string | null; body: string | null }
-    >(
+    spec: prepare<SpecColumns>(
       db,
       `SELECT endpoint, intermediate, bulk, counted, sender, account, ${SMS_SENDER} AS sms, CASE WHEN instr(body, '${PAID_MARK}') > 0 THEN body END AS body
        FROM spec WHERE no = ?`,
@@ -159,7 +168,16 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       db,
       'INSERT INTO event (message, account, at, status, error, kind, words, leg) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
     ),
-    notes: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM event WHERE message = ? AND kind < 2'),
+    notes: prepare<{ n: number }>(db, 'SELECT count(*) AS n FROM event WHERE message = ? AND kind = 1'),
+    lastTold: prepare<{ status: number }>(
+      db,
+      'SELECT status FROM event WHERE message = ? AND kind = 0 ORDER BY no DESC LIMIT 1',
+    ),
+    claimed: prepare<MessageStatus & Pick<Live, 'no' | 'account' | 'spec' | 'leg'> & { told: number }>(
+      db,
+      `SELECT no, account, spec, state, status, error, leg,
+         (SELECT count(*) FROM event e WHERE e.message = m.no AND e.kind = 0) AS told FROM message m WHERE no = ?`,
+    ),
     endpoint: prepare<{ no: number }>(
       db,
       'SELECT no FROM endpoint WHERE account = ? AND url = ? AND content_type = ? AND kind = ?',
@@ -227,7 +245,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       `INSERT INTO hook (endpoint, account, state, retry, token, leased, due_at, at, events, body)
        VALUES (?, ?, 0, 0, ?, 1, ?, ?, ?, NULL)`,
     ),
-    eventHook: prepare(db, 'UPDATE event SET hook = ? WHERE no = ?'),
+    eventsHook: prepare(db, 'UPDATE event SET hook = ? WHERE no IN (SELECT x.value FROM json_each(?) x)'),
     hookNext: prepare<{ no: number; retry: number; events: string; body: string | null }>(
       db,
       `SELECT no, retry, events, body FROM hook WHERE endpoint = ? AND state = 0 AND leased = 0 AND due_at <= ?
@@ -283,26 +301,50 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       db,
       `SELECT ${EVENT_COLUMNS} FROM event e JOIN message m ON m.no = e.message ${MESSAGE_JOINS} WHERE e.no = ?`,
     ),
+    // In their order: CROSS JOIN keeps that of the loops.
+    eventRows: prepare<EventColumns>(
+      db,
+      `SELECT ${EVENT_COLUMNS} FROM json_each(?) x CROSS JOIN event e ON e.no = x.value CROSS JOIN message m ON m.no = e.message
+       ${MESSAGE_JOINS}`,
+    ),
   };
   let failover: FailoverSide = { open: () => null, withdraw: () => false };
   const spend = createSpend(tx);
   // Immutable columns of specs in use; bounded, and emptied on rollback.
   const specs = new Map<number, SpecHead>();
   const endpoints = new Map<string, number>();
+  /** Numbers that senders are, by whose they are; undefined = nobody's here. */
+  const owners = new Map<string, number | undefined>();
+  /** Endpoints that events were handed on to in this transaction, and that are not told yet: once for all of them. */
+  const handed = new Set<number>();
+
+  function ownerOf(key: string): number | undefined {
+    if (owners.has(key)) return owners.get(key);
+    const owner = q.ownNumber.get(key)?.account;
+    if (owners.size >= 4096) owners.clear();
+    owners.set(key, owner);
+    return owner;
+  }
 
   function spec(no: number): SpecHead {
     let row = specs.get(no);
     if (!row) {
       const read = q.spec.get(no);
       if (!read) throw new Error(`spec ${no} is gone`);
-      const { account, body, sender, sms, ...head } = read;
-      const own = (from: string): string | null =>
-        q.ownNumber.get(senderKey(from))?.account === account ? senderKey(from) : null;
-      const mms = own(sender);
-      row = { ...head, answered: [mms, sms ? own(sms) : mms], paid: paidOf(body) };
-      if (specs.size >= 4096) specs.clear();
-      specs.set(no, row);
+      row = remember(no, read);
     }
+    return row;
+  }
+
+  function remember(no: number, { account, body, sender, sms, ...head }: SpecColumns): SpecHead {
+    const own = (from: string): string | null => {
+      const key = senderKey(from);
+      return ownerOf(key) === account ? key : null;
+    };
+    const mms = own(sender);
+    const row: SpecHead = { ...head, answered: [mms, sms ? own(sms) : mms], paid: paidOf(body) };
+    if (specs.size >= 4096) specs.clear();
+    specs.set(no, row);
     return row;
   }
 
@@ -310,7 +352,15 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
 
   function handOn(endpoint: number, event: number): void {
     q.out.run(endpoint, event);
-    if (q.endpointWake.run(tx.now, tx.seq(), endpoint) > 0) tx.hint('webhooks');
+    handed.add(endpoint);
+  }
+
+  /** Before anybody asks what is due, and before the commit. */
+  function flush(): void {
+    for (const endpoint of handed) {
+      if (q.endpointWake.run(tx.now, tx.seq(), endpoint) > 0) tx.hint('webhooks');
+    }
+    handed.clear();
   }
 
   /** The endpoint's number, made on first use. */
@@ -362,8 +412,9 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     const events = q.outOf.all(endpoint.no, postMost(endpoint)).map((row) => row.event);
     q.outDelete.run(endpoint.no, events.at(-1) as number);
     const token = tx.seq();
-    const no = q.hookAdd.insert(endpoint.no, endpoint.account, token, lease, tx.now, JSON.stringify(events));
-    for (const event of events) q.eventHook.run(no, event);
+    const list = JSON.stringify(events);
+    const no = q.hookAdd.insert(endpoint.no, endpoint.account, token, lease, tx.now, list);
+    q.eventsHook.run(no, list);
     endpoint.open++;
     endpoint.fresh = 1;
     return webhook(no, token, endpoint, 0, null, events);
@@ -403,6 +454,10 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     if (first === null) handOn(endpoint, event);
   }
 
+  /** The last that its account was told of it, who asks for every change, is that it is on its way. */
+  const enroute = (message: { no: number; spec: number }): boolean =>
+    spec(message.spec).intermediate === 1 && q.lastTold.get(message.no)?.status === STATUS_CLAIMED;
+
   function eventRow(no: number): EventRow | null {
     const row = q.eventRow.get(no);
     return row ? toEvent(row) : null;
@@ -433,7 +488,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       },
       retry,
       body: kind === 'click' ? (body ?? q.eventWords.get(events[0] as number)?.words ?? null) : body,
-      events: kind === 'delivery' ? events.map(eventRow).filter((event) => event !== null) : [],
+      events: kind === 'delivery' ? q.eventRows.all(JSON.stringify(events)).map(toEvent) : [],
       inbound: kind === 'inbound' ? events.map(inboundRow).filter((one) => one !== null) : [],
       pending: 0,
     };
@@ -471,6 +526,8 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
       return row ? endpoint(account, row.url, reportForm(contentType ?? row.content_type, older), kind) : null;
     },
     handOn,
+    /** Endpoints are told what was handed on to them; before each commit. */
+    flush,
     /** An endpoint after something outside changed what waits under it. */
     again(no: number): void {
       const row = q.endpointRow.get(no);
@@ -486,14 +543,39 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
     forget(): void {
       specs.clear();
       endpoints.clear();
+      owners.clear();
+    },
+    /** After a rollback. */
+    rolledBack(): void {
+      handed.clear();
+      this.forget();
     },
     emit,
     eventRow,
+    /** A spec that was just written need not be read when its first message moves. */
+    added(no: number, { body, ...head }: Omit<SpecColumns, 'sms' | 'body'> & { body: string }): void {
+      if (!body.includes(SMS_MARK) && !body.includes(PAID_MARK)) remember(no, { ...head, sms: null, body: null });
+    },
+    /**
+     * Messages of a run that are claimed: on their way (7), where every change is told. Nothing where that is what was told last: the
+     * claim before was put back as if it had never been.
+     */
+    claimed(run: { spec: number; intermediate: boolean | null }, members: readonly { no: number }[]): void {
+      if (!(run.intermediate ?? spec(run.spec).intermediate === 1)) return;
+      for (const { no } of members) {
+        const message = q.claimed.get(no);
+        if (!message || message.told >= CLAIMS_TOLD || enroute(message)) continue;
+        emit(message, { ...message, status: STATUS_CLAIMED }, CLAIMED_WORDS, message.leg);
+      }
+    },
     /** Move a message by the state machine. True = it changed. */
     change(message: Live, event: StatusEvent, words: string): boolean {
       const from: MessageStatus = { state: message.state, status: message.status, error: message.error };
       const { next, changed, final } = transition(from, event);
-      if (!changed) return false;
+      if (!changed) {
+        if (landed(event) && enroute(message)) emit(message, from, words, message.leg);
+        return false;
+      }
       const sentAt = message.sent_at ?? (SENT.has(event.kind) ? tx.now : null);
       const { bulk, counted, answered, paid } = spec(message.spec);
       const speaks = answered[message.leg];
@@ -511,7 +593,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
         q.conversation.run(message.account, speaks, to, message.no);
       }
       if (counted === 1) tallies.moved(bulk, from.state, then.state);
-      if (next.status !== from.status || next.error !== from.error) {
+      if (next.status !== from.status || next.error !== from.error || enroute(message)) {
         const all = second ? [words, second.words].filter((part) => part !== '').join('; ') : words;
         emit(message, next, all, second?.opened ? FAILED_OVER : message.leg);
       }
@@ -540,6 +622,7 @@ export function createEvents(tx: Tx, reads: Reads, tallies: Tallies) {
      * At most `limit` POSTs, one an endpoint and round, so that no endpoint's backlog (or death) stands before the others'.
      */
     webhookNext(limit: number, leaseMs: number): Webhooks {
+      flush();
       takeBackLost();
       const webhooks: Webhook[] = [];
       const lease = tx.now + leaseMs;

@@ -31,7 +31,8 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
     add: prepare(
       db,
       `INSERT INTO run (no, line, spec, next, "end", members, send_at, days, from_min, to_min, validity, opens_at, look_at,
-         limited, moves, media, due_at, seq, ways) VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)`,
+         limited, moves, media, due_at, seq, ways, intermediate)
+       VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, (SELECT intermediate FROM spec WHERE no = ?))`,
     ),
     flight: prepare<{ one: number }>(db, 'SELECT 1 AS one FROM flight WHERE leader = ?'),
     over: prepare<{ end: number; until: number }>(
@@ -48,6 +49,8 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
   };
 
   function open(message: Live, event: StatusEvent, next: MessageStatus, pays: () => boolean): string | null | false {
+    // What arrived is followed by nothing, as nearly always.
+    if (next.state === STATE.delivered) return false;
     const found = q.ways.get(message.no);
     // Refused at the door: in no run.
     if (!found || found.end <= message.no || found.ways === null) return false;
@@ -85,6 +88,7 @@ export function createFailover(tx: Tx, lines: Lines, runs: Runs): FailoverSide {
       due,
       tx.seq(),
       JSON.stringify({ sms }),
+      message.spec,
     );
     lines.wake(line, sms.lane, message.account, due);
     return null;

@@ -26,6 +26,8 @@ import { prepare, type Tx } from './tx.ts';
 
 /** Inbox entries fetched at a time. */
 const PULLS = 200;
+/** Accounts remembered. */
+const ACCOUNTS = 10_000;
 
 export type InboundVerbs = ReturnType<typeof createInbound>;
 
@@ -38,11 +40,6 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
       db,
       'SELECT number, account, url, entity, application, callback FROM own_number WHERE number = ?',
     ),
-    numberPut: prepare(
-      db,
-      `INSERT OR REPLACE INTO own_number (number, account, url, entity, application, callback) VALUES (?, ?, ?, ?, ?, ?)`,
-    ),
-    numberDrop: prepare(db, 'DELETE FROM own_number WHERE number = ?'),
     firstAccount: prepare<{ no: number }>(db, 'SELECT no FROM account ORDER BY no LIMIT 1'),
     ref: prepare<{ leader: number; members: number }>(
       db,
@@ -102,6 +99,26 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
     ),
   };
 
+  // Accounts by whether anybody has opted out of theirs: asked for each message, and nearly always no.
+  const withOptOuts = new Map<number, boolean>();
+
+  function anyOptOut(account: number): boolean {
+    const known = withOptOuts.get(account);
+    if (known !== undefined) return known;
+    const any = q.anyOptOut.get(account) !== undefined;
+    if (withOptOuts.size >= ACCOUNTS) withOptOuts.clear();
+    withOptOuts.set(account, any);
+    return any;
+  }
+  function optOut(account: number, destination: string, sender: string, source: string): boolean {
+    withOptOuts.delete(account);
+    return q.optOut.run(account, destination, senderKey(sender), tx.now, source) > 0;
+  }
+  function optIn(account: number, destination: string, sender: string): boolean {
+    withOptOuts.delete(account);
+    return q.optIn.run(account, destination, senderKey(sender)) > 0;
+  }
+
   /** Of pairs of sender and destination those that want nothing: the status by their place. */
   function unwanted(account: number, pairs: [string, string][]): Map<number, 10 | 14> {
     const found = q.optedOut.all(account, JSON.stringify(pairs));
@@ -157,10 +174,7 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
       else events.handOn(endpoint, event);
       let recorded = false;
       if (message.asks !== null && from !== '' && to !== '') {
-        recorded =
-          message.asks === 'stop'
-            ? q.optOut.run(account, from, senderKey(to), tx.now, 'handset') > 0
-            : q.optIn.run(account, from, senderKey(to)) > 0;
+        recorded = message.asks === 'stop' ? optOut(account, from, to, 'handset') : optIn(account, from, to);
       }
       return { kind: 'stored', no, account, owned: number !== null, recorded };
     },
@@ -184,29 +198,18 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
       return rows;
     },
 
-    numberPut(one: OwnNumber): void {
-      const { number, account, url, entity, application, callbackData } = one;
-      q.numberPut.run(number, account, url, entity, application, callbackData);
-      events.forget();
-    },
-    numberDelete(number: string): boolean {
-      events.forget();
-      return q.numberDrop.run(number) > 0;
-    },
-
     optOutPut: (account: number, list: { sender: string; destination: string }[]): number =>
-      list.reduce(
-        (count, { sender, destination }) =>
-          count + q.optOut.run(account, destination, senderKey(sender), tx.now, 'list'),
-        0,
-      ),
+      list.reduce((count, { sender, destination }) => count + Number(optOut(account, destination, sender, 'list')), 0),
     optOutDelete: (account: number, list: { sender: string; destination: string }[]): number =>
-      list.reduce((count, { sender, destination }) => count + q.optIn.run(account, destination, senderKey(sender)), 0),
+      list.reduce((count, { sender, destination }) => count + Number(optIn(account, destination, sender)), 0),
+
+    /** After a rollback. */
+    forget: (): void => withOptOuts.clear(),
 
     /** Numbers of a request's messages to those who want none, with the status that says so. */
     optedOut(request: Accept): Map<number, number> {
       const found = new Map<number, number>();
-      if (!q.anyOptOut.get(request.account)) return found;
+      if (!anyOptOut(request.account)) return found;
       const base = request.specs[0]?.first ?? request.first;
       const pairs: [string, string][] = [];
       for (const spec of request.specs) {
@@ -228,7 +231,7 @@ export function createInbound(tx: Tx, lines: Lines, events: Events) {
       members: Member[],
       leg: Leg,
     ): Member[] {
-      if (members.length === 0 || !q.anyOptOut.get(account)) return members;
+      if (members.length === 0 || !anyOptOut(account)) return members;
       const { sender = '', sms = null } = q.sender.get(spec) ?? {};
       const out = new Map<number, 10 | 14>();
       for (const from of leg === 1 && sms ? [sms, sender] : [sender]) {

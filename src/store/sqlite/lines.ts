@@ -13,6 +13,15 @@ export interface LineRow {
   paused: number;
 }
 
+/** What an outcome means on a lane: its carrier's settings. */
+interface LanePolicy {
+  onUnknown: 'hold' | 'retry' | 'fail';
+  reports: boolean;
+}
+
+/** Lines remembered by number or by name. */
+const REMEMBERED = 10_000;
+
 export type Lines = ReturnType<typeof createLines>;
 
 /** Lanes, turns and lines on the transaction that they are given. */
@@ -25,6 +34,10 @@ export function createLines(tx: Tx) {
       'INSERT INTO lane (carrier, shard, on_unknown, reports) VALUES (?, ?, ?, ?) RETURNING no',
     ),
     lanePolicy: prepare(db, 'UPDATE lane SET on_unknown = ?, reports = ? WHERE carrier = ?'),
+    policy: prepare<{ on_unknown: LanePolicy['onUnknown']; reports: number }>(
+      db,
+      'SELECT on_unknown, reports FROM lane WHERE no = ?',
+    ),
     home: prepare<{ no: number }>(
       db,
       'SELECT h.no FROM lane l JOIN lane h ON h.carrier = l.carrier AND h.shard = 0 WHERE l.no = ?',
@@ -68,19 +81,49 @@ export function createLines(tx: Tx) {
   const known = new Map<string, number>();
   // Likewise lanes: a few for each carrier.
   const homes = new Map<number, number>();
+  const homesOf = new Map<string, number>();
+  const policies = new Map<number, LanePolicy>();
+  // What due_at of a line was set to last: under load most wake-ups change nothing, and need not ask.
+  const dues = new Map<number, number>();
+
+  function setDue(line: number, due: number | null): void {
+    if (dues.size >= REMEMBERED) dues.clear();
+    if (due === null) dues.delete(line);
+    else dues.set(line, due);
+  }
+  function put(line: number, due: number | null): void {
+    q.restLine.run(due, tx.seq(), line);
+    setDue(line, due);
+  }
 
   const lines = {
     lane(carrier: string, shard: number, onUnknown: string, reports: boolean): number {
       // The home of the others.
       if (shard > 0) lines.lane(carrier, 0, onUnknown, reports);
       const told = reports ? 1 : 0;
+      policies.clear();
       const found = q.laneFind.get(carrier, shard);
       if (found) q.lanePolicy.run(onUnknown, told, carrier);
       return (found ?? (q.laneAdd.get(carrier, shard, onUnknown, told) as { no: number })).no;
     },
     /** The lane under which a carrier's message ids are kept; null = no such carrier. */
     homeOf(carrier: string): number | null {
-      return q.laneFind.get(carrier, 0)?.no ?? null;
+      const cached = homesOf.get(carrier);
+      if (cached !== undefined) return cached;
+      const no = q.laneFind.get(carrier, 0)?.no;
+      if (no === undefined) return null;
+      homesOf.set(carrier, no);
+      return no;
+    },
+    /** What is to be known of a lane's carrier. Throws where there is no such lane. */
+    policy(lane: number): LanePolicy {
+      const cached = policies.get(lane);
+      if (cached) return cached;
+      const row = q.policy.get(lane);
+      if (!row) throw new Error(`lane ${lane} is gone`);
+      const policy: LanePolicy = { onUnknown: row.on_unknown, reports: row.reports === 1 };
+      policies.set(lane, policy);
+      return policy;
     },
     /** Likewise, of the carrier that a lane leads to. */
     home(lane: number): number {
@@ -98,9 +141,13 @@ export function createLines(tx: Tx) {
       if (cached !== undefined) return cached;
       const found = bulk === null ? q.express.get(lane, account) : q.ofBulkHere.get(lane, account, bulk);
       const no = (found ?? (q.add.get(lane, account, bulk, paused ? 1 : 0) as { no: number })).no;
-      if (!found) q.turnAdd.run(lane, account);
+      if (!found) {
+        q.turnAdd.run(lane, account);
+        // The number of one that is gone may be given again.
+        dues.delete(no);
+      }
       if (bulk === null) {
-        if (known.size > 10_000) known.clear();
+        if (known.size >= REMEMBERED) known.clear();
         known.set(name, no);
       }
       return no;
@@ -114,12 +161,18 @@ export function createLines(tx: Tx) {
     forget(): void {
       known.clear();
       homes.clear();
+      homesOf.clear();
+      policies.clear();
+      dues.clear();
     },
 
     /** Something on this line may leave at `due`. */
     wake(line: number, lane: number, account: number, due: number): void {
+      const set = dues.get(line);
+      if (set !== undefined && set <= due) return;
       const seq = tx.seq();
       if (q.wakeLine.run(due, seq, line, due) === 0) return;
+      setDue(line, due);
       // A later instant is told too: the lane sleeps until the earliest it knew.
       if (q.wakeTurn.run(due, seq, lane, account, due) > 0) tx.hint('lane');
     },
@@ -127,12 +180,12 @@ export function createLines(tx: Tx) {
     rest(line: LineRow): number | null {
       const due = line.paused === 1 ? null : lines.nextOf(line.no);
       // What is still due goes to the end of the ring: due_at = now, and the seq settles ties.
-      q.restLine.run(due === null ? null : Math.max(due, tx.now), tx.seq(), line.no);
+      put(line.no, due === null ? null : Math.max(due, tx.now));
       return due;
     },
     /** Nothing on this line may leave before `due`, whatever its runs say until the sweep has told them. */
     dueAt(line: LineRow, due: number): void {
-      q.restLine.run(Math.max(due, tx.now), tx.seq(), line.no);
+      put(line.no, Math.max(due, tx.now));
       lines.restTurn(line.lane, line.account);
       tx.hint('lane');
     },

@@ -26,6 +26,7 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
        WHERE m.due_at <= ? ORDER BY m.due_at LIMIT ? + 0`,
     ),
     lease: prepare(db, 'UPDATE media SET due_at = ? WHERE spec = ? AND segment = ?'),
+    free: prepare(db, 'UPDATE media SET due_at = 0 WHERE due_at IS NOT NULL AND tries = 0'),
     min: prepare<{ due: number | null }>(db, 'SELECT min(due_at) AS due FROM media WHERE due_at IS NOT NULL'),
     // Of what still waits for it; a run that expired needs no bytes.
     validUntil: prepare<{ at: number | null }>(
@@ -87,6 +88,10 @@ export function createMedia(tx: Tx, lines: Lines, runs: Runs) {
         });
       }
       return { now: tx.now, jobs, nextDue: q.min.get()?.due ?? null };
+    },
+    /** First fetches of a process that died begin anew at once; what has failed before keeps its time, or its lease. */
+    freeLeases(): void {
+      q.free.run();
     },
     settle(job: { spec: number; segment: number }, outcome: MediaOutcome): void {
       if (outcome.kind === 'again') {

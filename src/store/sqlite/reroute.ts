@@ -43,9 +43,14 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
     ),
     // That one may not keep the time; the one before may have some of it.
     runLine: prepare(db, 'UPDATE run SET line = ?, early_ms = -abs(early_ms) WHERE no = ?'),
-    retries: prepare<{ leader: number; members: number }>(
+    // Where an MMS without a carrier of its own goes, its SMS goes too: the one before has left.
+    smsLane: prepare(
       db,
-      `SELECT leader, members FROM retry t WHERE line = ? AND ${UNSENT} ORDER BY due_at LIMIT ${STEP}`,
+      `UPDATE run SET ways = json_set(ways, '$.sms.lane', ?) WHERE no = ? AND ways LIKE '%"smsOnly"%'`,
+    ),
+    retries: prepare<{ leader: number; run: number; members: number }>(
+      db,
+      `SELECT leader, run, members FROM retry t WHERE line = ? AND ${UNSENT} ORDER BY due_at LIMIT ${STEP}`,
     ),
     // Another carrier gets another submission.
     retryLine: prepare(db, 'UPDATE retry SET line = ?, generation = generation + 1 WHERE leader = ?'),
@@ -68,10 +73,12 @@ export function createReroute(tx: Tx, lines: Lines, runs: Runs) {
       const target = lines.get(lines.line(lane, line.account, line.bulk, paused));
       for (const run of q.runs.all(line.no)) {
         q.runLine.run(target.no, run.no);
+        q.smsLane.run(lane, run.no);
         count += run.n;
       }
-      for (const { leader, members } of q.retries.all(line.no)) {
+      for (const { leader, run, members } of q.retries.all(line.no)) {
         q.retryLine.run(target.no, leader);
+        q.smsLane.run(lane, run);
         count += members;
       }
       for (const one of [line, target]) {

@@ -5,7 +5,7 @@
  *
  * By number: more finished messages than `most` are not kept, whatever their age, under the same conditions; a message with a
  * customer's own id stays for KEY_MS, so that a repeat is known (G3). They are counted in steps too, and not before so many
- * numbers were given out that there may be too many; so the count is exact when it is made, once in COUNT_MS or each time a
+ * numbers were given out that there may be too many; so the count is exact when it is made, after countMs or each time a
  * hundredth of `most` came in, and what leaves makes room for that hundredth.
  */
 import { smsLeader } from '../../domain/failover.ts';
@@ -30,7 +30,15 @@ const VARIANT_MS = 24 * 3_600_000;
 
 /** Messages counted in one step. */
 const COUNT = 2_000;
-const COUNT_MS = 3_600_000;
+/**
+ * At least so long between two counts that no hundredth of `most` brought about, for each message that is kept: numbers are given out in
+ * blocks ahead of the messages, so what came in is known only roughly. A count of so many costs about a thousandth of it.
+ */
+const COUNT_MS = 0.36;
+const COUNT_LEAST_MS = 60_000;
+const COUNT_MOST_MS = 3_600_000;
+/** Between two counts where `most` messages are kept. */
+const countMs = (most: number): number => Math.min(COUNT_MOST_MS, Math.max(COUNT_LEAST_MS, most * COUNT_MS));
 /** A customer's id is known for this long after acceptance (G3). */
 const KEY_MS = 48 * 3_600_000;
 
@@ -243,7 +251,7 @@ export function createRetain(
     if (!counting) {
       const given = Number(count.given.get()?.v ?? 1);
       if (given - (count.first.get()?.no ?? given) <= retention.most) return false;
-      if (tx.now - countedAt < COUNT_MS && given - givenAtCount <= room) return false;
+      if (tx.now - countedAt < countMs(retention.most) && given - givenAtCount <= room) return false;
       counting = { place: 0, finished: 0, given };
     }
     const part = count.part.get(counting.place);

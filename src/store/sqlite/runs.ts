@@ -25,7 +25,7 @@ export { type BulkColumns, type BulkRow, type RunColumns, type RunRow, toBulk, t
 
 /** Columns of `run r`. */
 export const RUN = `r.no, r.line, r.spec, r.next, r."end" AS "end", r.members, r.days, r.from_min, r.to_min, r.validity,
-  r.opens_at, r.limited, r.moves, r.media, r.early_ms`;
+  r.opens_at, r.limited, r.moves, r.media, r.early_ms, r.intermediate`;
 export const BULK = `no, id, interval_us, next_us, limited_at, paused_at, pauses, canceled_at, accepted_at, send_at, moves,
   speed`;
 

@@ -306,6 +306,10 @@ CREATE TABLE sought (bucket INTEGER, block INTEGER, body BLOB NOT NULL, PRIMARY 
 ALTER TABLE run ADD COLUMN early_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE callback ADD COLUMN earliest_at INTEGER;
 `,
+  `
+-- Its spec asks for intermediate reports, so claims of it are told; NULL = of an older version, its spec says.
+ALTER TABLE run ADD COLUMN intermediate INTEGER;
+`,
 ];
 
 /** The last step this code knows. */

@@ -50,10 +50,6 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     // Spans do not overlap: only the nearest leader can cover a number.
     flightOver: prepare<FlightRow>(db, `SELECT ${FLIGHT} FROM flight WHERE leader <= ? ORDER BY leader DESC LIMIT 1`),
     flightsFreed: prepare(db, 'UPDATE flight SET lease_until = 0'),
-    lane: prepare<{ on_unknown: 'hold' | 'retry' | 'fail'; reports: number }>(
-      db,
-      'SELECT on_unknown, reports FROM lane WHERE no = ?',
-    ),
     attempt: prepare(
       db,
       `INSERT OR REPLACE INTO attempt (leader, n, generation, lane, at, took, outcome, error, words, ref)
@@ -85,9 +81,9 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     retryAdd: prepare(db, `INSERT OR REPLACE INTO retry (${RETRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     retryDelete: prepare(db, 'DELETE FROM retry WHERE leader = ?'),
     ways: prepare<{ ways: string | null }>(db, 'SELECT ways FROM run WHERE no = ?'),
-    retryUntried: prepare<{ run: number; members: number }>(
+    retry: prepare<{ run: number; members: number; valid_until: number }>(
       db,
-      `SELECT run, members FROM retry WHERE leader = ? AND valid_until = ${UNTRIED}`,
+      'SELECT run, members, valid_until FROM retry WHERE leader = ?',
     ),
     due: prepare<{ at: number; first: number; end: number; run: number; error: number | null; words: string | null }>(
       db,
@@ -152,15 +148,16 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     },
     again,
     drop(leader) {
-      leftAfterAll(leader);
+      const retry = q.retry.get(leader);
+      // As nearly always.
+      if (!retry) return;
+      if (retry.valid_until === UNTRIED) leftAfterAll(leader, retry);
       q.retryDelete.run(leader);
     },
   };
 
   function conclude(flight: FlightRow, outcome: Outcome, words: string): void {
-    const lane = q.lane.get(flight.lane);
-    if (!lane) throw new Error(`lane ${flight.lane} is gone`);
-    const policy = { onUnknown: lane.on_unknown, reports: lane.reports === 1 };
+    const policy = lines.policy(flight.lane);
     const home = lines.home(flight.lane);
     concluded(hands, flight, membersOf(flight), outcome, words, { now: tx.now, home, policy });
   }
@@ -210,9 +207,8 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
   }
 
   /** Put back as if nothing of it had left, and yet its carrier has it: its clock runs, at the latest from now. */
-  function leftAfterAll(leader: number): void {
-    const untried = q.retryUntried.get(leader);
-    const run = untried && runs.get(untried.run);
+  function leftAfterAll(leader: number, untried: { run: number; members: number }): void {
+    const run = runs.get(untried.run);
     if (run) runs.deadline(tx.now + run.validityMs, leader, leader + untried.members, run.no);
   }
 
@@ -223,7 +219,8 @@ export function createSettle(tx: Tx, lines: Lines, runs: Runs, events: Events) {
     const paused = run !== null && line(run.line).paused === 1;
     const closed = closedAt(run, tx.now);
     const unfetched = run?.closed ?? false;
-    const words = endedWords({ state: message.state, attempts: q.tried.all(leader), paused, closed, unfetched });
+    const attempts = q.tried.all(leader);
+    const words = endedWords({ state: message.state, error: message.error, attempts, paused, closed, unfetched });
     events.change(message, validityEnded(message), words);
   }
 

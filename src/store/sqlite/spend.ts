@@ -58,6 +58,8 @@ export function createSpend(tx: Tx) {
       const limit = limitOf(account);
       if (limit === null) return;
       const at = q.began.get(no)?.at ?? tx.now;
+      // Paid out of a total that has ended since.
+      if (at < limit.since) return;
       q.back.run(cost, account, SPEND, spendBucket(limit, at).bucket);
     },
   };

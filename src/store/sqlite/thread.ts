@@ -104,6 +104,11 @@ function startWriter(options: ThreadData): void {
 
   function open() {
     try {
+      if ((statSync(options.file, { throwIfNoEntry: false })?.nlink ?? 1) > 1) {
+        throw new Error(
+          'the file has more than one name (hard links), and each would have a lock and a write-ahead log of its own; remove the others',
+        );
+      }
       // Held by the operating system for the life of the process, so a kill -9 frees it.
       const lock = new DatabaseSync(options.lockFile);
       takeLock(lock);
