@@ -20,6 +20,11 @@ export interface Hand {
    * told as the outcome is not looked at, since the submission goes back as if it had never been claimed.
    */
   leaves: () => boolean;
+  /**
+   * For carriers without `turns`, right before the first byte: whether its window and its validity are open yet, however long it took
+   * to connect. False = nothing may be sent, and it goes back.
+   */
+  open: () => boolean;
   /** A place in the rate for something that follows the first byte of this submission (another segment of a text). */
   turn(): Turn;
   /** The peer has answered after all, once, after the outcome `unknown` was told. Its id is learnt, so that reports find the message. */

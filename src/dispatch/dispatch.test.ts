@@ -227,6 +227,43 @@ describe('claiming', () => {
     expect(w.claims.length).toBeLessThan(100);
   });
 
+  it.each([
+    ['as long as it took', 20, 20],
+    ['50 ms at most', 200, 50],
+  ])(
+    'lets a busy store rest after a claim, %s, so that what comes meanwhile shares the next',
+    async (_, took, rest) => {
+      const asked: { at: number; answeredAt: number; claims: number }[] = [];
+      const w = await world({
+        concurrency: 1000,
+        verbs: (store, env) => ({
+          claim: async (...given) => {
+            const at = env.clock.monotonic();
+            await env.clock.sleep(took);
+            const found = await store.claim(...given);
+            asked.push({ at, answeredAt: env.clock.monotonic(), claims: found.claims.length });
+            return found;
+          },
+        }),
+      });
+      w.dispatch.start();
+      for (let i = 0; i < 1000; i++) {
+        await w.accept({ messages: [message(1, {}, i)] });
+        w.dispatch.wake();
+        await w.run(2);
+      }
+      await w.run(1_000);
+      expect(w.calls).toHaveLength(1000);
+      const rests = asked
+        .slice(1)
+        .flatMap(({ at, claims }, n) => (claims > 0 ? [at - (asked[n]?.answeredAt ?? 0)] : []));
+      expect(rests.length).toBeGreaterThan(5);
+      expect(rests.length).toBeLessThan(2 + 2_000 / (took + rest));
+      for (const waited of rests) expect(waited).toBeGreaterThanOrEqual(rest);
+      expect(Math.min(...rests)).toBeLessThan(rest + 5);
+    },
+  );
+
   it('submits a message at once when the lane is idle', async () => {
     const w = await world();
     w.dispatch.start();
@@ -491,6 +528,39 @@ describe('time and pace', () => {
     expect(w.calls).toHaveLength(0);
     const { message: row } = await w.story(no as number);
     expect([row.status, row.error]).toEqual([15, 4100]);
+  });
+
+  it('does not send what its window has closed before, though it was claimed in time', async () => {
+    let slow = 0;
+    const w = await world({
+      verbs: (store, env) => ({
+        claim: async (...args) => {
+          const result = await store.claim(...args);
+          if (result.claims.length > 0) await env.clock.sleep(slow);
+          return result;
+        },
+      }),
+    });
+    // The window closes on the next full hour but one; the claim is answered in time, and two seconds later.
+    const HOUR = 3_600_000;
+    const closes = (Math.floor(w.env.clock.now() / HOUR) + 2) * HOUR;
+    await w.run(closes - w.env.clock.now() - 10_000);
+    const hour = (closes / HOUR) % 24;
+    const days = ['MONDAY', 'TUESDAY', 'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY', 'SUNDAY'] as const;
+    const window = { days: [...days], from: { hour: (hour + 23) % 24 }, to: { hour } };
+    w.dispatch.start();
+    await w.accept({ messages: [message(1, { options: { deliveryTimeWindow: window } })] });
+    await w.run(5_000);
+    expect(w.calls).toHaveLength(1);
+    slow = 2_000;
+    await w.run(closes - w.env.clock.now() - 1_000);
+    await w.accept({ messages: [message(1, { options: { deliveryTimeWindow: window } })] });
+    await w.run(HOUR);
+    expect(w.calls).toHaveLength(1);
+    // It is the first of the next day's.
+    slow = 0;
+    await w.run(closes + 23 * HOUR + 1_000 - w.env.clock.now());
+    expect(w.calls).toHaveLength(2);
   });
 });
 

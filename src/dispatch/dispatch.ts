@@ -22,7 +22,7 @@ import { type Store, StoreUnavailable } from '../store/contract.ts';
 import { createCallBacks } from './callback.ts';
 import { byCarrier, copied, type Figures } from './figures.ts';
 import { createAside } from './fit.ts';
-import { type Attempt, type Flight, namesOf } from './flight.ts';
+import { type Attempt, type Flight, lastMoment, namesOf } from './flight.ts';
 import { Departure, FREE_TURN, Pace } from './pace.ts';
 import { createPreparer, type PrepareResult } from './prepare.ts';
 import { StoreClock } from './store-clock.ts';
@@ -75,7 +75,7 @@ export interface Dispatch {
 
 /** A lease outlives the carrier's time-out by this much (G7). */
 const LEASE_MARGIN_MS = 15_000;
-/** A claim older than this is put back: its window may have closed and its lease must outlast the submission. */
+/** A claim older than this (this process was suspended, content was slow) is put back: its lease must outlast the submission. */
 const CLAIM_AGE_MS = 5_000;
 /** Failures in a row after which a lane pauses and then sends one probe at a time. */
 const BREAKER_FAILURES = 20;
@@ -547,10 +547,9 @@ class Lane {
   private unfit(flight: Flight, now: number): boolean {
     const { claim } = flight;
     if (this.stopping || this.blockedUntil > now) return true;
-    // A pause of this process (suspend, long GC, slow content) may have eaten lease and window.
     if (now - flight.askedAt > CLAIM_AGE_MS) return true;
     const storeNow = now + this.storeClock.most;
-    if (storeNow >= claim.validUntil) return true;
+    if (storeNow >= lastMoment(claim)) return true;
     // Late under a speed limit, it would come too close to its successor: it takes a new turn. So does what may be late: a
     // process that stood still between the store's commit and its answer cannot tell how long.
     return claim.paced && storeNow > claim.notBeforeUs / 1000 + PACE_SLACK_MS;
@@ -572,6 +571,7 @@ class Lane {
     const learn = (answer: Outcome): void => this.learnLater(flight, answer, startedAt, began);
     const hand: Hand = {
       leaves: () => this.leaves(flight, departure),
+      open: () => departure.unless(this.storeTime() >= lastMoment(claim)),
       turn: () => this.pace?.turn(this.clock) ?? FREE_TURN,
       late: learn,
     };

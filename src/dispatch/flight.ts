@@ -17,6 +17,11 @@ export interface Flight {
   againMs?: number;
 }
 
+/** When it is too late for a claim (epoch ms): the end of its validity, or of the opening of its window that it was claimed in. */
+export function lastMoment({ validUntil, closesAt }: Claim): number {
+  return Math.min(validUntil, closesAt ?? Number.POSITIVE_INFINITY);
+}
+
 /** One try to hand it over. */
 export interface Attempt {
   outcome: Outcome;

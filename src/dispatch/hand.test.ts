@@ -107,6 +107,31 @@ describe('a late answer', () => {
   });
 });
 
+describe('a carrier that has to connect first', () => {
+  it('is told no once the validity is over: nothing is an attempt, and it was never sent', async () => {
+    const told: boolean[] = [];
+    const w = await world(async (_, __, hand, env) => {
+      await env.clock.sleep(told.length === 0 ? 2_000 : 9_000);
+      told.push(hand.open());
+      return told.at(-1) ? lost : { kind: 'deferred', error: { id: 15000, words: 'over' }, unsent: true };
+    });
+    const content = { messageSegments: [{ type: 'TEXT' as const, text: 'hi' }] };
+    const options = { validityPeriod: { amount: 5, timeUnit: 'SECONDS' as const } };
+    const send = (to: string): Promise<number[]> =>
+      acceptRequest(
+        w.store,
+        { messages: [{ sender: 'Shop', destinations: [{ to }], content, options }] },
+        { now: w.env.clock.now(), routing: createRouting([[1]]) },
+      );
+    const [sent] = (await send('441134960000')) as [number];
+    await w.env.clock.advance(3_000);
+    expect([told, await w.status(sent)]).toEqual([[true], { status: 3, attempts: 1 }]);
+    const [late] = (await send('441134960001')) as [number];
+    await w.env.clock.advance(60_000);
+    expect([told, await w.status(late)]).toEqual([[true, false], { status: 15, attempts: 0 }]);
+  });
+});
+
 describe('a carrier that asks before it sends', () => {
   it('is told no once a bulk’s turn has passed: nothing is an attempt, and another turn comes', async () => {
     const at: number[] = [];

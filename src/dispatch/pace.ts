@@ -136,6 +136,12 @@ export class Departure {
     this.gone = true;
   }
 
+  /** Asked by a carrier that had to connect first: where its time is over by then it is put back. */
+  unless(over: boolean): boolean {
+    this.passed ||= over;
+    return !over;
+  }
+
   /** What has not left gives its turn up. */
   end(): void {
     if (this.turn !== null && !this.gone) this.pace?.abandon(this.weight);

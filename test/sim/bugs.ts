@@ -161,7 +161,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'window-ignored-on-retry',
     what: 'a retry does not look at the delivery window',
-    seed: 1,
+    seed: 4,
     op: rows('claim', (db) => {
       db.exec('UPDATE run SET days = NULL WHERE next >= "end" AND no IN (SELECT run FROM retry)');
     }),
@@ -210,7 +210,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'settle-without-token',
     what: 'any settle of a message concludes its present claim',
-    seed: 37,
+    seed: 69,
     op: (op, db) => {
       if (op[0] !== 'settle') return op;
       const token = number(db, 'SELECT token AS n FROM flight WHERE leader = ?', op[1].leader);
@@ -220,7 +220,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'claim-used-after-pause',
     what: 'the clock that ages claims stands still while the process does',
-    seed: 10,
+    seed: 2,
     sleepyClock: true,
   },
   {
@@ -263,7 +263,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'idempotency-forgotten',
     what: 'Idempotency-Keys are kept in the memory of the process',
-    seed: 3,
+    seed: 2,
     died: (db) => void db.exec('DELETE FROM idem'),
   },
   {
@@ -295,7 +295,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'pause-ignored-by-retries',
     what: 'what comes back to be tried again wakes its line, paused or not',
-    seed: 72,
+    seed: 8,
     op: trigger(`retry_wakes AFTER INSERT ON retry BEGIN
       UPDATE line SET due_at = new.due_at WHERE no = new.line AND paused = 1;
       UPDATE turn SET due_at = min(ifnull(due_at, new.due_at), new.due_at)
@@ -367,7 +367,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'no-recall',
     what: 'what was in flight when its bulk was cancelled is not looked at again',
-    seed: 55,
+    seed: 123,
     op: trigger('no_recall BEFORE INSERT ON recall BEGIN SELECT raise(IGNORE); END'),
   },
   {
@@ -420,7 +420,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'limit-unheard',
     what: 'a faster limit is not told to what waits for its turn',
-    seed: 75,
+    seed: 85,
     done: afterSteering('limit', (db, bulk) => {
       db.prepare('UPDATE bulk SET drain = NULL WHERE no = ?').run(bulk);
     }),
@@ -495,7 +495,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'click-lost-with-process',
     what: 'the webhook of a click that was in flight is forgotten when its process dies',
-    seed: 1,
+    seed: 6,
     died: (db) =>
       void db.exec('DELETE FROM hook WHERE leased = 1 AND endpoint IN (SELECT no FROM endpoint WHERE kind = 2)'),
   },
@@ -518,7 +518,7 @@ export const BUGS: readonly Planted[] = [
   {
     name: 'link-of-neighbour',
     what: 'the links of a message are remembered as those of the next ones, too',
-    seed: 1,
+    seed: 2,
     store: (store) => ({
       ...store,
       link: async (no) => {
@@ -583,6 +583,22 @@ export const BUGS: readonly Planted[] = [
         return first ? { ...claims, claims: [...claims.claims, first] } : claims;
       },
     }),
+  },
+  {
+    name: 'claim-untold',
+    what: 'who asks for every change is not told that a message is on its way',
+    seed: 1,
+    op: trigger(`claim_untold AFTER INSERT ON event WHEN new.status = 7 BEGIN
+      UPDATE event SET status = 26 WHERE no = new.no;
+    END`),
+  },
+  {
+    name: 'claim-told-again',
+    what: 'a claim that was put back untried is told again',
+    seed: 8,
+    op: trigger(`claim_told_again AFTER INSERT ON retry WHEN new.valid_until = 0 BEGIN
+      UPDATE event SET status = 26 WHERE message = new.leader AND status = 7;
+    END`),
   },
   {
     name: 'poll-only-when-told',

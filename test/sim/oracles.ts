@@ -4,7 +4,7 @@
  * lost), and they compute windows and validities by their own, simpler rules.
  *
  * Promises: the first violation is kept, with the numbers of the messages it is about. An oracle judges only what it can be
- * sure of; where a promise has a written tolerance (5 s for what was claimed before a window closed), that is the one used.
+ * sure of; where a promise has a written tolerance, that is the one used.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Answer } from '../../src/api/errors.ts';
@@ -81,8 +81,6 @@ export interface Fact {
   reports: { kind: ReportKind; id: string; at: number; sms: boolean }[];
 }
 
-/** Longer than a claim may be old when it is submitted. */
-const CLAIM_AGE_MS = 5 * SECOND;
 /** A message that nothing stood in the way of is tried within this. */
 const FREE_MS = 45 * MINUTE;
 /** Longer than the longest pause between two tries and the longest wish of a carrier. */
@@ -96,6 +94,10 @@ const CANCELED_MS = 2 * MINUTE;
 /** What is heeded within this can be told from what waits for a turn twice as far. */
 const SLOW_MS = 5 * SECOND;
 const NOT_FINAL = new Set([3, 7, 26]);
+/** PENDING_ENROUTE */
+const CLAIMED = 7;
+/** Changes of a message up to which its claims are told. */
+const CLAIMS_TOLD = 40;
 /** Ops of all processes in one virtual second: far above what the small loads here need. */
 const BUSY = 4000;
 
@@ -497,6 +499,10 @@ export class Oracles implements StoreWatch, PeerWatch {
         this.fail('the first final status wins (G4)', `${last.status} became ${row.status}`, [fact.no]);
       }
       if (row.account !== fact.account) this.fail('accounts are isolated (G18)', 'event of another account', [fact.no]);
+      if (row.status === CLAIMED) {
+        if (!fact.intermediate) this.fail('a claim is told to who asks for it', 'nobody asked', [fact.no]);
+        if (last?.status === CLAIMED) this.fail('a claim is told to who asks for it', 'twice in a row', [fact.no]);
+      }
       const final = !NOT_FINAL.has(row.status) && row.leg !== 2;
       if (row.leg === 2) {
         if (fact.sms !== null) this.fail('an SMS follows once', 'its MMS ended twice', [fact.no]);
@@ -680,7 +686,8 @@ export class Oracles implements StoreWatch, PeerWatch {
         );
       }
       fact.handovers.push(handover);
-      const last = fact.events.at(-1);
+      if (claim && fact.intermediate && fact.events.length < CLAIMS_TOLD) this.#judgeTold(fact, handover.sms, claim.at);
+      const last = fact.events.findLast(({ status }) => status !== CLAIMED);
       if (claim && last?.final && last.at < claim.at) {
         this.fail('no submission after a recorded end (G7)', `it was final with ${last.status}`, nos);
       } else if (claim && last?.status === 3 && last.error === 0 && last.at < claim.at) {
@@ -711,6 +718,16 @@ export class Oracles implements StoreWatch, PeerWatch {
     }
   }
 
+  /** Who asks for every change knows of the claim, unless a report has said more since. */
+  #judgeTold({ no, events }: Fact, sms: boolean, at: number): void {
+    const own = events.filter(({ leg }) => (leg === 1) === sms);
+    const last = own.findLast((event) => event.at < at && event.status !== CLAIMED);
+    const told = own.findLast(({ status }) => status === CLAIMED);
+    if (!told || (last && told.no < last.no)) {
+      this.fail('a claim is told to who asks for it', `the last before it was ${last?.status ?? 26}`, [no]);
+    }
+  }
+
   /** A lane's own rate, which a process keeps for itself. */
   #judgeRate({ caller, carrier }: Handover, nos: readonly number[]): void {
     const { ratePerSecond, name } = carrier;
@@ -735,7 +752,7 @@ export class Oracles implements StoreWatch, PeerWatch {
     if (!moved && fact.sendAt !== null && now < fact.sendAt) {
       this.fail('never before sendAt (G8)', `${fact.sendAt - now} ms early`, nos);
     }
-    if (nextOpening(fact.window, now) > now && nextOpening(fact.window, now - CLAIM_AGE_MS) > now - CLAIM_AGE_MS) {
+    if (nextOpening(fact.window, now) > now) {
       this.fail('never outside the window (G8)', JSON.stringify(fact.window), nos);
     }
     const end = this.#latestEnd(fact);

@@ -202,7 +202,7 @@ export class Mmsc {
             give(
               arrived
                 ? { kind: 'unknown', error: { id: 15000, words: 'no answer' } }
-                : { kind: 'deferred', error: { id: 15000, words: 'no connection' } },
+                : { kind: 'deferred', error: { id: 15000, words: 'no connection' }, unsent: true },
             );
           },
           { once: true },
@@ -214,7 +214,8 @@ export class Mmsc {
         onAbort(true);
         const refused = this.#downWay === 'refused';
         // Another carrier may be up.
-        const down = { kind: 'deferred', error: { id: 15000, words: 'no connection' }, elsewhere: true } as const;
+        const error = { id: 15000, words: 'no connection' };
+        const down = { kind: 'deferred', error, elsewhere: true, unsent: true } as const;
         answer(refused ? lat() : 4000, () => down);
         return;
       }

@@ -7,6 +7,7 @@ import { CA, CLIENT_CERT, CLIENT_KEY, OTHER_CA, SERVER_CERT, SERVER_KEY } from '
 import type { Outcome, Submission } from '../../domain/submission.ts';
 import { testEnv } from '../../env.ts';
 import { NameFault, type Resolve } from '../../net/names.ts';
+import type { Hand } from '../carrier.ts';
 import { readMultipart } from '../mime.ts';
 import { createMm7Carrier, type Mm7Config } from './mm7.ts';
 import { readSoap } from './soap.ts';
@@ -78,20 +79,17 @@ async function peer(
   return seen;
 }
 
+const TO = {
+  name: 'c',
+  namespace: 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4',
+  version: '6.8.0',
+  transferEncoding: 'binary',
+  concurrency: 2,
+  timeoutMs: 30_000,
+} as const;
+
 function carrierTo(url: string, change: Partial<Mm7Config> = {}) {
-  const carrier = createMm7Carrier(
-    {
-      name: 'c',
-      url,
-      namespace: 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/REL-6-MM7-1-4',
-      version: '6.8.0',
-      transferEncoding: 'binary',
-      concurrency: 2,
-      timeoutMs: 30_000,
-      ...change,
-    },
-    testEnv(),
-  );
+  const carrier = createMm7Carrier({ ...TO, url, ...change }, testEnv());
   undo.push(() => carrier.close?.());
   return carrier;
 }
@@ -165,12 +163,48 @@ describe('a submission', () => {
   });
 });
 
+describe('the last moment', () => {
+  it('is when there is a connection: what may not leave then sends nothing', async () => {
+    let answer = (): void => undefined;
+    const mmsc = await peer((socket, request) => socket.write(success(request)));
+    const config = { ...TO, url: mmsc.url.replace('127.0.0.1', 'mmsc.test') };
+    const carrier = createMm7Carrier(config, testEnv(), async () => {
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return { addresses: ['127.0.0.1'], ttlMs: 60_000 };
+    });
+    undo.push(() => carrier.close?.());
+    let isOpen = true;
+    const asked: boolean[] = [];
+    const hand: Hand = {
+      leaves: () => true,
+      open: () => {
+        asked.push(isOpen);
+        return isOpen;
+      },
+      turn: () => ({ come: async () => true, drop: () => undefined }),
+      late: () => undefined,
+    };
+    const late = carrier.submit(submission, never, hand);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(asked).toEqual([]);
+    isOpen = false;
+    answer();
+    expect(await late).toMatchObject({ kind: 'deferred', unsent: true });
+    expect([asked, mmsc.requests.length]).toEqual([[false], 0]);
+    isOpen = true;
+    expect(await carrier.submit(submission, never, hand)).toMatchObject({ kind: 'accepted' });
+    expect([asked, mmsc.requests.length]).toEqual([[false, true], 1]);
+  });
+});
+
 describe('a peer', () => {
   it('that is not there leaves the submission deferred', async () => {
     const mmsc = await peer(() => {});
     await undo.pop()?.();
     const outcome = await submit(mmsc.url);
-    expect(outcome).toMatchObject({ kind: 'deferred', error: { id: 15000 }, elsewhere: true });
+    expect(outcome).toMatchObject({ kind: 'deferred', error: { id: 15000 }, elsewhere: true, unsent: true });
     expect(JSON.stringify(outcome)).toContain('ECONNREFUSED');
   });
 
@@ -394,7 +428,11 @@ describe('an abort', () => {
     const control = new AbortController();
     const second = carrier.submit({ ...submission, transactionId: 'tx-2' }, control.signal);
     control.abort();
-    expect(await second).toEqual({ kind: 'deferred', error: { id: 15000, words: 'no connection in time' } });
+    expect(await second).toEqual({
+      kind: 'deferred',
+      error: { id: 15000, words: 'no connection in time' },
+      unsent: true,
+    });
     answerFirst();
     expect((await first).kind).toBe('accepted');
     expect(mmsc.requests).toHaveLength(1);

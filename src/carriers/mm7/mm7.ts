@@ -14,7 +14,7 @@ import type { Outcome, Submission } from '../../domain/submission.ts';
 import type { Env } from '../../env.ts';
 import { passingContinue } from '../../net/interim.ts';
 import { cachedNames, lookupBy, type Resolve, systemNames } from '../../net/names.ts';
-import type { Carrier } from '../carrier.ts';
+import type { Carrier, Hand } from '../carrier.ts';
 import { bounded, type CodeTables, type HttpAnswer, isGranted, outcomeOf } from './answer.ts';
 import { createDigest, type Digest } from './digest.ts';
 import { createSubmitEncoder, printCancel, printReplace, type SubmitBody, type SubmitOptions } from './submit.ts';
@@ -89,11 +89,16 @@ export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve =
   const resellerHeader = config.resellerCode?.header?.toLowerCase();
 
   /** One exchange; with Digest a second one where the first was answered with a challenge. */
-  async function ask(body: SubmitBody, more: string[], signal: AbortSignal): Promise<HttpAnswer | Failed> {
+  async function ask(
+    body: SubmitBody,
+    more: string[],
+    signal: AbortSignal,
+    open?: () => boolean,
+  ): Promise<HttpAnswer | Failed> {
     for (let again = false; ; again = true) {
       const proof = digest?.authorize('POST', path, [body.opening, body.closing]) ?? null;
       const headers = [...fixed, ...more, ...(proof === null ? [] : ['authorization', proof.value])];
-      const result = await post(pool, path, headers, body, signal, phaseMs);
+      const result = await post(pool, path, headers, body, { signal, phaseMs, open: again ? undefined : open });
       if (digest === null || !('status' in result)) return result;
       digest.informed(result.authenticationInfo);
       if (result.status !== 401 || again || !digest.challenged(result.challenges, proof?.nonce ?? null)) return result;
@@ -110,17 +115,17 @@ export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve =
 
   return {
     name: config.name,
-    async submit(submission: Submission, signal: AbortSignal): Promise<Outcome> {
-      if (signal.aborted) return deferred('aborted before it was sent');
+    async submit(submission: Submission, signal: AbortSignal, hand?: Hand): Promise<Outcome> {
+      if (signal.aborted) return unsent('aborted before it was sent');
       const body = encode(submission);
       const { resellerCode } = submission;
       const more =
         resellerHeader === undefined || resellerCode === undefined ? [] : [resellerHeader, String(resellerCode)];
-      const result = await ask(body, more, signal);
+      const result = await ask(body, more, signal, hand?.open);
       if ('status' in result) return outcomeOf(result, submission, env.clock.now(), config);
       if (result.sent) return { kind: 'unknown', error: { id: GENERAL, words: result.words } };
       // Nobody there: another carrier may be.
-      return signal.aborted ? deferred(result.words) : { ...deferred(result.words), elsewhere: true };
+      return signal.aborted ? unsent(result.words) : { ...unsent(result.words), elsewhere: true };
     },
     ...(config.cancel === false
       ? {}
@@ -178,8 +183,8 @@ function endingByAlert(dial: buildConnector.connector): buildConnector.connector
     });
 }
 
-function deferred(words: string): Extract<Outcome, { kind: 'deferred' }> {
-  return { kind: 'deferred', error: { id: GENERAL, words } };
+function unsent(words: string): Extract<Outcome, { kind: 'deferred' }> {
+  return { kind: 'deferred', error: { id: GENERAL, words }, unsent: true };
 }
 
 /** `sent`: a byte of the request may have left. */
@@ -191,13 +196,20 @@ interface Answered extends HttpAnswer {
   authenticationInfo: string | undefined;
 }
 
+/** What an exchange keeps to. */
+interface Terms {
+  signal: AbortSignal;
+  phaseMs: number;
+  /** Asked right before the first byte; false = nothing leaves. Absent = it may. */
+  open?: (() => boolean) | undefined;
+}
+
 function post(
   pool: Pool,
   path: string,
   fixed: string[],
   { contentType, opening, closing }: SubmitBody,
-  signal: AbortSignal,
-  phaseMs: number,
+  terms: Terms,
 ): Promise<Answered | Failed> {
   const length = opening.byteLength + closing.byteLength;
   const headers = [...fixed, 'content-type', contentType, 'content-length', String(length)];
@@ -207,7 +219,7 @@ function post(
       ? Buffer.concat([opening, closing], length)
       : ([opening, closing] as unknown as Dispatcher.DispatchOptions['body']);
   return new Promise((resolve) => {
-    const exchange = new Exchange(resolve, signal, phaseMs);
+    const exchange = new Exchange(resolve, terms);
     try {
       pool.dispatch({ path, method: 'POST', headers, body }, exchange);
     } catch (error) {
@@ -221,6 +233,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   private readonly resolve: (result: Answered | Failed) => void;
   private readonly signal: AbortSignal;
   private readonly phaseMs: number;
+  private readonly open: (() => boolean) | undefined;
   private readonly onAbort: () => void;
   private controller: Dispatcher.DispatchController | null = null;
   private sent = false;
@@ -230,10 +243,11 @@ class Exchange implements Dispatcher.DispatchHandler {
   private chunks: Buffer[] = [];
   private size = 0;
 
-  constructor(resolve: (result: Answered | Failed) => void, signal: AbortSignal, phaseMs: number) {
+  constructor(resolve: (result: Answered | Failed) => void, { signal, phaseMs, open }: Terms) {
     this.resolve = resolve;
     this.signal = signal;
     this.phaseMs = phaseMs;
+    this.open = open;
     this.onAbort = () => {
       this.settle({ sent: this.sent, words: this.sent ? 'no answer in time' : 'no connection in time' });
       this.controller?.abort(new Error('aborted'));
@@ -243,6 +257,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   /** The last moment before the first byte goes to the socket. */
   onRequestStart(controller: Dispatcher.DispatchController): void {
+    if (!this.done && this.open?.() === false) this.settle({ sent: false, words: 'its time was over' });
     if (this.done) {
       controller.abort(new Error('aborted'));
       return;

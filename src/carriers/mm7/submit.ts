@@ -83,6 +83,8 @@ interface Shared {
 }
 
 type Child = XmlText | ((submission: Submission) => XmlText | null);
+/** `once`: printed once for all messages of a content. */
+type Slot = Child | { once(submission: Submission): XmlText | null };
 
 /** Makes the encoder of one carrier. `boundary` gives a fresh one that nobody can guess; `now` (epoch ms) is for durations. */
 export function createSubmitEncoder(
@@ -92,7 +94,7 @@ export function createSubmitEncoder(
 ): (submission: Submission) => SubmitBody {
   // By the identity of `parts`: the same array for all messages of one content, gone when dispatch lets go of it.
   const cache = new WeakMap<Part[], Shared>();
-  const own = ownElements(options);
+  const slots = slotsOf(options, now);
 
   function share(submission: Submission): Shared {
     const known = cache.get(submission.parts);
@@ -109,39 +111,11 @@ export function createSubmitEncoder(
     return made;
   }
 
-  function childrenOf({ sender, subject }: Submission): Child[] {
-    const slots = new Map<string, Child | null>();
-    slots.set('SenderIdentification', identification(sender, options));
-    slots.set('Recipients', (one) =>
-      element('mm7:Recipients', null, mm7('To', ...one.recipients.map((to) => address(to, options)))),
-    );
-    slots.set('ServiceCode', mm7Text('ServiceCode', options.serviceCode));
-    slots.set('MessageClass', mm7Text('MessageClass', options.messageClass));
-    slots.set('EarliestDeliveryTime', (one) =>
-      one.earliestAt === undefined ? null : mm7Text('EarliestDeliveryTime', instant(one.earliestAt)),
-    );
-    if (options.expiry !== 'none') {
-      const relative = options.expiry === 'relative';
-      slots.set('ExpiryDate', (one) =>
-        mm7Text('ExpiryDate', relative ? duration(one.validUntil - now()) : instant(one.validUntil)),
-      );
-    }
-    slots.set('DeliveryReport', element('mm7:DeliveryReport', null, text(String(options.reports !== false))));
-    slots.set('ReadReply', mm7Text('ReadReply', options.readReply?.toString()));
-    slots.set('Priority', mm7Text('Priority', options.priority));
-    slots.set('Subject', mm7Text('Subject', oneLine(subject ?? '')));
-    slots.set('ChargedParty', mm7Text('ChargedParty', options.chargedParty));
-    slots.set('ChargedPartyID', mm7Text('ChargedPartyID', options.chargedPartyId));
-    slots.set('DistributionIndicator', mm7Text('DistributionIndicator', options.distributionIndicator?.toString()));
-    const adapt = options.allowAdaptations?.toString();
-    slots.set('Content', element('mm7:Content', { href: `cid:${CONTENT_ID}`, allowAdaptations: adapt }));
+  function childrenOf(submission: Submission): Child[] {
     const children: Child[] = [];
-    for (const name of SUBMIT_REQ_CHILDREN) {
-      // An element of the carrier's own with the name of one of ours stands in its stead.
-      const child = own.has(name) ? null : slots.get(name);
+    for (const slot of slots) {
+      const child = typeof slot === 'object' ? slot.once(submission) : slot;
       if (child) children.push(child);
-      for (const extra of own.get(name) ?? []) children.push(extra);
-      for (const extra of own.get(`after ${name}`) ?? []) children.push(extra);
     }
     return children;
   }
@@ -160,6 +134,45 @@ export function createSubmitEncoder(
       closing: frame.closing,
     };
   };
+}
+
+/** SubmitReq's children in order, as far as the carrier's settings alone decide them. */
+function slotsOf(options: SubmitOptions, now: () => number): Slot[] {
+  const own = ownElements(options);
+  const found = new Map<string, Slot | null>();
+  found.set('SenderIdentification', { once: ({ sender }) => identification(sender, options) });
+  found.set('Recipients', (one) =>
+    element('mm7:Recipients', null, mm7('To', ...one.recipients.map((to) => address(to, options)))),
+  );
+  found.set('ServiceCode', mm7Text('ServiceCode', options.serviceCode));
+  found.set('MessageClass', mm7Text('MessageClass', options.messageClass));
+  found.set('EarliestDeliveryTime', (one) =>
+    one.earliestAt === undefined ? null : mm7Text('EarliestDeliveryTime', instant(one.earliestAt)),
+  );
+  if (options.expiry !== 'none') {
+    const relative = options.expiry === 'relative';
+    found.set('ExpiryDate', (one) =>
+      mm7Text('ExpiryDate', relative ? duration(one.validUntil - now()) : instant(one.validUntil)),
+    );
+  }
+  found.set('DeliveryReport', element('mm7:DeliveryReport', null, text(String(options.reports !== false))));
+  found.set('ReadReply', mm7Text('ReadReply', options.readReply?.toString()));
+  found.set('Priority', mm7Text('Priority', options.priority));
+  found.set('Subject', { once: ({ subject }) => mm7Text('Subject', oneLine(subject ?? '')) });
+  found.set('ChargedParty', mm7Text('ChargedParty', options.chargedParty));
+  found.set('ChargedPartyID', mm7Text('ChargedPartyID', options.chargedPartyId));
+  found.set('DistributionIndicator', mm7Text('DistributionIndicator', options.distributionIndicator?.toString()));
+  const adapt = options.allowAdaptations?.toString();
+  found.set('Content', element('mm7:Content', { href: `cid:${CONTENT_ID}`, allowAdaptations: adapt }));
+  const slots: Slot[] = [];
+  for (const name of SUBMIT_REQ_CHILDREN) {
+    // An element of the carrier's own with the name of one of ours stands in its stead.
+    const slot = own.has(name) ? null : found.get(name);
+    if (slot) slots.push(slot);
+    for (const extra of own.get(name) ?? []) slots.push(extra);
+    for (const extra of own.get(`after ${name}`) ?? []) slots.push(extra);
+  }
+  return slots;
 }
 
 /** The carrier's own elements by their place: the name of the child in whose place they stand, or `after NAME`. */
@@ -261,7 +274,6 @@ function frameContent(submission: Submission, options: SubmitOptions, boundary: 
   const { parts } = submission;
   const { transferEncoding } = options;
   const bare = options.profile?.smil === 'none';
-  const smil = submission.smil ?? makeSmil(parts);
   const names = fileNames(parts);
   const start = presentationId([...names, ...parts.map((part) => part.contentId)]);
   const inner: MimePartOut[] = [
@@ -270,7 +282,7 @@ function frameContent(submission: Submission, options: SubmitOptions, boundary: 
       contentId: start,
       name: start,
       encoding: transferEncoding === 'base64' ? 'base64' : '8bit',
-      bytes: Buffer.from(smil, 'utf8'),
+      bytes: submission.smil === undefined ? presentationOf(parts) : Buffer.from(submission.smil, 'utf8'),
     },
     ...parts.map(
       (part, i): MimePartOut => ({
@@ -302,6 +314,24 @@ function frameContent(submission: Submission, options: SubmitOptions, boundary: 
       },
     ],
   });
+}
+
+/** Presentations made lately: a customer's messages are mostly of one make, and one takes 5 us. */
+const presentations = new Map<string, Buffer>();
+const PRESENTATIONS = 200;
+/** Longer ones are not kept. */
+const PRESENTATION_LENGTH = 4_000;
+
+function presentationOf(parts: Part[]): Buffer {
+  const key = JSON.stringify(parts.map(({ contentType, contentId }) => [contentType, contentId]));
+  const known = presentations.get(key);
+  if (known !== undefined) return known;
+  const made = Buffer.from(makeSmil(parts), 'utf8');
+  if (key.length + made.byteLength <= PRESENTATION_LENGTH) {
+    if (presentations.size >= PRESENTATIONS) presentations.clear();
+    presentations.set(key, made);
+  }
+  return made;
 }
 
 /** A name that no part has. */

@@ -5,6 +5,7 @@
  * that is not known, or the text is long, only the link to the bytes is given.
  */
 import { createHash } from 'node:crypto';
+import { formatInstant } from '../../domain/schedule.ts';
 import type { HandsetMessage, HandsetPart } from './ledger.ts';
 import type { HandsetSms } from './smsc-ledger.ts';
 
@@ -25,7 +26,7 @@ export interface MessageView {
   from: string;
   to: string[];
   subject: string;
-  /** ISO 8601, UTC. */
+  /** As every date of the product. */
   receivedAt: string;
   /** The MMSC's MessageID; of an SMS, the SMSC's id of the segment that completed it. */
   id: string;
@@ -47,7 +48,7 @@ export function viewMessages(
     from: message.from,
     to: message.to,
     subject: message.subject,
-    receivedAt: new Date(message.receivedAt).toISOString(),
+    receivedAt: formatInstant(message.receivedAt),
     id: message.id,
     parts: message.parts.map((part, n) => {
       const url = `${base}/sandbox/handsets/${msisdn}/messages/${message.id}/parts/${n}`;
@@ -68,7 +69,7 @@ export function viewSms(texts: HandsetSms[], msisdn: string, base: string): Mess
     from,
     to: [msisdn],
     subject: '',
-    receivedAt: new Date(receivedAt).toISOString(),
+    receivedAt: formatInstant(receivedAt),
     id,
     text,
     parts: [{ ...smsPart(text).part, text, url: `${base}/sandbox/handsets/${msisdn}/messages/${id}/parts/0` }],

@@ -230,7 +230,7 @@ describe('a submission', () => {
       from: '441134960000',
       to: ['491700000001', '491700000002'],
       subject: 'A & B 😀',
-      receivedAt: '2026-01-01T00:00:01.000Z',
+      receivedAt: '2026-01-01T00:00:01.000+0000',
     });
     expect(message?.parts.map(({ url, ...part }) => part)).toEqual([
       expect.objectContaining({ contentType: 'application/smil', contentId: 'smil', text: '<smil><body/></smil>' }),
@@ -539,7 +539,7 @@ describe('after a crash', () => {
       (seen) => seen.reported === 1,
     );
     expect((await inbox('491700000001', again)).map((message) => message.receivedAt)).toEqual([
-      '2026-01-01T00:00:01.000Z',
+      '2026-01-01T00:00:01.000+0000',
     ]);
   });
 
@@ -566,7 +566,7 @@ describe('handsets', () => {
     expect((await inbox('+491700000001')).length).toBe(2);
     const { handsets } = await get<{ handsets: object[] }>('/sandbox/handsets');
     expect(handsets).toMatchObject([
-      { msisdn: '491700000001', messages: 2, lastReceivedAt: '2026-01-01T00:00:02.000Z' },
+      { msisdn: '491700000001', messages: 2, lastReceivedAt: '2026-01-01T00:00:02.000+0000' },
     ]);
     const url = (await inbox('491700000001'))[0]?.parts[2]?.url ?? '';
     const path = `${sandbox.url}/sandbox/handsets/491700000001/messages`;

@@ -14,6 +14,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fallbackName, wireNames } from '../../domain/content.ts';
+import { formatInstant } from '../../domain/schedule.ts';
 import { makeSmil } from '../../domain/smil.ts';
 import type { Env, Timer } from '../../env.ts';
 import { BEHAVIOURS, BUSY_TIMES, behaviourOf, NO_MMS_STATUS, ORDINARY, SLOW_MS } from './behaviours.ts';
@@ -471,7 +472,7 @@ class Door {
     const handsets = found.map(({ msisdn, messages, lastReceivedAt }) => ({
       msisdn,
       messages,
-      lastReceivedAt: new Date(lastReceivedAt).toISOString(),
+      lastReceivedAt: formatInstant(lastReceivedAt),
       url: `${base}/sandbox/handsets/${msisdn}/messages`,
     }));
     const last = found.length === HANDSETS_LISTED ? found.at(-1) : undefined;

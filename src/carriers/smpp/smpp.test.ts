@@ -192,7 +192,7 @@ function sms(text = 'hello', more: Partial<SmsSubmission> = {}): SmsSubmission {
 
 const never = new AbortController().signal;
 /** A rate without limit, that nobody listens behind. */
-const hand: Hand = { leaves: () => true, turn: () => FREE_TURN, late: () => undefined };
+const hand: Hand = { leaves: () => true, open: () => true, turn: () => FREE_TURN, late: () => undefined };
 
 /** Moves the clock until a promise settles. */
 async function settled<T>({ env }: World, promise: Promise<T>, stepMs = 1_000): Promise<T> {

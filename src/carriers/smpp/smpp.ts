@@ -126,6 +126,7 @@ interface Way {
 /** For callers that keep no rate and want no late answers. */
 const ALONE: Hand = {
   leaves: () => true,
+  open: () => true,
   turn: () => ({ come: async (signal) => !signal.aborted, drop: () => undefined }),
   late: () => undefined,
 };
@@ -238,7 +239,7 @@ class Carrier implements SmppCarrier {
   }
 
   async submit(submission: SmsSubmission, signal: AbortSignal, hand: Hand = ALONE): Promise<Outcome> {
-    if (signal.aborted) return deferred('aborted before it was sent');
+    if (signal.aborted) return unsent('aborted before it was sent');
     const encoded = encodeSms(submission, this.text, this.env.clock.now());
     if (!encoded.ok) return { kind: 'refused', error: { id: encoded.error, words: encoded.words } };
     const { messages } = encoded;
@@ -266,7 +267,7 @@ class Carrier implements SmppCarrier {
     // What is missing may have come while others were waited for.
     if (allOf(taken)) return this.accepted(submission, taken);
     told = failed?.kind === 'unknown';
-    return failed ?? deferred('not all of it was sent');
+    return failed ?? { kind: 'deferred', error: { id: NOT_SUBMITTED, words: 'not all of it was sent' } };
   }
 
   /**
@@ -354,12 +355,12 @@ class Carrier implements SmppCarrier {
       if (way.signal.aborted) {
         // There was room at that very moment, or a turn that had come long ago: its outcome is told by now.
         session.leave();
-        return deferred('no time left');
+        return unsent('no time left');
       }
       const leaves = way.leaves();
       if (!(typeof leaves === 'boolean' ? leaves : await leaves)) {
         session.leave();
-        return deferred('no turn under the rate in time');
+        return unsent('no turn under the rate in time');
       }
       // The wait for a turn may have cost the bind, or brought a pause.
       if (!session.bound || session.pauseLeft > 0) {
@@ -381,7 +382,7 @@ class Carrier implements SmppCarrier {
 
   /** Waits for a place, or tells why there is none. */
   private async room(until: number, signal: AbortSignal): Promise<Session | Failed> {
-    if (this.waiting.size >= WAITING_MAX) return deferred('too many submissions wait for the window');
+    if (this.waiting.size >= WAITING_MAX) return unsent('too many submissions wait for the window');
     for (let waited = this.waiting.size === 0; ; waited = true) {
       const session = waited ? this.place() : null;
       if (session) return session;
@@ -400,15 +401,15 @@ class Carrier implements SmppCarrier {
   private noRoom(left: number, signal: AbortSignal): Failed | null {
     const bound = this.senders.filter((one) => one.bound);
     if (bound.length === 0) {
-      if (signal.aborted) return deferred('not bound in time');
+      if (signal.aborted) return unsent('not bound in time');
       if (left > 0 && this.senders.some((one) => one.coming)) return null;
       const retryAfterMs = Math.max(1_000, Math.min(...this.senders.map((one) => one.retryLeft)));
-      return { ...deferred(this.health().trouble || 'not bound yet'), retryAfterMs };
+      return { ...unsent(this.health().trouble || 'not bound yet'), retryAfterMs };
     }
     if (bound.every((one) => one.pauseLeft > 0)) {
       return throttled(Math.min(...bound.map((one) => one.pauseLeft)), 'the bind pauses');
     }
-    if (signal.aborted) return deferred('no room in the window in time');
+    if (signal.aborted) return unsent('no room in the window in time');
     return left > 0 ? null : throttled(PATIENCE_MS, 'the window is full');
   }
 
@@ -523,8 +524,9 @@ function throttled(retryAfterMs: number, words: string): Failed {
   return { kind: 'throttled', retryAfterMs: Math.ceil(retryAfterMs), error: { id: 541, words } };
 }
 
-function deferred(words: string): { kind: 'deferred'; error: Failure } {
-  return { kind: 'deferred', error: { id: NOT_SUBMITTED, words: words.slice(0, 200) } };
+/** Nothing of it left. */
+function unsent(words: string): Extract<Failed, { kind: 'deferred' }> {
+  return { kind: 'deferred', error: { id: NOT_SUBMITTED, words: words.slice(0, 200) }, unsent: true };
 }
 
 /** What is certain decides: refused, then what may have arrived, then what has not. */
