@@ -5,7 +5,7 @@
  * `POSTCARD_API_KEY_FILE` names), the YAML file (`POSTCARD_CONFIG`, else ./postcard.yaml where it exists), the default. An
  * empty environment variable counts as not given.
  *
- * Promises: pure but for the injected `readFile`; paths in a Config are absolute; secrets appear in no mistake and in no
+ * Promises: pure but for the injected `readFile` and `realPath`; paths in a Config are absolute; secrets appear in no mistake and in no
  * description. All mistakes are found at once, one line each: which setting, what is wrong, what would be right. Unknown
  * names are mistakes, so that a misspelt limit is never silently the default. Nothing here throws.
  */
@@ -46,12 +46,22 @@ export interface Sources {
   env: Record<string, string | undefined>;
   cwd: string;
   readFile(path: string): string;
+  /** Where a path that is a symbolic link leads; any other path as it is. Absent = there are no links. */
+  realPath?(path: string): string;
+}
+
+/** Settings with mistakes in them, each told in a line. */
+export interface Mistaken {
+  ok: false;
+  mistakes: string[];
+  /** What could be read of them: whoever tells the mistakes also tells what is wrong with the rest. Nothing starts with it. */
+  config: Config;
+  /** Keys of settings that stand at their default there, though that may be what nobody wants. */
+  unsure: ReadonlySet<string>;
 }
 
 /** Reads all sources; either a Config that can be used as it is, or every mistake in them. */
-export function loadConfig(
-  sources: Sources,
-): { ok: true; config: Config; origins: Origins } | { ok: false; mistakes: string[] } {
+export function loadConfig(sources: Sources): { ok: true; config: Config; origins: Origins } | Mistaken {
   const mistakes: string[] = [];
   const found = new Map<string, { value: unknown; typed: unknown; origin: string; where: string }>();
   const settings: readonly Setting[] = SETTINGS;
@@ -59,7 +69,9 @@ export function loadConfig(
   const given = fromEnvironment(sources, settings, mistakes);
   const named = given.get('config')?.value;
   const file = typeof named === 'string' ? named : DEFAULT_FILE;
+  const before = mistakes.length;
   const yaml = fromFile(sources, settings, file, typeof named === 'string', mistakes);
+  const unread = yaml === null && mistakes.length > before;
   for (const s of settings) {
     const text = given.get(s.key);
     if (text) {
@@ -101,17 +113,17 @@ export function loadConfig(
   }
   const config = values as Config;
   mistakes.push(...together(config, origins as Origins, found, bad));
+  const whole = finished(config, origins as Origins, sources, yaml ? file : null);
+  if (mistakes.length === 0) return { ok: true, config: whole, origins: origins as Origins };
+  const unsure = new Set(unread ? Object.keys(origins).filter((key) => origins[key] === 'default') : []);
+  for (const key of bad) unsure.add(key);
   // Names and values come from the file: what they say is one line all the same.
-  if (mistakes.length > 0) return { ok: false, mistakes: mistakes.map((line) => line.replace(/\p{Cc}/gu, '?')) };
-  return {
-    ok: true,
-    config: finished(config, origins as Origins, sources.cwd, yaml ? file : null),
-    origins: origins as Origins,
-  };
+  return { ok: false, mistakes: mistakes.map((line) => line.replace(/\p{Cc}/gu, '?')), config: whole, unsure };
 }
 
 /** Fills in what depends on other settings, and makes paths absolute. */
-function finished(config: Config, origins: Origins, cwd: string, file: string | null): Config {
+function finished(config: Config, origins: Origins, sources: Sources, file: string | null): Config {
+  const { cwd } = sources;
   const dataDir = resolve(cwd, config.dataDir);
   const local = isLoopback(config.host) && config.sandbox;
   return {
@@ -122,7 +134,7 @@ function finished(config: Config, origins: Origins, cwd: string, file: string | 
     tlsKey: config.tlsKey === null ? null : resolve(cwd, config.tlsKey),
     carrierTlsCert: config.carrierTlsCert === null ? null : resolve(cwd, config.carrierTlsCert),
     carrierTlsKey: config.carrierTlsKey === null ? null : resolve(cwd, config.carrierTlsKey),
-    store: isSqlite(config.store) ? `sqlite:${sqliteFile(config.store, dataDir, cwd)}` : config.store,
+    store: isSqlite(config.store) ? `sqlite:${sqliteFile(config.store, dataDir, sources)}` : config.store,
     publicUrl: noSlash(
       origins.publicUrl === 'default'
         ? publicUrlOf(config.host, config.port, config.tlsCert !== null)
@@ -134,9 +146,11 @@ function finished(config: Config, origins: Origins, cwd: string, file: string | 
   };
 }
 
-function sqliteFile(store: string, dataDir: string, cwd: string): string {
+/** By its own name: what stands beside it, such as the lock, is found there, whatever link leads to it. */
+function sqliteFile(store: string, dataDir: string, { cwd, realPath = (path) => path }: Sources): string {
   const path = store.slice('sqlite:'.length);
-  return path === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, path);
+  const file = path === '' ? resolve(dataDir, 'postcard.db') : resolve(cwd, path);
+  return realPath(file);
 }
 
 const noSlash = (url: string): string => url.replace(/\/$/, '');

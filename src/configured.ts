@@ -13,6 +13,8 @@ import { type Channel, createRouter, type RoutedCarrier, type Router } from './d
 export const SANDBOX = 'sandbox';
 /** Its SMSC in the store: a carrier's lanes are of one channel. */
 export const SANDBOX_SMS = `${SANDBOX}-sms`;
+/** The default of POSTCARD_SANDBOX_SMPP_PORT: nobody asked for it, so where it is taken another one does. */
+export const USUAL_SMPP_PORT = 2775;
 
 /** Whether `store` names a file of the embedded engine, else it is the URL of a PostgreSQL server. */
 export function isSqlite(store: string): boolean {

@@ -72,7 +72,8 @@ const roles = kind(
 
 function isStore(text: string): boolean {
   if (/^sqlite:[^\u0000]*$/.test(text)) return true;
-  return /^postgres(ql)?:\/\/[^\s/]+\/[^\s/?#]+/.test(text);
+  // No host in front of the path where one stands behind it: a socket's directory, as libpq has it.
+  return /^postgres(ql)?:\/\/([^\s/]+\/[^\s/?#]+|\/[^\s/?#]+\?(\S*&)?host=)/.test(text);
 }
 
 const networks = kind(

@@ -7,6 +7,8 @@ import { isNetwork, PRICES_MAX, SCOPES, SPEND_MAX } from '../domain/accounts.ts'
 import { parseSender } from '../domain/address.ts';
 import { formatInstant, parseInstant } from '../domain/schedule.ts';
 import { ENDPOINTS_MAX } from '../store/contract.ts';
+import { limit } from './queries.ts';
+import { words as violated } from './violations.ts';
 import { endpointHeaders } from './webhooks.ts';
 
 const whole = (least: number, most: number) =>
@@ -43,7 +45,9 @@ const instant = z
   .meta({ type: 'string', format: 'date-time', example: formatInstant(0) })
   .nullable();
 const networks = z.array(z.string().refine(isNetwork, 'must be a network like 10.0.0.0/8 or an address')).max(100);
-const money = z.number().refine((n) => n >= 0 && n <= SPEND_MAX, `must be an amount from 0 to ${SPEND_MAX}`);
+const money = z
+  .number(violated.number)
+  .refine((n) => n >= 0 && n <= SPEND_MAX, `must be an amount from 0 to ${SPEND_MAX}`);
 
 /** Each row of a list under another name; null = it has none. `property` is where it is said that it has not. */
 const onceEach =
@@ -91,7 +95,7 @@ export const accountChange = z.strictObject({ name: name.optional(), ...settings
 /** What is added to a prepaid credit; below 0 takes away. */
 export const creditBody = z.strictObject({
   amount: z
-    .number()
+    .number(violated.number)
     .refine(
       (n) => n !== 0 && Math.abs(n) <= SPEND_MAX && Math.round(n * 1e6) / 1e6 === n,
       `must be an amount of at most ${SPEND_MAX}, not 0, with at most six decimals`,
@@ -150,7 +154,19 @@ const prices = z
 export const pricesBody = z.strictObject({ prices });
 
 /** A block; a `*` at the end stands for all that begin so. */
-export const blockBody = z.strictObject({ kind: oneOf('SENDER', 'DESTINATION'), value: words(40) });
+export const blockBody = z.strictObject({
+  kind: oneOf('SENDER', 'DESTINATION'),
+  value: words(40).refine((text) => !text.trim().slice(0, -1).includes('*'), 'may have a * at its end only'),
+});
+
+/** Which lines of the audit log. */
+export const auditQuery = z.object({
+  limit: limit.optional(),
+  cursor: z
+    .string()
+    .regex(/^\d{1,15}$/, 'must be the nextCursor of an answer')
+    .optional(),
+});
 
 /** Carriers by the names that they have, or had, in the configuration. */
 export const rerouteBody = z.strictObject({ from: z.string().min(1).max(64), to: z.string().min(1).max(64) });
@@ -332,6 +348,9 @@ export const adminAnswers = {
         .meta({ description: 'What differed, the first 1000 of it; secrets without their values.' }),
     })
     .meta({ id: 'Applied' }),
+  looking: z
+    .strictObject({ passwords: z.strictObject({ known: z.number().int(), of: z.number().int() }) })
+    .meta({ id: 'Looking' }),
   rerouted: z.strictObject({ moved: z.number().int(), more: z.boolean() }).meta({ id: 'Rerouted' }),
   audit: z
     .strictObject({

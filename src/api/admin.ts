@@ -27,7 +27,7 @@ import {
   type Refused,
   SPEND_MAX,
 } from '../domain/accounts.ts';
-import { bucketOf, DAY_MS, SPEND, spendBucket } from '../domain/limits.ts';
+import { bucketOf, DAY_MS, purseOf, SPEND, spendBucket } from '../domain/limits.ts';
 import { senderKey } from '../domain/optout.ts';
 import { micros } from '../domain/prices.ts';
 import type { Channel } from '../domain/routing.ts';
@@ -39,6 +39,7 @@ import {
   accountBody,
   accountChange,
   applyBody,
+  auditQuery,
   blockBody,
   creditBody,
   domainBody,
@@ -56,6 +57,7 @@ import { MAX_VALUES, parseJson } from './json.ts';
 import { MESSAGES } from './limits.ts';
 import { BAD_KEY, isEncoded, isJson, KEY_CONFLICT, VISIBLE } from './messages.ts';
 import { numberRoutes } from './numbers.ts';
+import { loginKept } from './passwords.ts';
 import { endpointsFull } from './webhooks.ts';
 
 /** Where everything of this door lies. */
@@ -63,7 +65,6 @@ export const ADMIN = '/admin/1/';
 /** A file with thousands of prices. */
 const BODY_MAX = 4 * 1024 * 1024;
 const AUDIT_PAGE = 100;
-const AUDIT_MAX = 1000;
 /** What money is counted in. */
 const MICROS = micros(1);
 /** How often what is read, changed and written again is tried while others come in between. */
@@ -96,7 +97,7 @@ export type Handler = (asked: Asked) => Promise<Answer>;
 
 /** An account as this door shows it. */
 export function accountView(account: Account): object {
-  const { no, name, ...settings } = account;
+  const { no, name, totalSince: _, ...settings } = account;
   return { account: no, name, ...settings };
 }
 
@@ -128,18 +129,20 @@ export function createAdmin(options: {
   auth: Auth;
   adminKey: string | null;
   adminAllow: readonly string[];
-  addressOf(request: IncomingMessage): string;
+  /** Null = not known for certain. */
+  sureAddressOf(request: IncomingMessage): string | null;
   /** What is wrong with a URL that we shall call; null = nothing. */
   checkCallout(url: string): string | null;
   /** Carriers of the configuration with their channels; undefined = not known. */
   channels?(): ReadonlyMap<string, Channel> | undefined;
 }): Admin {
-  const { store, env, auth, adminKey, addressOf } = options;
+  const { store, env, auth, adminKey, sureAddressOf } = options;
   const allowed = networksOf(options.adminAllow);
   const right = adminKey === null ? null : Buffer.from(hash('sha256', adminKey), 'hex');
 
   function refuse(request: IncomingMessage, path: string): Answer | null {
-    if (right === null || !allowed(addressOf(request))) return NOT_FOUND;
+    const address = sureAddressOf(request);
+    if (right === null || address === null || !allowed(address)) return NOT_FOUND;
     const found = /^app +(\S{1,1000}) *$/i.exec(request.headers.authorization ?? '');
     const given = Buffer.from(hash('sha256', found?.[1] ?? ''), 'hex');
     if (!timingSafeEqual(given, right) || !found) return unauthorized(path);
@@ -300,7 +303,8 @@ export function createAdmin(options: {
       GET: async (asked) => {
         const { no, currency, limits } = asked.account as Account;
         const now = env.clock.now();
-        const spend = limits.spend === null ? null : { ...limits.spend, ...spendBucket(limits.spend, now) };
+        const purse = purseOf(asked.account as Account);
+        const spend = purse && { ...purse, ...spendBucket(purse, now) };
         const day = bucketOf(now, DAY_MS);
         const [messages = 0, spent = 0] = await store.quotaUsed([
           { account: no, scope: MESSAGES, bucket: day.bucket, buckets: 1 },
@@ -388,9 +392,19 @@ export function createAdmin(options: {
         loginBody,
         (all) => all.logins,
         async (asked, { user, password, scopes = null }) => {
-          const body = { user, scopes, password: await auth.passwordHash(password) };
+          const no = account(asked);
           const shown = { user, scopes };
-          return change(asked, 'login set', [put('login', user, account(asked), body)], shown, () => shown);
+          for (let run = 0; run < RUNS; run++) {
+            const { revision, logins } = auth.directory();
+            const present = logins.find((login) => login.user === user && login.account === no);
+            // Sessions go on where nothing but the scopes is new.
+            const { same, body } = await loginKept(auth.passwords, present, user, password);
+            const login = { ...put('login', user, no, { user, scopes, ...body }), same } as OperatorChange;
+            const given = await changed(asked, 'login set', [login], shown, () => shown, { at: revision });
+            if (given !== null) return given;
+            await auth.refresh();
+          }
+          return unavailable(ADMIN, 1);
         },
       ),
     },
@@ -476,6 +490,7 @@ export function createAdmin(options: {
           }
           const done = await apply(wanted, asked.by, dry === 'true');
           if (done.kind === 'refused') return apiError('E409', { violations: [done.violation] });
+          if (done.kind === 'looking') return { ...ok({ passwords: done.passwords }), status: 202 };
           return done.kind === 'busy' ? unavailable(ADMIN, 1) : ok(done.answer);
         },
       ),
@@ -507,13 +522,11 @@ export function createAdmin(options: {
     },
     audit: {
       GET: async ({ query }) => {
-        const asked = Number(query.get('limit') ?? AUDIT_PAGE);
-        const limit = Number.isInteger(asked) ? Math.min(Math.max(asked, 1), AUDIT_MAX) : AUDIT_PAGE;
-        const cursor = query.get('cursor');
-        const rows = await store.auditLog(
-          limit,
-          cursor !== null && /^\d{1,15}$/.test(cursor) ? Number(cursor) : undefined,
-        );
+        // What is empty is not asked for, as in customers' queries.
+        const read = valid(auditQuery, Object.fromEntries([...query].filter(([, value]) => value !== '')));
+        if (!read.ok) return apiError('E400', { violations: read.violations });
+        const { limit = AUDIT_PAGE, cursor } = read.value;
+        const rows = await store.auditLog(limit, cursor === undefined ? undefined : Number(cursor));
         const results = rows.map(({ at, by, action, account: no, detail }) => ({
           at: formatInstant(at),
           by,
@@ -564,7 +577,7 @@ export function createAdmin(options: {
         body = parsed.value;
       }
       return handler({
-        ...{ account: found, name: route.name, query, body, by: `admin from ${addressOf(request)}` },
+        ...{ account: found, name: route.name, query, body, by: `admin from ${sureAddressOf(request)}` },
         ifMatch: request.headers['if-match'],
         once: request.headers['idempotency-key'] as string | undefined,
       });

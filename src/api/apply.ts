@@ -6,6 +6,9 @@
  * place in it. Lists that are given replace what is there; what holds a secret (keys, logins, endpoints) is added and changed, never
  * taken away. A dry run judges and tells all the same and changes nothing. Somebody else's change meanwhile is seen: all is compared anew.
  *
+ * Passwords cost 0.14 s each to look at, once in the life of this process: after `LOOKING_MS` of that it says how far it is, `looking`, and
+ * the same file again goes on from there, so that no request takes longer than what lies between client and server lets it.
+ *
  * Fails: `busy` where others came in between each time; rejects with StoreUnavailable or a bug.
  */
 import { hash } from 'node:crypto';
@@ -29,12 +32,14 @@ import { ENDPOINTS_MAX, type EndpointPut, type OperatorChange, type Store } from
 import { placeOf } from './admin-endpoints.ts';
 import type { Wanted } from './admin-schema.ts';
 import type { Auth } from './auth.ts';
-import { passwordIs } from './passwords.ts';
+import { LOGINS_MAX, LOOKS, loginKept } from './passwords.ts';
 import type { Violation } from './violations.ts';
 import { kindOf, newSecret, OVERLAP_MS } from './webhooks.ts';
 
 /** How often all is compared anew while others come in between. */
 const RUNS = 10;
+/** How long one request looks at passwords. */
+const LOOKING_MS = 15_000;
 /** Differences that an answer tells. */
 const TOLD = 1000;
 /** Differences that the audit log tells, by their places. */
@@ -52,7 +57,15 @@ interface Difference {
 }
 
 /** `answer` as the door gives it. */
-export type Applied = { kind: 'done'; answer: object } | { kind: 'refused'; violation: Violation } | { kind: 'busy' };
+export type Applied =
+  | { kind: 'done'; answer: object }
+  | { kind: 'refused'; violation: Violation }
+  | { kind: 'busy' }
+  /** Nothing is changed; so many of the file's passwords are known by now. */
+  | { kind: 'looking'; passwords: { known: number; of: number } };
+
+/** What the logins of a file are to keep, by their entries in it. */
+type Kept = Map<NonNullable<One['logins']>[number], Awaited<ReturnType<typeof loginKept>>>;
 
 /** Changes with their places in the file, and what the answer tells of them. */
 interface Plan {
@@ -93,6 +106,7 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
     no: number,
     there: boolean,
     rows: Rows,
+    kept: Kept,
     plan: Plan,
     dry: boolean,
   ): Promise<Violation | null> {
@@ -172,18 +186,18 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
         add({ kind: 'put', what: 'prices', name: String(no), account: no, body }, `${place}.prices`);
       }
     }
-    for (const [at, { user, password, scopes = null }] of (one.logins ?? []).entries()) {
+    for (const [at, login] of (one.logins ?? []).entries()) {
+      const { user, scopes = null } = login;
       const present = mine(rows.logins).find((login) => login.user === user);
       const fields: Difference['fields'] = [];
       if (!isDeepStrictEqual(present?.scopes ?? null, scopes)) {
         fields.push({ name: 'scopes', from: present?.scopes ?? null, to: scopes });
       }
-      const same = present !== undefined && (await passwordIs(password, present.password));
+      const { same, body: own } = kept.get(login) ?? { same: false, body: {} };
       if (present && !same) fields.push({ name: 'password', from: SECRET, to: SECRET });
       if (present && fields.length === 0) continue;
-      const kept = same ? present.password : dry ? '' : await auth.passwordHash(password);
-      const body = { user, scopes, password: kept };
-      add({ kind: 'put', what: 'login', name: user, account: no, body }, `${place}.logins[${at}].user`);
+      const body = { user, scopes, ...own };
+      add({ kind: 'put', what: 'login', name: user, account: no, body, same }, `${place}.logins[${at}].user`);
       tell('login', user, present ? 'CHANGED' : 'ADDED', present ? fields : []);
     }
     for (const [at, { label, key: given, ...said }] of (one.keys ?? []).entries()) {
@@ -266,7 +280,26 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
     }
   }
 
-  async function planned(wanted: Wanted, directory: Directory, dry: boolean): Promise<Plan | Violation> {
+  /** What logins keep, as far as it is known by `until`. */
+  async function looked(wanted: Wanted, directory: Directory, until: number): Promise<Kept> {
+    const numbers = new Map(directory.accounts.map(({ name, no }) => [name, no]));
+    const present = new Map(directory.logins.map((login) => [login.user, login]));
+    const kept: Kept = new Map();
+    const all = wanted.accounts.flatMap(({ name, logins = [] }) => logins.map((login) => ({ name, login }))).values();
+    const look = async (): Promise<void> => {
+      for (const { name, login } of all) {
+        const there = present.get(login.user);
+        const own = there?.account === numbers.get(name) ? there : undefined;
+        kept.set(login, await loginKept(auth.passwords, own, login.user, login.password));
+        if (env.clock.monotonic() >= until) return;
+      }
+    };
+    // They share one list, and each takes a place like everybody who logs in.
+    await Promise.all(Array.from({ length: LOOKS }, look));
+    return kept;
+  }
+
+  async function planned(wanted: Wanted, directory: Directory, kept: Kept, dry: boolean): Promise<Plan | Violation> {
     const plan: Plan = { changes: [], places: [], differences: [], accounts: [] };
     const heads: { change: OperatorChange; place: string }[] = [];
     const rows = rowsOf(directory);
@@ -290,7 +323,7 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
           ...{ account: name, what: 'account', name, change: present ? 'CHANGED' : 'ADDED', fields },
         });
       }
-      const wrong = await ofAccount(one, place, no, present !== undefined, rows, plan, dry);
+      const wrong = await ofAccount(one, place, no, present !== undefined, rows, kept, plan, dry);
       if (wrong) return wrong;
     }
     // Accounts first: the rest names them. Then what goes, so that a domain can move from one account of the file to another.
@@ -306,9 +339,13 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
   return async function apply(wanted: Wanted, by: string, dry: boolean): Promise<Applied> {
     // What another node changed a moment ago counts.
     await auth.refresh();
+    const of = wanted.accounts.reduce((sum, { logins = [] }) => sum + logins.length, 0);
+    if (of > LOGINS_MAX) return { kind: 'refused', violation: { property: 'accounts', violation: TOO_MANY_LOGINS } };
     for (let run = 0; run < RUNS; run++) {
       const directory = auth.directory();
-      const plan = await planned(wanted, directory, dry);
+      const kept = await looked(wanted, directory, env.clock.monotonic() + LOOKING_MS);
+      if (kept.size < of) return { kind: 'looking', passwords: { known: kept.size, of } };
+      const plan = await planned(wanted, directory, kept, dry);
       if ('violation' in plan) return { kind: 'refused', violation: plan };
       const { changes, places, differences, accounts } = plan;
       const answer = { dryRun: dry, changes: differences.length, accounts, differences: differences.slice(0, TOLD) };
@@ -343,6 +380,8 @@ export function createApply({ store, env, auth }: { store: Store; env: Env; auth
     return { kind: 'busy' };
   };
 }
+
+const TOO_MANY_LOGINS = `must have at most ${LOGINS_MAX} logins in all: make it two files`;
 
 function tooMany(property: string): Violation {
   return { property, violation: `would be more than ${DIRECTORY_MAX} changes: make it two files` };

@@ -8,6 +8,7 @@ import { type Auth, createAuth } from './auth.ts';
 const WORK = { N: 1024, r: 8, p: 1 };
 const basic = (user: string, password = 'right password'): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+const DAY = 86_400_000;
 const env = testEnv();
 let store: ReturnType<typeof createModelStore>;
 let auth: Auth;
@@ -15,7 +16,7 @@ beforeEach(async () => {
   store = createModelStore();
   await store.putKey({ hash: 'h', account: 1, label: 'k' }, false);
   auth = await createAuth(store, env, WORK);
-  const body = { user: 'anna', scopes: null, password: await auth.passwordHash('right password') };
+  const body = { user: 'anna', scopes: null, password: await auth.passwords.made('anna', 'right password') };
   const deed = { by: 'test', action: 'add', account: 1, detail: {} };
   await store.administer([{ kind: 'put', what: 'login', name: 'anna', account: 1, body }], deed);
   await auth.refresh();
@@ -24,7 +25,7 @@ afterEach(() => auth.close());
 
 describe('passwords', () => {
   it('are kept with a salt of their own', async () => {
-    const [one, two] = [await auth.passwordHash('same'), await auth.passwordHash('same')];
+    const [one, two] = [await auth.passwords.made('one', 'same'), await auth.passwords.made('two', 'same')];
     expect(one).toMatch(/^scrypt\$1024\$8\$1\$/);
     expect(one).not.toBe(two);
   });
@@ -35,7 +36,7 @@ describe('passwords', () => {
     const caller = { account: 1, name: 'user anna', scopes: null, requestsPerMinute: null };
     expect(await first).toEqual(caller);
     expect(auth.caller(basic('anna'), '192.0.2.1')).toEqual(caller);
-    const body = { user: 'anna', scopes: null, password: await auth.passwordHash('another password') };
+    const body = { user: 'anna', scopes: null, password: await auth.passwords.made('anna', 'another password') };
     const deed = { by: 'test', action: 'change', account: 1, detail: {} };
     await store.administer([{ kind: 'put', what: 'login', name: 'anna', account: 1, body }], deed);
     await auth.refresh();
@@ -91,11 +92,16 @@ describe('passwords that were kept by an older rule', () => {
       expect(await now.caller(basic('anna', 'wrong'), '192.0.2.1')).toBeNull();
       expect(await keptOf()).toBe(old);
       expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      // The version before can still read it, and this one has it in the new form.
       const kept = await keptOf();
-      expect(kept).toMatch(/^\$argon2id\$v=19\$m=64,t=1,p=1\$/);
+      expect(kept).toBe(old);
+      const anew = async () => (await store.directory(-1))?.logins[0]?.anew;
+      expect(await anew()).toEqual({
+        password: expect.stringMatching(/^\$argon2id\$v=19\$m=64,t=1,p=1\$/),
+        at: env.clock.now(),
+      });
       expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
       expect(await now.caller(basic('anna', 'wrong'), '192.0.2.1')).toBeNull();
-      expect(await keptOf()).toBe(kept);
       expect(await store.sessionUse('s')).not.toBeNull();
       const [line] = await store.auditLog(1);
       expect([line?.action, line?.by, JSON.stringify(line)]).toEqual([
@@ -112,8 +118,36 @@ describe('passwords that were kept by an older rule', () => {
     }
   });
 
+  it('are kept in both forms for a week, and in the new one alone at the next look after it', async () => {
+    const look = async (): Promise<void> => {
+      const now = await newer();
+      expect(await now.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+      now.close();
+    };
+    const both = async () => (await store.directory(-1))?.logins[0];
+    const old = await keptOf();
+    await look();
+    const anew = (await both())?.anew?.password as string;
+    await env.clock.advance(7 * DAY - 1);
+    await look();
+    expect(await both()).toMatchObject({ password: old, anew: { password: anew } });
+    await store.sessionPut({ hash: 's', user: 'anna', kind: 'IBSSO', ttlMs: 3_600_000, idle: true });
+    await env.clock.advance(1);
+    await look();
+    expect(await both()).toEqual({ user: 'anna', account: 1, scopes: null, password: anew });
+    expect(await store.sessionUse('s')).not.toBeNull();
+    // Of two that every version can read there is nothing to wait for.
+    const more = await createAuth(store, env, { memory: 128, passes: 1 });
+    expect(await more.caller(basic('anna'), '192.0.2.1')).toMatchObject({ account: 1 });
+    more.close();
+    expect(await both()).toEqual({
+      ...{ user: 'anna', account: 1, scopes: null },
+      password: expect.stringMatching(/^\$argon2id\$v=19\$m=128,t=1,p=1\$/),
+    });
+  });
+
   it('never come back over a new one that the operator gives meanwhile', async () => {
-    const body = { user: 'anna', scopes: null, password: await auth.passwordHash('another password') };
+    const body = { user: 'anna', scopes: null, password: await auth.passwords.made('anna', 'another password') };
     const racing = {
       ...store,
       async administer(...[changes, asked, terms]: Parameters<typeof store.administer>) {

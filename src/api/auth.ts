@@ -6,7 +6,7 @@
  * guess was right; passwords by Argon2id (`passwords.ts`), with the same work for users that do not exist; one that was kept by an
  * older rule is kept by the present one after its next good login; a credential of any length costs at most `CREDENTIAL_MAX` bytes
  * of hashing. A change counts at once where the store says so, and within `REFRESH_MS` in any case (hints
- * are no promise), for keys, logins, sessions and accounts alike. Passwords are looked at `LOOKS` at a time; who guesses is
+ * are no promise), for keys, logins, sessions and accounts alike. Passwords are looked at two at a time; who guesses is
  * made to wait.
  *
  * Fails: a wrong credential is null. While the store cannot be read, what is known goes on to count; a session that is not known
@@ -29,17 +29,24 @@ import {
 import { type PriceBook, priceBook } from '../domain/prices.ts';
 import type { Env, Timer } from '../env.ts';
 import type { Store } from '../store/contract.ts';
-import { isDated, nobodys, PASSWORD_WORK, type PasswordWork, passwordIs, passwordKept } from './passwords.ts';
+import {
+  createPasswords,
+  isDated,
+  isReadByAll,
+  newestOf,
+  nobodys,
+  PASSWORD_WORK,
+  type Passwords,
+  type PasswordWork,
+  passwordIs,
+  passwordKept,
+} from './passwords.ts';
 
 /** Longer ones are nobody's. */
 const CREDENTIAL_MAX = 1024;
 const REFRESH_MS = 5_000;
 /** Sessions and passwords remembered; the oldest make room. */
 const REMEMBERED = 10_000;
-/** Passwords that are looked at at a time: each takes some 20 MiB and 0.2 s of one of the four threads that files use too. */
-const LOOKS = 2;
-/** Those that wait for it. */
-const LOOKS_WAITING = 32;
 /** Seconds after which those for whom there is no room may come back. */
 const LOOKS_BUSY_S = 1;
 /** Wrong passwords of one user from one address in `GUESS_MS`. */
@@ -49,6 +56,8 @@ const GUESSES_ALL = 100;
 const GUESS_MS = 60_000;
 const IDLE_MS = 3_600_000;
 const TOKEN_MS = 3_600_000;
+/** How long a password is kept in both forms: no upgrade, node by node, takes so long. */
+const BOTH_MS = 7 * 86_400_000;
 
 /** Who asks. */
 export interface Caller {
@@ -94,8 +103,8 @@ export interface Auth {
   ): Promise<{ token: string } | Busy | null>;
   /** Ends the session of an IBSSO header; false = there is none. */
   end(authorization: string | undefined): Promise<boolean>;
-  /** A password as a login keeps it, under a salt of its own. */
-  passwordHash(password: string): Promise<string>;
+  /** Passwords of logins, for who sets them. */
+  readonly passwords: Passwords;
   close(): void;
 }
 
@@ -175,7 +184,7 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = PA
   /** Wrong passwords by user and address, and by address alone. */
   const guesses: Guesses = new Map();
   const guessers: Guesses = new Map();
-  const turns = createTurns();
+  const looks = createPasswords(work, env.random);
 
   async function read(): Promise<void> {
     timer?.cancel();
@@ -238,17 +247,17 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = PA
         return { busyS: Math.max(1, Math.ceil((tried.until - at) / 1000)) };
       }
     }
-    const turn = turns.take();
+    const turn = looks.turn();
     if (turn === null) return { busyS: LOOKS_BUSY_S };
     await turn;
     try {
       const login = now.logins.get(user);
-      if ((await passwordIs(password, login?.password ?? nobody)) && login !== undefined) {
+      if ((await passwordIs(password, login === undefined ? nobody : newestOf(login))) && login !== undefined) {
         if (isDated(login.password, work)) await keepAnew(login, password);
         return login;
       }
     } finally {
-      turns.give();
+      looks.done();
     }
     wrong(guesses, from, at);
     wrong(guessers, address, at);
@@ -256,14 +265,20 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = PA
   }
 
   /**
-   * Keeps a password by the present rule. Only where the login is what it was when we looked: a new password of the operator's wins.
+   * Keeps a password by the present rule; where the version before cannot read that, beside what is kept, and alone after a week: by then
+   * no node of that version is left (G19). Only where the login is what it was when we looked: a new password of the operator's wins.
    * What fails is left to the next login.
    */
-  async function keepAnew({ user, account, scopes, password: dated }: Login, password: string): Promise<void> {
+  async function keepAnew({ user, account, scopes, password: dated, anew }: Login, password: string): Promise<void> {
     const { revision } = now.directory;
     if (now.logins.get(user)?.password !== dated) return;
+    const at = env.clock.now();
+    const made = anew !== undefined && !isDated(anew.password, work) ? anew : null;
+    if (made !== null && at - made.at < BOTH_MS) return;
     try {
-      const body = { user, scopes, password: await passwordKept(password, work, env.random) };
+      const kept = made?.password ?? (await passwordKept(password, work, env.random));
+      const both = made === null && isReadByAll(dated) && !isReadByAll(kept);
+      const body = { user, scopes, ...(both ? { password: dated, anew: { password: kept, at } } : { password: kept }) };
       const deed = { by: 'postcard', action: 'password kept anew', account, detail: { user } };
       const change = { kind: 'put', what: 'login', name: user, account, body, same: true } as const;
       const done = await store.administer([change], deed, { at: revision });
@@ -327,7 +342,7 @@ export async function createAuth(store: Store, env: Env, work: PasswordWork = PA
     domain: (name) => now.domains.get(name.toLowerCase()) ?? null,
     directory: () => now.directory,
     refresh,
-    passwordHash: (password) => passwordKept(password, work, env.random),
+    passwords: looks,
     async open(user, password, kind, address) {
       const login = await check(user, password, address);
       if (login === null || 'busyS' in login) return login;
@@ -370,26 +385,4 @@ export const TOKEN_SECONDS = TOKEN_MS / 1000;
 /** Whether any of an endpoint's scopes is the caller's. */
 export function mayUse(caller: Caller, scopes: readonly Scope[]): boolean {
   return holds(caller.scopes, scopes);
-}
-
-/** `LOOKS` places, and a bounded queue for them. */
-function createTurns() {
-  let busy = 0;
-  const waiting: (() => void)[] = [];
-  return {
-    /** Null = too many wait. */
-    take(): Promise<void> | null {
-      if (busy < LOOKS) {
-        busy++;
-        return Promise.resolve();
-      }
-      if (waiting.length >= LOOKS_WAITING) return null;
-      return new Promise((resolve) => waiting.push(resolve));
-    },
-    give(): void {
-      const next = waiting.shift();
-      if (next) next();
-      else busy--;
-    },
-  };
 }

@@ -54,6 +54,11 @@ export interface Gate {
   /** The address of who asks, behind proxies that are trusted. */
   addressOf(request: IncomingMessage): string;
   /**
+   * The same where it is certain; null = brought by a proxy that is not trusted and says so: nobody knows from where, so it must not
+   * pass for the machine that the proxy runs on.
+   */
+  sureAddressOf(request: IncomingMessage): string | null;
+  /**
    * A place for a request whose body is there; null = its path needs none. `leave` frees it; `answer`: what it came to, absent =
    * nothing.
    */
@@ -92,6 +97,13 @@ export function createGate(options: {
       address = before;
     }
     return address;
+  }
+
+  function sureAddressOf(request: IncomingMessage): string | null {
+    const { headers, socket } = request;
+    const says = headers['x-forwarded-for'] !== undefined;
+    if (says ? !trusted(socket.remoteAddress ?? '') : headers.forwarded !== undefined) return null;
+    return addressOf(request);
   }
 
   /**
@@ -148,6 +160,7 @@ export function createGate(options: {
 
   return {
     addressOf,
+    sureAddressOf,
     pass(request, path) {
       const given = auth.caller(request.headers.authorization, addressOf(request));
       const next = (caller: Awaited<typeof given>) => {

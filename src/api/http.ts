@@ -81,18 +81,32 @@ const ODD_CODING = apiError('E400', {
   headers: CLOSING,
 });
 
+const TWO_KEYS = apiError('E400', {
+  violations: [{ property: 'Authorization', violation: 'must be given once' }],
+  headers: CLOSING,
+});
+const ODD_VERSION = apiError('E400', {
+  violations: [{ property: '', violation: 'the request must be HTTP/1.1 or HTTP/1.0' }],
+  headers: CLOSING,
+});
+
 /**
  * What Node's strict parser lets pass although servers in a row may read it differently: a second Host (RFC 9112, 3.2), a transfer
- * coding other than chunked (6.1). `raw` = names and values in turn. Null = nothing of that.
+ * coding other than chunked or in HTTP/1.0 (6.1), a second Authorization (one of them takes the first, another the last), another
+ * version. `raw` = names and values in turn. Null = nothing of that.
  */
-export function unclearHead(raw: readonly string[]): Answer | null {
+export function unclearHead(raw: readonly string[], version = '1.1'): Answer | null {
+  if (version !== '1.1' && version !== '1.0') return ODD_VERSION;
   let hosts = 0;
+  let keys = 0;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string;
     if (name.length === 4 && name.toLowerCase() === 'host') {
       if (++hosts > 1) return TWO_HOSTS;
     } else if (name.length === 17 && name.toLowerCase() === 'transfer-encoding') {
-      if ((raw[i + 1] as string).toLowerCase() !== 'chunked') return ODD_CODING;
+      if (version !== '1.1' || (raw[i + 1] as string).toLowerCase() !== 'chunked') return ODD_CODING;
+    } else if (name.length === 13 && name.toLowerCase() === 'authorization') {
+      if (++keys > 1) return TWO_KEYS;
     }
   }
   return null;

@@ -20,10 +20,12 @@ import {
   floodTakes,
   leaseOf,
   MINUTE_MS,
+  purseOf,
   SPEND,
   spendBucket,
 } from '../domain/limits.ts';
 import type { SendRequest, Spec } from '../domain/message.ts';
+import type { Numbered } from '../domain/numbering.ts';
 import { senderKey } from '../domain/optout.ts';
 import { micros, specPrices } from '../domain/prices.ts';
 import type { Accept } from '../domain/rows.ts';
@@ -59,14 +61,18 @@ export interface Charge {
   back(nos?: readonly number[]): void;
 }
 
+/** A numbered request, with its destinations in the order in which they were given. */
+export type Judged = Pick<Numbered, 'accept' | 'entries'>;
+
 export interface Limits {
   /** Takes one request, and one of the logs where it asks for those. */
   request(caller: Caller, policy: Policy, logs: boolean): Wait | Promise<Wait>;
   /**
    * Judges a numbered request: writes prices and defaults into its specs and lists in `turnedAway` what the account may not send.
-   * A number = seconds to wait: nothing of it may be sent now.
+   * A number = seconds to wait: nothing of it may be sent now. What a limit still allows is taken in the request's order (`entries`),
+   * whatever lanes and groups made of the numbers.
    */
-  judge(policy: Policy, request: SendRequest, accept: Accept, now: number): Promise<Charge | Wait>;
+  judge(policy: Policy, request: SendRequest, numbered: Judged, now: number): Promise<Charge | Wait>;
 }
 
 interface Counter {
@@ -195,7 +201,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
 
   return {
     request,
-    async judge(policy, asked, accept, now) {
+    async judge(policy, asked, { accept, entries }, now) {
       if (isPlain(policy)) return FREE;
       const account = policy.no;
       const atDoor = new Set(accept.refused.map(([no]) => no));
@@ -203,7 +209,8 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
       const base = accept.specs[0]?.first ?? 0;
       const to = (no: number): string => accept.to[no - base] as string;
       const open: number[] = [];
-      const spendAt = policy.limits.spend === null ? null : spendBucket(policy.limits.spend, clock.now());
+      const purse = purseOf(policy);
+      const spendAt = purse && spendBucket(purse, clock.now());
       accept.specs.forEach((spec, index) => {
         const message = asked.messages[index] as SendRequest['messages'][number];
         const sms = message.options?.smsFailover;
@@ -216,6 +223,8 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
         }
         dress(spec, policy, to, sms !== undefined, spendAt?.bucket);
       });
+      const place = new Map(entries.map(({ no }, at) => [no, at]));
+      open.sort((a, b) => (place.get(a) ?? 0) - (place.get(b) ?? 0));
 
       const day = bucketOf(clock.now(), DAY_MS);
       const { messagesPerDay, spend, flooding } = policy.limits;

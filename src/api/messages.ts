@@ -22,7 +22,7 @@ import type { Accept, Accepted, MessageFilter, MessageRow, Page, Store } from '.
 import type { Auth } from './auth.ts';
 import { type Answer, apiError, JSON_HEADERS, malformed, tooMany } from './errors.ts';
 import { MAX_VALUES, parseJson } from './json.ts';
-import type { Limits } from './limits.ts';
+import type { Charge, Limits } from './limits.ts';
 import { createSendValidator, type SendSettings } from './schema.ts';
 import { MAX_VIOLATIONS, property, type Violation, words } from './violations.ts';
 
@@ -143,6 +143,22 @@ export function createSend(options: SendOptions): Intake<SendHead> {
     return violations.slice(0, MAX_VIOLATIONS);
   }
 
+  async function acceptNow(accept: Accept, charge: Charge): Promise<Accepted> {
+    // A bulkId that we generated and that is used again joins its bulk, like any other.
+    const bulk = accept.bulkId === null ? null : ids.parse('bulk', accept.bulkId);
+    const accepted = await store.accept(bulk === null ? accept : { ...accept, bulk }).catch((error: unknown) => {
+      charge.back();
+      throw error;
+    });
+    charge.back(accepted.kind === 'accepted' ? unpaidOf(accepted, accept) : undefined);
+    return accepted;
+  }
+
+  /** What a limit refuses now may be what was taken before, asked again because its answer was lost. */
+  async function acceptedBefore(accept: Accept): Promise<Accepted> {
+    return accept.idem === null ? { kind: 'notReplayed' } : store.accept({ ...accept, replayOnly: true });
+  }
+
   return {
     limit: options.maxBodyBytes,
     tooLarge: apiError('E413', { action: `Send at most ${options.maxBodyBytes} bytes in one request.` }),
@@ -186,20 +202,14 @@ export function createSend(options: SendOptions): Intake<SendHead> {
         ...(options.shortener === undefined ? {} : { shortener: options.shortener }),
       };
       const { accept, entries, split } = numberRequest(request, { ...context, ...(repeated ? { repeated } : {}) });
-      const charge = await options.judge(policy, request, accept, now);
-      if (typeof charge === 'number') return tooMany(PATH, charge);
-      // A bulkId that we generated and that is used again joins its bulk, like any other.
-      const bulk = accept.bulkId === null ? null : ids.parse('bulk', accept.bulkId);
-      const accepted = await store.accept(bulk === null ? accept : { ...accept, bulk }).catch((error: unknown) => {
-        charge.back();
-        throw error;
-      });
-      if (accepted.kind === 'accepted') charge.back(unpaidOf(accepted, accept));
-      else charge.back();
+      const charge = await options.judge(policy, request, { accept, entries }, now);
+      const accepted = await (typeof charge === 'number' ? acceptedBefore(accept) : acceptNow(accept, charge));
       switch (accepted.kind) {
         case 'accepted':
         case 'replayed':
           break;
+        case 'notReplayed':
+          return tooMany(PATH, Number(charge));
         case 'idempotencyConflict':
           return KEY_CONFLICT;
         case 'bulkCanceled':
@@ -332,7 +342,7 @@ function missingResellerCodes(request: SendRequest, routing: Routing): Violation
   return violations.slice(0, MAX_VIOLATIONS);
 }
 
-/** Whether a Content-Type is application/json in UTF-8, in any spelling (RFC 9110, 8.3.1). */
+/** Whether a Content-Type is application/json in UTF-8 (US-ASCII is a part of that), in any spelling (RFC 9110, 8.3.1). */
 export function isJson(contentType: string | undefined): boolean {
   if (contentType === undefined) return false;
   if (contentType === 'application/json') return true;
@@ -342,7 +352,7 @@ export function isJson(contentType: string | undefined): boolean {
     const [name, value] = parameter.split('=', 2);
     if (name?.trim() !== 'charset') continue;
     const charset = value?.trim().replaceAll('"', '');
-    if (charset !== 'utf-8' && charset !== 'utf8') return false;
+    if (charset !== 'utf-8' && charset !== 'utf8' && charset !== 'us-ascii') return false;
   }
   return true;
 }

@@ -82,8 +82,9 @@ function admin(
   operationId: string,
   summary: string,
   answer: z.ZodType,
-  more: { body?: z.ZodType; querystring?: z.ZodType; headers?: z.ZodType } = {},
+  more: { body?: z.ZodType; querystring?: z.ZodType; headers?: z.ZodType; later?: z.ZodType } = {},
 ): Described {
+  const { later, ...said } = more;
   const named = path.includes(':name');
   const params = path.includes(':account')
     ? { params: z.object(named ? { ...accountOf, name: z.string() } : accountOf) }
@@ -99,9 +100,10 @@ function admin(
       tags: ['Operator'],
       security: [{ AdminKey: [] }],
       ...params,
-      ...more,
+      ...said,
       response: {
         200: json(answer, 'Done.'),
+        ...(later === undefined ? {} : { 202: json(later, 'Nothing is done yet: send the same again.') }),
         ...Object.fromEntries(failures.map((status) => [status, failure(apiErrorAnswer, words)])),
       },
     },
@@ -110,7 +112,8 @@ function admin(
 
 /** All of them. */
 export function operatorOperations(): Described[] {
-  const { account, credit, usage, key, login, sender, domain, block, removed, applied, rerouted, audit } = adminAnswers;
+  const { account, credit, usage, key, login, sender, domain, block, removed, applied, looking, rerouted, audit } =
+    adminAnswers;
   const prices = pricesBody;
   const blockQuery = z.object({ kind: z.enum(['SENDER', 'DESTINATION']), value: z.string() });
   const page = z.object({ limit: z.string().optional(), cursor: z.string().optional() });
@@ -226,6 +229,7 @@ export function operatorOperations(): Described[] {
     admin('POST', 'apply', 'apply-accounts', 'Accounts as they shall be; again changes nothing', applied, {
       body: applyBody(() => null),
       querystring: z.object({ dryRun: z.enum(['true', 'false']).optional() }),
+      later: looking,
     }),
     admin('GET', 'numbers', 'list-numbers', 'All numbers of ours', rows(numberAnswer)),
     admin('GET', 'accounts/:account/numbers', 'list-account-numbers', 'Its numbers', rows(numberAnswer)),

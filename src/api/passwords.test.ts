@@ -1,7 +1,7 @@
 /** Passwords as they are kept: the form that others write too, and what is none. */
 import { describe, expect, it } from 'vitest';
 import { testEnv } from '../env.ts';
-import { isDated, nobodys, PASSWORD_WORK, passwordIs, passwordKept } from './passwords.ts';
+import { createPasswords, isDated, loginKept, nobodys, PASSWORD_WORK, passwordIs, passwordKept } from './passwords.ts';
 
 const { random } = testEnv();
 
@@ -38,5 +38,55 @@ describe('a password', () => {
     expect([less, more, old].map((work) => isDated(nobodys(old), work))).toEqual([true, true, false]);
     expect(isDated(nobodys(old), { ...old, N: 2048 })).toBe(true);
     expect(isDated('no form', more)).toBe(false);
+  });
+});
+
+describe('passwords of logins', () => {
+  const WORK = { memory: 64, passes: 1 } as const;
+  const login = (password: string) => ({ user: 'anna', account: 1, scopes: null, password });
+
+  it('that were right, wrong or made once are known again without a look, until another is kept', async () => {
+    const passwords = createPasswords(WORK, random);
+    const kept = await passwordKept('right', WORK, random);
+    expect(await passwords.is(login(kept), 'right')).toBe(true);
+    expect(await passwords.is(login(kept), 'wrong')).toBe(false);
+    const made = await passwords.made('anna', 'new one');
+    // From here on there is no place for a look.
+    await passwords.turn();
+    await passwords.turn();
+    expect(await passwords.is(login(kept), 'right')).toBe(true);
+    expect(await passwords.is(login(kept), 'wrong')).toBe(false);
+    expect(await passwords.is(login(made), 'new one')).toBe(true);
+    expect(await passwords.made('anna', 'new one')).toBe(made);
+    let looked = false;
+    const other = passwords.is(login(await passwordKept('right', WORK, random)), 'right').then((is) => {
+      looked = true;
+      return is;
+    });
+    await passwordKept('a look later', WORK, random);
+    expect(looked).toBe(false);
+    passwords.done();
+    expect(await other).toBe(true);
+    // Of another user the same password is another one.
+    const others = passwords.made('bert', 'new one');
+    expect(await others).not.toBe(made);
+    passwords.done();
+  });
+
+  it('keep what they have where it is right, in both forms, and something new else', async () => {
+    const passwords = createPasswords(WORK, random);
+    const [password, anew] = [
+      await passwordKept('right', { N: 1024, r: 8, p: 1 }, random),
+      await passwordKept('right', WORK, random),
+    ];
+    const both = { ...login(password), anew: { password: anew, at: 7 } };
+    expect(await loginKept(passwords, both, 'anna', 'right')).toEqual({
+      ...{ same: true, body: { password, anew: { password: anew, at: 7 } } },
+    });
+    const other = await loginKept(passwords, both, 'anna', 'other');
+    expect([other.same, await passwordIs('other', other.body.password), other.body.anew]).toEqual([
+      ...[false, true, undefined],
+    ]);
+    expect((await loginKept(passwords, undefined, 'anna', 'right')).same).toBe(false);
   });
 });

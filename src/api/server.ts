@@ -133,23 +133,25 @@ const BAD_URL = apiError('E400', { violations: [{ property: '', violation: 'URL 
 export async function createApi(options: ApiOptions): Promise<Api> {
   const { store, env, config, ids, routing, checkCallout, customers = true } = options;
   const { clock, log } = env;
+  // Before anything that would have to be undone.
+  const { idKey } = await store.identity();
   const auth = await createAuth(store, env, options.passwordWork);
   const allowances = createLimits({ store, clock });
   const { trustedProxies, maxWaiting, adminKey, adminAllow } = config;
   const gate = createGate({ auth, limits: allowances, store, clock, trustedProxies, maxWaiting });
-  const { addressOf } = gate;
+  const { addressOf, sureAddressOf } = gate;
   const admin = createAdmin({
     store,
     env,
     auth,
     adminKey,
     adminAllow,
-    addressOf,
+    sureAddressOf,
     checkCallout,
     channels: () => routing.channels,
   });
   const tokenIntake = createSessions(auth, addressOf);
-  const ready = createReady(store, env);
+  const { ready, accepting } = createReady(store, env);
   const networks = createNetworks(config.networks);
   const feed = createFeed({ store, env, ids, networks });
   const reads = createReads({ store, env, ids, logsHours: config.logsHours, routing: options.routing, networks });
@@ -167,17 +169,16 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     door: () => gate.figures(),
     ready,
   });
-  const metricsLock = createMetricsLock({ allow: config.metricsAllow, token: config.metricsToken, addressOf });
+  const metricsLock = createMetricsLock({ allow: config.metricsAllow, token: config.metricsToken, sureAddressOf });
   const exchange = createExchange(clock, (status) => metrics.answered(status), undefined, options.tls !== undefined);
   const settings = {
     limits: { messages: config.maxMessages, destinations: config.maxDestinations, segments: config.maxSegments },
     checkCallout,
   };
-  const { idKey } = await store.identity();
   const send = createSend({
     ...settings,
     maxBodyBytes: config.maxBodyBytes,
-    store,
+    store: accepting,
     env,
     ids,
     routing,
@@ -327,13 +328,23 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     }
     hijack(reply, given);
   };
+  /** Who asks; null = was refused, which is told at the pace of all refusals (ADR 16). */
+  async function passed(request: FastifyRequest, reply: FastifyReply): Promise<Caller | null> {
+    const path = pathOf(request.url);
+    const caller = await Promise.resolve(gate.pass(request.raw, path)).catch((error: unknown) => failed(path, error));
+    if (!('status' in caller)) return caller;
+    refuse(reply, caller);
+    return null;
+  }
+  function refuse(reply: FastifyReply, given: Answer): void {
+    reply.hijack();
+    exchange.refuse(reply.request.raw, reply.raw, given);
+  }
   const locked =
     (make: (account: number, request: FastifyRequest) => Promise<Answer>) =>
     async (request: FastifyRequest, reply: FastifyReply) => {
-      await open(async () => {
-        const passed = await gate.pass(request.raw, pathOf(request.url));
-        return 'status' in passed ? passed : make(passed.account, request);
-      })(request, reply);
+      const caller = await passed(request, reply);
+      if (caller !== null) await open(() => make(caller.account, request))(request, reply);
     };
 
   const documented = describeRoutes(app, config.publicUrl, env.clock);
@@ -411,16 +422,8 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     );
   }
   app.get('/mms/2/events', { schema: described.events }, async (request, reply) => {
-    let caller: Caller | Answer;
-    try {
-      caller = await gate.pass(request.raw, '/mms/2/events');
-    } catch (error) {
-      caller = failed('/mms/2/events', error);
-    }
-    if ('status' in caller) {
-      hijack(reply, caller);
-      return;
-    }
+    const caller = await passed(request, reply);
+    if (caller === null) return;
     if (closing) {
       hijack(reply, unavailable('/mms/2/events', RETRY_AFTER_S));
       return;
@@ -428,7 +431,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
     const last = request.headers['last-event-id'];
     const taken = feed.listen(caller.account, typeof last === 'string' ? last : undefined, request.query);
     if ('status' in taken) {
-      hijack(reply, taken);
+      refuse(reply, taken);
       return;
     }
     reply.hijack();
@@ -458,7 +461,7 @@ export async function createApi(options: ApiOptions): Promise<Api> {
   function serve(request: IncomingMessage, response: ServerResponse): void {
     (request.socket as Tagged)[CURRENT] = response;
     try {
-      const unclear = unclearHead(request.rawHeaders);
+      const unclear = unclearHead(request.rawHeaders, request.httpVersion);
       if (unclear !== null) {
         // Where its body ends is what is unclear: none of it is waited for.
         exchange.give(response, unclear);

@@ -99,6 +99,7 @@ export function createSessions(auth: Auth, addressOf: (request: IncomingMessage)
     }
     const form = parseForm(bytes.toString('utf8'));
     const one = (name: string): string => (typeof form[name] === 'string' ? form[name] : '');
+    if (one('grant_type') === '') return oauthError(400, 'invalid_request', 'grant_type must be given, once.');
     if (one('grant_type') !== 'client_credentials') {
       return oauthError(400, 'unsupported_grant_type', 'grant_type must be client_credentials.');
     }

@@ -17,6 +17,7 @@ export const MAX_VIOLATIONS = 100;
 
 export const words = {
   null: 'must not be null',
+  number: 'must be a number',
   blank: 'must not be blank',
   empty: 'must not be empty',
   size: (min: number, max: number) => `size must be between ${min} and ${max}`,
@@ -58,6 +59,8 @@ export function translate(issue: z.core.$ZodIssue, path: readonly PropertyKey[],
       return void say(issue.message);
     case 'invalid_type':
       if (input === undefined || input === null) return void say(words.null);
+      // A number that need not be whole says so itself.
+      if (issue.expected === 'number' && issue.message === words.number) return void say(words.number);
       return void say(words.type(issue.expected === 'number' ? 'integer' : issue.expected));
     case 'invalid_value':
       if (input === undefined || input === null) return void say(words.null);

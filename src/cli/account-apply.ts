@@ -36,11 +36,33 @@ interface AppliedView {
   differences: Difference[];
 }
 
+/** The door has looked at some of the passwords so far, which take their time; nothing is done yet. */
+interface LookingView {
+  passwords: { known: number; of: number };
+}
+
+/** How often a server may say the same of its passwords. */
+const STANDS_STILL = 10;
+
+/** Sends it as often as the door needs to look at all passwords, telling how far it is. */
+async function sent(io: Io, client: Client, path: string, value: object): Promise<AppliedView | null> {
+  let before = -1;
+  for (let still = 0; still < STANDS_STILL; still++) {
+    const done = await client.change<AppliedView | LookingView>('POST', path, value);
+    if (done === null || !('passwords' in done)) return done;
+    const { known, of } = done.passwords;
+    io.err(`the server is looking at passwords: ${known} of ${of}\n`);
+    if (known > before) still = 0;
+    before = known;
+  }
+  throw new Failure('the server does not get on with the passwords; is it applying other files at the same time?');
+}
+
 /** Reads, sends and answers; see above. */
 export async function applyFile(io: Io, client: Client, file: string, dry: boolean): Promise<AppliedView> {
   const { value, placeOf } = readFile(io, file);
   try {
-    const done = await client.change<AppliedView>('POST', `/admin/1/apply${dry ? '?dryRun=true' : ''}`, value);
+    const done = await sent(io, client, `/admin/1/apply${dry ? '?dryRun=true' : ''}`, value);
     if (done !== null) return done;
   } catch (error) {
     if (!(error instanceof Violated)) throw error;

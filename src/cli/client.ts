@@ -179,7 +179,7 @@ export function createClient(options: { url: string; key: string; env: Env }): C
     }
   }
 
-  /** The parsed body of a 200; null for a 404 where that is an answer too. */
+  /** The parsed body of a 200 (or of a 202: not done yet); null for a 404 where that is an answer too. */
   async function ask<T>(
     path: string,
     init: RequestInit,
@@ -192,7 +192,7 @@ export function createClient(options: { url: string; key: string; env: Env }): C
       const answer = await open(path, { ...init, signal: timeout.signal });
       const text = await bodyOf(answer, url);
       if (answer.status === 404 && orMissing && isApiError(text)) return null;
-      if (answer.status !== 200) throw refusal(answer, text, url);
+      if (answer.status !== 200 && answer.status !== 202) throw refusal(answer, text, url);
       tell?.(answer.headers.get('etag') ?? '*');
       return parse(text, url) as T;
     } finally {

@@ -24,6 +24,7 @@ const healthy: Answered = {
   connections: { open: 12, max: 100, reserved: 3 },
   transactions: { oldestMs: 40, application: 'postcard a claim', all: true, prepared: 0 },
   idleSlots: [],
+  sharedNames: [],
   wall: { role: 'postcard_account', why: '' },
 };
 
@@ -81,6 +82,11 @@ describe('what the doctor makes of a PostgreSQL server', () => {
       'no row-level security',
       { wall: { role: null, why: 'the role is not there; let a superuser run: CREATE ROLE' } },
       /^row-level security warn: not there.*; the role is not there; let a superuser run/,
+    ],
+    [
+      'a name that two processes have',
+      { sharedNames: ['n1'] },
+      /^nodes warn: two processes run as n1; .*POSTCARD_NODE/,
     ],
     ['a replication slot that nobody reads', { idleSlots: ['old'] }, /^replication warn: idle slots: old/],
   ])('%s is told once, with what to do', (_what, change, words) => {

@@ -25,7 +25,7 @@ import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Config } from '../config.ts';
 import { publicUrlOf } from '../config.ts';
-import { isSqlite } from '../configured.ts';
+import { isSqlite, USUAL_SMPP_PORT } from '../configured.ts';
 import type { Env } from '../env.ts';
 import type { ServerFacts } from '../wiring/store.ts';
 import { type Form, hasColor, type Io, machine, paint, plain } from './terminal.ts';
@@ -387,6 +387,11 @@ function answeredChecks(server: Extract<ServerFacts, { kind: 'answered' }>, many
       ),
     );
   }
+  if (server.sharedNames.length > 0) {
+    const advice =
+      'each takes the lanes of the other for its own, and carriers get twice their rate: give each a POSTCARD_NODE';
+    checks.push(named(warn('nodes', `two processes run as ${server.sharedNames.join(', ')}`, advice)));
+  }
   if (server.idleSlots.length > 0) {
     const advice = 'nobody reads them and the disk fills up: drop what is not needed';
     checks.push(named(warn('replication', `idle slots: ${server.idleSlots.join(', ')}`, advice)));
@@ -456,6 +461,8 @@ export function clockCheck(now: number, stored: number | null): Check {
 interface Port {
   name: string;
   setting: string;
+  /** The settings that say whether it is opened, and which. */
+  by: (keyof Config)[];
   port: number;
   /** Something that our server answers there, and how. */
   path: string;
@@ -471,6 +478,7 @@ function portsOf(config: Config): Port[] {
     {
       name: 'API port',
       setting: 'POSTCARD_PORT',
+      by: ['port'],
       port,
       path: '/livez',
       ours: (status) => status === 200,
@@ -481,6 +489,7 @@ function portsOf(config: Config): Port[] {
     ports.push({
       name: 'carrier port',
       setting: 'POSTCARD_CARRIER_PORT',
+      by: ['carrierPort', 'roles'],
       port: carrierPort,
       path: '/',
       ours: (status) => status >= 400 && status < 500,
@@ -490,6 +499,7 @@ function portsOf(config: Config): Port[] {
     ports.push({
       name: 'sandbox port',
       setting: 'POSTCARD_SANDBOX_PORT',
+      by: ['sandboxPort', 'roles', 'sandbox'],
       port: sandboxPort,
       path: '/sandbox/handsets/0/messages',
       ours: (status) => status === 200,
@@ -500,20 +510,30 @@ function portsOf(config: Config): Port[] {
 
 /**
  * What would stop a server from starting, a line each, all at once. The start itself finds the same, but one at a time; what
- * changes in between it finds too.
+ * changes in between it finds too. Nothing is said of the settings in `unsure`: they are not what somebody wants.
  */
-export async function obstacles(config: Config): Promise<string[]> {
+export async function obstacles(config: Config, unsure: ReadonlySet<string> = new Set()): Promise<string[]> {
   const lines: string[] = [];
-  const dir = dataDirCheck(config.dataDir);
-  if (dir.result === 'fail') lines.push(`POSTCARD_DATA_DIR: ${dir.found}; ${dir.advice}`);
-  else if (isRunning(config)) {
+  const sure = (...keys: (keyof Config)[]): boolean => !keys.some((key) => unsure.has(key));
+  const dir = sure('dataDir') ? dataDirCheck(config.dataDir) : null;
+  if (dir?.result === 'fail') lines.push(`POSTCARD_DATA_DIR: ${dir.found}; ${dir.advice}`);
+  else if (dir !== null && sure('store') && isRunning(config)) {
     // A store file may lie outside the data directory: then the directory is free, the file is not.
     const file = config.store.slice('sqlite:'.length);
     const [setting, taken] =
       dirname(file) === resolve(config.dataDir) ? ['POSTCARD_DATA_DIR', config.dataDir] : ['POSTCARD_STORE', file];
     lines.push(`${setting}: another Postcard process uses ${taken}; stop that process or name another ${setting}`);
   }
-  for (const { setting, port } of portsOf(config)) {
+  // Where the usual one is taken the sandbox takes another. The doctor cannot ask who has it: it speaks no SMPP.
+  const { sandboxSmppPort, sandbox, roles } = config;
+  const smpp: Pick<Port, 'setting' | 'by' | 'port'> = {
+    setting: 'POSTCARD_SANDBOX_SMPP_PORT',
+    by: ['sandboxSmppPort', 'roles', 'sandbox'],
+    port: sandboxSmppPort,
+  };
+  const asked = sandbox && roles.includes('sandbox') && sandboxSmppPort !== USUAL_SMPP_PORT;
+  for (const { setting, by, port } of [...portsOf(config), ...(asked ? [smpp] : [])]) {
+    if (!sure('host', ...by)) continue;
     const state = await tryPort(config.host, port);
     if (state === 'free') continue;
     // With such a host no port can be opened: one line for all.

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -78,7 +78,8 @@ describe('what is typed wrong', () => {
   });
 
   it('all mistakes in the settings are told at once', async () => {
-    const ran = await postcard(['serve'], { POSTCARD_PORT: '80x', POSTCARD_PROT: '1' });
+    const free = { POSTCARD_CARRIER_PORT: '0', POSTCARD_SANDBOX_PORT: '0', POSTCARD_DATA_DIR: join(dir, 'unmade') };
+    const ran = await postcard(['serve'], { ...free, POSTCARD_PORT: '80x', POSTCARD_PROT: '1' });
     expect(ran.code).toBe(1);
     expect(ran.stderr.trimEnd().split('\n')).toEqual([
       'postcard: POSTCARD_PROT: no such setting; did you mean POSTCARD_PORT?',
@@ -91,6 +92,10 @@ describe('what is typed wrong', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const port = String((server.address() as AddressInfo).port);
+    const other = createServer();
+    other.listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const smpp = (other.address() as AddressInfo).port;
     const file = join(dir, 'no-directory');
     writeFileSync(file, '');
     const env = {
@@ -98,12 +103,45 @@ describe('what is typed wrong', () => {
       POSTCARD_PORT: port,
       POSTCARD_CARRIER_PORT: '0',
       POSTCARD_SANDBOX_PORT: '0',
+      POSTCARD_SANDBOX_SMPP_PORT: String(smpp),
+    };
+    const ran = await postcard(['serve'], env);
+    server.close();
+    other.close();
+    expect(ran.code).toBe(1);
+    expect(ran.stderr.trimEnd().split('\n')).toEqual([
+      expect.stringMatching(/^postcard: POSTCARD_DATA_DIR: .*no-directory is a file; name another POSTCARD_DATA_DIR$/),
+      `postcard: POSTCARD_PORT: 127.0.0.1:${port} is taken by another process; stop that process or choose another port with POSTCARD_PORT`,
+      `postcard: POSTCARD_SANDBOX_SMPP_PORT: 127.0.0.1:${smpp} is taken by another process; stop that process or choose another port with POSTCARD_SANDBOX_SMPP_PORT`,
+    ]);
+  });
+
+  it('mistakes in the settings hide neither a taken port nor a data directory that cannot be written, and cause no others', async () => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const port = String((server.address() as AddressInfo).port);
+    const file = join(dir, 'no-directory-either');
+    writeFileSync(file, '');
+    const env = {
+      POSTCARD_PROT: '1',
+      POSTCARD_LOG_LEVEL: 'loud',
+      POSTCARD_DATA_DIR: file,
+      POSTCARD_PORT: port,
+      POSTCARD_CARRIER_PORT: '0',
+      // Where the default of a setting that cannot be read leads is nobody's mistake.
+      POSTCARD_SANDBOX: 'maybe',
+      POSTCARD_SANDBOX_PORT: port,
     };
     const ran = await postcard(['serve'], env);
     server.close();
     expect(ran.code).toBe(1);
     expect(ran.stderr.trimEnd().split('\n')).toEqual([
-      expect.stringMatching(/^postcard: POSTCARD_DATA_DIR: .*no-directory is a file; name another POSTCARD_DATA_DIR$/),
+      'postcard: POSTCARD_PROT: no such setting; did you mean POSTCARD_PORT?',
+      expect.stringMatching(/^postcard: POSTCARD_SANDBOX is "maybe"/),
+      expect.stringMatching(/^postcard: POSTCARD_LOG_LEVEL is "loud"/),
+      `postcard: POSTCARD_SANDBOX_PORT: port ${port} is that of POSTCARD_PORT too; give each its own, or 0 for a free one`,
+      expect.stringMatching(/^postcard: POSTCARD_DATA_DIR: .*either is a file; name another POSTCARD_DATA_DIR$/),
       `postcard: POSTCARD_PORT: 127.0.0.1:${port} is taken by another process; stop that process or choose another port with POSTCARD_PORT`,
     ]);
   });
@@ -133,6 +171,28 @@ describe('what is typed wrong', () => {
       ...free,
       POSTCARD_DATA_DIR: join(dir, 'own'),
       POSTCARD_STORE: `sqlite:${store}`,
+    });
+    lock.close();
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      `postcard: POSTCARD_STORE: another Postcard process uses ${store}; stop that process or name another POSTCARD_STORE\n`,
+    ]);
+  });
+
+  it('a second server that is led to the store file of a first by a link is told so', async () => {
+    const data = join(dir, 'linked');
+    mkdirSync(data, { mode: 0o700 });
+    const store = join(data, 'queue.db');
+    writeFileSync(store, '');
+    const link = join(dir, 'link.db');
+    symlinkSync(store, link);
+    const lock = new DatabaseSync(join(data, 'queue.lock'));
+    lock.exec('BEGIN EXCLUSIVE');
+    const free = { POSTCARD_PORT: '0', POSTCARD_CARRIER_PORT: '0', POSTCARD_SANDBOX_PORT: '0' };
+    const ran = await postcard(['serve'], {
+      ...free,
+      POSTCARD_DATA_DIR: join(dir, 'own'),
+      POSTCARD_STORE: `sqlite:${link}`,
     });
     lock.close();
     expect([ran.code, ran.stderr]).toEqual([

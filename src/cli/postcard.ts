@@ -112,8 +112,7 @@ function describe(io: Io, finish: (code: number) => void): Command {
     .action(async (options: { roles?: string }) => {
       const env = options.roles === undefined ? io.env : { ...io.env, POSTCARD_ROLES: options.roles };
       const own = { ...io, env };
-      const { config } = settings(own);
-      await free(config);
+      const config = await startable(own);
       finish(await serve(own, ownEnv(config), config));
     });
 
@@ -545,6 +544,14 @@ function settings(io: Io): { config: Config; origins: Origins } {
   const loaded = loadConfig(sourcesOf(io));
   if (!loaded.ok) throw new Failure(...loaded.mistakes);
   return loaded;
+}
+
+/** Settings that a server can start with. Throws all that is wrong with them and all else that would stop it, in one go. */
+async function startable(io: Io): Promise<Config> {
+  const loaded = loadConfig(sourcesOf(io));
+  if (!loaded.ok) throw new Failure(...loaded.mistakes, ...(await obstacles(loaded.config, loaded.unsure)));
+  await free(loaded.config);
+  return loaded.config;
 }
 
 /** Throws what would stop a server from starting. */

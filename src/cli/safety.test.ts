@@ -66,6 +66,16 @@ describe('what is unsafe', () => {
     expect(troubles({ ...SAFE, POSTCARD_METRICS_ALLOW: '0.0.0.0/0' })).toEqual([]);
   });
 
+  it("is an operator's door that anybody may knock at, and a word that anybody may give", () => {
+    const proxied = { ...SAFE, POSTCARD_ADMIN_KEY: 'c'.repeat(4) + RANDOM, POSTCARD_TRUSTED_PROXIES: '127.0.0.1' };
+    const allow = { POSTCARD_ADMIN_ALLOW: '0.0.0.0/0' };
+    expect(troubles({ ...proxied, ...allow })).toEqual([expect.stringMatching(/^admin warn: .*POSTCARD_ADMIN_ALLOW/)]);
+    expect(troubles({ ...proxied, POSTCARD_ADMIN_ALLOW: '10.0.0.0/8' })).toEqual([]);
+    expect(troubles({ ...SAFE, ...allow })).toEqual([]);
+    const all = { ...SAFE, POSTCARD_TRUSTED_PROXIES: '0.0.0.0/0' };
+    expect(troubles(all)).toEqual([expect.stringMatching(/^proxies warn: .*POSTCARD_TRUSTED_PROXIES/)]);
+  });
+
   it('is nothing where all is as it should be', () => {
     expect(troubles(SAFE)).toEqual([]);
     const open = {
@@ -99,6 +109,11 @@ describe('what is unsafe', () => {
       'everything inside open',
       { POSTCARD_OUTBOUND_ALLOW: '10.0.0.0/8,192.168.7.0/24' },
       [/^outbound warn: .*10\.0\.0\.0\/8; /],
+    ],
+    [
+      'where a cloud keeps its credentials',
+      { POSTCARD_OUTBOUND_ALLOW: '169.254.169.0/24,fd00:ec2::/64' },
+      [/^metadata warn: .*169\.254\.169\.254, fd00:ec2::254.*POSTCARD_OUTBOUND_ALLOW/],
     ],
     [
       'a certificate with the key of another',

@@ -6,6 +6,7 @@
  */
 import crypto, { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
+import { BlockList } from 'node:net';
 import type { Config } from '../config.ts';
 import { isLoopback, isSqlite } from '../configured.ts';
 import { type Check, fail, ok, warn } from './doctor.ts';
@@ -18,11 +19,15 @@ const KEY_MIN = 24;
 const WIDE_V4 = 16;
 const WIDE_V6 = 48;
 
+/** Where clouds answer their machines: AWS and most others, AWS by IPv6, Alibaba, Azure. */
+const METADATA = ['169.254.169.254', 'fd00:ec2::254', '100.100.100.200', '168.63.129.16'];
+
 /** All of them; `now` is epoch ms, `uid` the user's number (null = the system has none), `argon2` = this Node has that. */
 export function safetyChecks(config: Config, now: number, uid: number | null, argon2 = 'argon2' in crypto): Check[] {
   return [
     exposureCheck(config),
     ...metricsCheck(config),
+    ...operatorChecks(config),
     ...certificateChecks(config, now),
     ...keyChecks(config),
     ...passwordCheck(config, argon2),
@@ -66,6 +71,23 @@ function metricsCheck({ host, metricsAllow, metricsToken }: Config): Check[] {
   const from = metricsAllow.length > 0 ? `from ${metricsAllow.join(', ')}` : '';
   const shown = metricsToken === null ? '' : 'with the token';
   return [ok('metrics', [from, shown].filter((part) => part !== '').join(' and ') || 'nobody')];
+}
+
+/** Who may knock at the operator's door, and who may say that somebody else knocks. */
+function operatorChecks({ host, adminKey, adminAllow, trustedProxies }: Config): Check[] {
+  const checks: Check[] = [];
+  const isReached = !isLoopback(host) || trustedProxies.length > 0;
+  const anybody = (networks: readonly string[]): boolean => networks.some((one) => Number(one.split('/')[1]) === 0);
+  if (adminKey !== null && isReached && anybody(adminAllow)) {
+    const found = 'anybody who reaches us may try keys at /admin';
+    checks.push(warn('admin', found, 'name the networks of your operators in POSTCARD_ADMIN_ALLOW'));
+  }
+  if (anybody(trustedProxies)) {
+    const found =
+      'whoever reaches us may say that another does (X-Forwarded-For): networks of keys and of /admin hold nobody';
+    checks.push(warn('proxies', found, 'name your proxies only in POSTCARD_TRUSTED_PROXIES'));
+  }
+  return checks;
 }
 
 /** Passwords are kept by Argon2id where there is one; a process without it cannot look at those. */
@@ -181,7 +203,21 @@ function outboundCheck(config: Config): Check[] {
     const bits = Number(network.split('/')[1]);
     return bits < (network.includes(':') ? WIDE_V6 : WIDE_V4) && !isLoopback(network.split('/')[0] as string);
   });
-  if (wide.length === 0) return [];
-  const found = `customers may point URLs at all of ${wide.join(', ')}`;
-  return [warn('outbound', found, 'name only the networks where their receivers are')];
+  const checks: Check[] = [];
+  if (wide.length > 0) {
+    const found = `customers may point URLs at all of ${wide.join(', ')}`;
+    checks.push(warn('outbound', found, 'name only the networks where their receivers are'));
+  }
+  const allowed = new BlockList();
+  const family = (address: string) => (address.includes(':') ? 'ipv6' : 'ipv4');
+  for (const network of config.outboundAllow) {
+    const [base = '', bits] = network.split('/');
+    allowed.addSubnet(base, Number(bits), family(base));
+  }
+  const keepers = METADATA.filter((address) => allowed.check(address, family(address)));
+  if (keepers.length > 0) {
+    const found = `customers may point URLs at ${keepers.join(', ')}: there a cloud gives its machines their credentials`;
+    checks.push(warn('metadata', found, 'take it out of POSTCARD_OUTBOUND_ALLOW'));
+  }
+  return checks;
 }

@@ -6,6 +6,8 @@
  * code 0; a second one ends at once, exit code 1. What a wrapper (npm, a terminal) doubles within a second counts as one. SIGHUP
  * takes a changed configuration over; on a terminal that is closed it stops, like the others.
  */
+import { existsSync, readlinkSync, realpathSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import type { Config, Sources } from '../config.ts';
 import type { Clock, Env } from '../env.ts';
@@ -58,7 +60,17 @@ export async function serve(io: Io, env: Env, config: Config, start = startWhole
 
 /** Where the settings come from. */
 export function sourcesOf(io: Pick<Io, 'env' | 'cwd' | 'readFile'>): Sources {
-  return { env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8') };
+  return { env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8'), realPath };
+}
+
+/** Also of a link to what is not there yet: SQLite makes the file where the link leads. */
+function realPath(path: string): string {
+  try {
+    const target = resolve(dirname(path), readlinkSync(path));
+    return existsSync(target) ? realpathSync(target) : target;
+  } catch {
+    return path;
+  }
 }
 
 /** Stops within `STOP_MS`; the exit code. */

@@ -23,10 +23,11 @@ function read<T>(given: Given, status: number, schema: { parse(value: unknown): 
   expect(given.status, given.body).toBe(status);
   return schema.parse(JSON.parse(given.body));
 }
-const admin = (method: string, path: string, body?: object): Promise<Given> =>
+const admin = (method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Given> =>
   as(`App ${ADMIN_KEY}`, `/admin/1/${path}`, {
     method,
-    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+    headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
 let count = 0;
 /** An account of its own for each test. */
@@ -152,8 +153,35 @@ describe('credentials', () => {
     expect(read(await grant(user, 'wrong'), 401, tokenErrorAnswer).error).toBe('invalid_client');
     expect(read(await grant('nobody'), 401, tokenErrorAnswer).error).toBe('invalid_client');
     expect(read(await grant(user, PASSWORD, 'password'), 400, tokenErrorAnswer).error).toBe('unsupported_grant_type');
+    // What is missing is no type that is not known (RFC 6749, 5.2).
+    expect(read(await grant(user, PASSWORD, ''), 400, tokenErrorAnswer).error).toBe('invalid_request');
     const short = await as('', '/auth/1/oauth2/token', form({ grant_type: 'client_credentials', client_id: user }));
     expect(read(short, 400, tokenErrorAnswer).error).toBe('invalid_request');
+  });
+
+  it('keeps a session where nothing but the scopes of its user changes, which count at once', async () => {
+    const { no, name } = await account();
+    const user = await login(no);
+    const { token } = read(await open(user), 200, sessionAnswer);
+    const own = () => status(`IBSSO ${token}`);
+    expect(await own()).toBe(200);
+    const apply = async (password: string, scopes: string[]) =>
+      read(
+        await admin('POST', 'apply', { accounts: [{ name, logins: [{ user, password, scopes }] }] }),
+        ...([200, adminAnswers.applied] as const),
+      ).differences[0]?.fields.map((field) => field.name);
+    expect(await apply(PASSWORD, ['inbound-message:read'])).toEqual(['scopes']);
+    expect(await own()).toBe(403);
+    expect(await apply(PASSWORD, ['mms:logs:read'])).toEqual(['scopes']);
+    expect(await own()).toBe(200);
+    const set = (password: string) => admin('POST', `accounts/${no}/logins`, { user, password });
+    expect((await set(PASSWORD)).status).toBe(200);
+    expect(await own()).toBe(200);
+    expect(await apply(`${PASSWORD} new`, ['mms:logs:read'])).toEqual(['scopes', 'password']);
+    expect(await own()).toBe(401);
+    const second = read(await open(user, `${PASSWORD} new`), 200, sessionAnswer).token;
+    expect((await set(PASSWORD)).status).toBe(200);
+    expect(await status(`IBSSO ${second}`)).toBe(401);
   });
 
   it('ends a session once, at once, and with the user or its password', async () => {
@@ -351,6 +379,18 @@ describe("the operator's door", () => {
     }
   });
 
+  it('does not take for this machine what a proxy on it brings from elsewhere', async () => {
+    const { status } = await admin('GET', 'accounts');
+    const brought = await Promise.all(
+      [
+        ['x-forwarded-for', '127.0.0.1'],
+        ['x-forwarded-for', '192.0.2.1'],
+        ['forwarded', 'for=192.0.2.1'],
+      ].map(async (header) => (await admin('GET', 'accounts', undefined, Object.fromEntries([header]))).status),
+    );
+    expect([status, ...brought]).toEqual([200, 404, 404, 404]);
+  });
+
   it('adds, shows and changes accounts, by number and by name', async () => {
     const { no, name } = await account({ currency: 'CHF', limits: { messagesPerDay: 5 } });
     const shown = read(await admin('GET', `accounts/${encodeURIComponent(name)}`), 200, adminAnswers.account);
@@ -371,12 +411,29 @@ describe("the operator's door", () => {
     ['a misspelt limit', { name: 'x', limits: { messagesPerDy: 5 } }],
     ['a name that is a number', { name: '17' }],
     ['no name', {}],
+    ['an amount in words', { name: 'x', limits: { spend: { amount: '5', per: 'DAY' } } }],
     ['a limit of nothing', { name: 'x', limits: { messagesPerDay: 0 } }],
     ['a half limit', { name: 'x', limits: { messagesPerDay: 1.5 } }],
     ['an unknown state', { name: 'x', state: 'DORMANT' }],
     ['a control in the name', { name: 'a\u0007' }],
   ])('refuses %s', async (_name, body) => {
     expect((await admin('POST', 'accounts', body)).status).toBe(400);
+  });
+
+  it('tells what need not be whole from what must', async () => {
+    const wrong = async (limits: object) =>
+      JSON.parse((await admin('POST', 'accounts', { name: 'x', limits })).body).violations[0].violation;
+    expect(await wrong({ spend: { amount: '5', per: 'DAY' } })).toBe('must be a number');
+    expect(await wrong({ messagesPerDay: '5' })).toBe('must be a integer');
+  });
+
+  it('takes a * at the end of a block only', async () => {
+    const { no } = await account();
+    const block = async (value: string) =>
+      (await admin('POST', `accounts/${no}/blocks`, { kind: 'DESTINATION', value })).status;
+    expect([await block('4490*'), await block('44*90'), await block('*44'), await block('44**')]).toEqual([
+      ...[200, 400, 400, 400],
+    ]);
   });
 
   it('shows a key once, and never what opens the door afterwards', async () => {
@@ -428,6 +485,11 @@ describe("the operator's door", () => {
     ]);
     const before = read(await admin('GET', `audit?limit=1&cursor=${last.cursor.nextCursor}`), 200, adminAnswers.audit);
     expect(before.results[0]).toMatchObject({ action: 'prices set', account: a.no, detail: { rows: 1 } });
+    for (const query of ['limit=0', 'limit=1001', 'limit=x', 'limit=1.5', 'cursor=x', 'cursor=-1']) {
+      const { status, body } = await admin('GET', `audit?${query}`);
+      expect([query, status, JSON.parse(body).violations[0].property]).toEqual([query, 400, query.split('=')[0]]);
+    }
+    expect((await admin('GET', 'audit?limit=&cursor=')).status).toBe(200);
   });
 
   it('knows its paths and methods', async () => {
@@ -546,7 +608,11 @@ describe('limits', () => {
     // What engines need to take an SMS failover's price, and to give back.
     const { rows, specs } = await door.store.logs({ account: no, destination: '41760000001', limit: 1 });
     const kept = specs.find(({ no: spec }) => spec === rows[0]?.spec)?.body;
-    expect(JSON.parse(kept ?? '{}').prices).toMatchObject({ currency: 'CHF', spend: 0, MMS: { 41: 0.1 } });
+    expect(JSON.parse(kept ?? '{}').prices).toMatchObject({
+      currency: 'CHF',
+      spend: expect.any(Number),
+      MMS: { 41: 0.1 },
+    });
     // The list may change: what was accepted keeps its price.
     await admin('PUT', `accounts/${no}/prices`, { prices: [] });
     const again = JSON.parse((await as(`App ${key}`, LOGS)).body) as typeof logs;
@@ -561,6 +627,30 @@ describe('limits', () => {
       results: { status: { id: number }; error: { id: number } }[];
     };
     expect(report.results[0]).toMatchObject({ status: { id: 12 }, error: { id: 581 } });
+  });
+
+  it('that are used up give the first answer to who asks again under the same Idempotency-Key', async () => {
+    const { key } = await account({ limits: { messagesPerDay: 2 } });
+    const body = message(['41790000001', '41790000002']);
+    const named = (name: string, what = body) => send(key, what, { 'idempotency-key': name });
+    const first = await named('lost');
+    expect(statuses(first)).toEqual([26, 26]);
+    const again = await named('lost');
+    expect([again.status, again.body]).toEqual([200, first.body]);
+    expect((await named('lost', message('41790000003'))).status).toBe(409);
+    expect((await named('new')).status).toBe(429);
+    expect((await send(key, body)).status).toBe(429);
+    expect(JSON.parse((await as(`App ${key}`, LOGS)).body).results).toHaveLength(2);
+  });
+
+  it('takes what the credit allows in the order of the request, whatever that becomes on its way', async () => {
+    const { no, key } = await account({ limits: { spend: { amount: 0.3, per: 'TOTAL' } } });
+    await admin('PUT', `accounts/${no}/prices`, { prices: [{ prefix: '', channel: 'MMS', price: 0.1 }] });
+    // Groups are numbered behind those who are alone.
+    const group = { group: [{ to: '41790000001' }, { to: '41790000002' }] };
+    const destinations = [group, { to: '41790000003' }, { to: '41790000004' }];
+    const one = { ...message('41790000000'), destinations };
+    expect(statuses(await send(key, one))).toEqual([26, 26, 26, 12]);
   });
 
   it('gives the price of a repeated message back, not a share of what its request cost', async () => {

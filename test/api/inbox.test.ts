@@ -5,6 +5,7 @@ import { OPT_OUT_WORDS } from '../../src/domain/optout.ts';
 import type { CarrierInbound } from '../../src/domain/submission.ts';
 import { testEnv } from '../../src/env.ts';
 import { createInboundIntake, type TakeInbound } from '../../src/webhooks/inbound.ts';
+import { setNumber } from '../conformance/desk.ts';
 import { type Given, type OpenDoor, OTHER_KEY, openDoor } from './door.ts';
 
 let door: OpenDoor;
@@ -67,7 +68,7 @@ async function send(sender: string, ...to: string[]): Promise<string[]> {
 
 describe('GET /mms/1/inbox/reports', () => {
   it('gives each message once, in the published form, only to its account', async () => {
-    await door.store.numberPut({
+    await setNumber(door.store, {
       number: '25256',
       account: 2,
       url: null,

@@ -152,6 +152,20 @@ describe('what an account has used', () => {
       spend: { per: 'TOTAL', currency: 'EUR', used: 0.6, most: 2, left: 1.4 },
     });
     expect((await admin('GET', 'accounts/none/usage')).status).toBe(404);
+
+    // A credit that was used up, taken away, and given anew: all of the new one can be spent.
+    const send = async () => {
+      const answer = await door.ask('/mms/2/messages', { method: 'POST', body: JSON.stringify(body), headers });
+      return JSON.parse(answer.body).messages.map(({ status }: { status: { id: number } }) => status.id);
+    };
+    await admin('POST', `accounts/${no}/credit`, { amount: -1.4 });
+    expect(await send()).toEqual([12, 12, 52]);
+    await admin('PUT', `accounts/${no}`, { limits: { spend: null } });
+    await admin('POST', `accounts/${no}/credit`, { amount: 0.6 });
+    expect((await usage()).spend).toMatchObject({ used: 0, most: 0.6, left: 0.6 });
+    expect((await shown(no)).limits.spend).toEqual({ amount: 0.6, per: 'TOTAL' });
+    expect(await send()).toEqual([26, 26, 52]);
+    expect((await usage()).spend).toMatchObject({ used: 0.6, left: 0 });
   });
 });
 

@@ -334,6 +334,7 @@ describe('content types and encodings', () => {
     'application/json',
     'application/json; charset=utf-8',
     'application/json;charset=UTF-8',
+    'application/json; charset=us-ascii',
     'Application/JSON; Charset="utf8"',
     'application/json; charset=utf-8; profile="x"',
   ])('takes %s', async (type) => {
@@ -813,7 +814,7 @@ describe('POST /mms/1/content', () => {
     ],
     [
       'a huge validity',
-      { ...named, 'x-validity-period-minutes': '9'.repeat(18) },
+      { ...named, 'x-validity-period-minutes': '9223372036854775807' },
       "Request header 'X-Validity-Period-Minutes' must be less than or equal to 525600",
     ],
   ] as [string, Record<string, string>, string][])(

@@ -94,6 +94,9 @@ const SMUGGLING: [string, string][] = [
   ['two equal hosts', head(HOST, HOST, 'content-length: 0')],
   ['no host', head('content-length: 0')],
   ['a version that is none', `POST /mms/2/messages HTTP/1.1x\r\n${HOST}\r\ncontent-length: 0\r\n\r\n`],
+  ['another version', `POST /mms/2/messages HTTP/2.0\r\n${HOST}\r\n${AUTH}\r\ncontent-length: 0\r\n\r\n`],
+  ['chunks in HTTP/1.0', `POST /mms/2/messages HTTP/1.0\r\n${HOST}\r\n${AUTH}\r\n${CHUNKED}\r\n\r\n0\r\n\r\n`],
+  ['two keys', head(HOST, AUTH, 'authorization: App another', 'content-length: 0')],
   ['a blank in the path', `POST /mms/2/mes sages HTTP/1.1\r\n${HOST}\r\ncontent-length: 0\r\n\r\n`],
 ];
 
