@@ -223,6 +223,40 @@ describe('content that does not fit', () => {
   });
 });
 
+describe('a part under a wrong name', () => {
+  const jpeg = (contentType: string): Content => ({ parts: [{ ...part('photo2.jpg'), contentType }] });
+  const words = (contentType: string, text: string): Content => ({
+    parts: [{ contentId: 'words', contentType, bytes: Buffer.from(text) }],
+  });
+  const sentAs = async (given: Content, profile: Profile): Promise<string | undefined> => {
+    const fitted = await createFitter({ env: testEnv(), store: null, fitting: inProcess() }).fit(given, profile);
+    return fitted.ok ? fitted.content.parts[0]?.contentType : fitted.words;
+  };
+
+  it.each(['any', '300k'] as const)('is sent under its own: %s', async (name) => {
+    const profile = PROFILES[name];
+    expect(await sentAs(jpeg('image/jpg'), profile)).toBe('image/jpeg');
+    expect(await sentAs(jpeg('text/plain'), profile)).toBe('image/jpeg');
+    expect(await sentAs(jpeg('TEXT/PLAIN; charset=utf-8'), profile)).toBe('image/jpeg');
+    expect(await sentAs(words('text/plain', 'Gr\u00fc\u00dfe'), profile)).toBe('text/plain; charset=utf-8');
+    expect(await sentAs(words('text/plain; format=flowed;', 'Gr\u00fc\u00dfe'), profile)).toBe(
+      'text/plain; format=flowed; charset=utf-8',
+    );
+  });
+
+  it('is not what a text begins like, and a text in another charset is one', async () => {
+    expect(await sentAs(words('text/plain', 'BMW'), PROFILES.any)).toBe('text/plain');
+    const utf16 = Buffer.from('\ufeffGr\u00fc\u00dfe', 'utf16le');
+    const given: Content = { parts: [{ contentId: 'a', contentType: 'text/plain; charset=utf-16', bytes: utf16 }] };
+    expect(await sentAs(given, PROFILES['300k'])).toBe('text/plain; charset=utf-8');
+  });
+
+  it('is taken by who takes it under that name only', async () => {
+    const profile = { ...PROFILES['300k'], types: ['image/jpg'] };
+    expect(await sentAs(jpeg('image/jpeg'), profile)).toBe('image/jpeg');
+  });
+});
+
 describe('content that cannot fit', () => {
   it('is refused with the error that says why', async () => {
     const small = { ...PROFILES['300k'], maxBytes: 8 * KIB };

@@ -10,6 +10,7 @@
  * Fails: what cannot fit is a value: 15013 for a type that is not taken or bytes that cannot be read, 15026 for what is too
  * large (or too many). Rejects with Busy when too much waits; a store that is away only costs the work.
  */
+import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { fileTypeFromBuffer } from 'file-type';
 import { LRUCache } from 'lru-cache';
@@ -20,6 +21,7 @@ import type { Env } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 import type { Fitting } from './fitting.ts';
 import type { Facts, ImageWant, Made, Why } from './image.ts';
+import { isText, properType } from './kind.ts';
 
 /** A message's content as it stands before a carrier. */
 export interface Content {
@@ -187,7 +189,7 @@ export function createFitter({ env, store, fitting }: FitterOptions): Fitter {
     async fit<C extends Content>(given: C, profile: Profile, overhead = ENVELOPE_BYTES): Promise<Fitted<C>> {
       const notes: PartNote[] = [];
       const fail = (error: number, words: string): Fitted<C> => ({ ok: false, error, words, notes });
-      const said = wordsFor(given, profile);
+      const said = wordsFor(await truly(given), profile);
       if (!said.ok) return fail(said.error, said.words);
       const { content } = said;
       if (content.parts.length > profile.maxParts) {
@@ -234,20 +236,9 @@ function sizeOf({ part, made }: Item): number {
 
 // ----------------------------------------------------------------------------------------------------------- what it is
 
-/** Names in use for one type, as the first of them. */
+/** Names in use for one type, besides those that `properType` sets right. */
 const ALIASES: Record<string, string> = {
-  'image/jpg': 'image/jpeg',
-  'image/pjpeg': 'image/jpeg',
-  'image/apng': 'image/png',
-  'image/x-ms-bmp': 'image/bmp',
   'audio/x-wav': 'audio/wav',
-  'audio/vnd.wave': 'audio/wav',
-  'audio/wave': 'audio/wav',
-  'audio/x-m4a': 'audio/mp4',
-  'audio/m4a': 'audio/mp4',
-  'audio/mp3': 'audio/mpeg',
-  'audio/amr-wb': 'audio/amr-wb',
-  'video/3gpp2': 'video/3gpp2',
   'text/x-vcard': 'text/vcard',
   'text/directory': 'text/vcard',
   'text/x-vcalendar': 'text/calendar',
@@ -257,9 +248,39 @@ const DRAWING = 'image/svg+xml';
 const HEAD = 1024;
 
 function bare(contentType: string): string {
-  const type = (contentType.split(';', 1)[0] as string).trim().toLowerCase();
+  const type = named(contentType);
   return ALIASES[type] ?? type;
 }
+
+/** A content type as it is called, without parameters and misnomers. */
+function named(contentType: string): string {
+  return properType((contentType.split(';', 1)[0] as string).trim());
+}
+
+/**
+ * The content with its texts called what they are: UTF-8 is said to be so (without a charset handsets read US-ASCII), and media that
+ * somebody called text are media. The very one that was given where nothing changes.
+ */
+async function truly<C extends Content>(content: C): Promise<C> {
+  const parts = await Promise.all(
+    content.parts.map(async (part): Promise<Part> => {
+      const { contentType, bytes } = part;
+      if (!/^\s*text\//i.test(contentType) || OTHER_CHARSET.test(contentType)) return part;
+      if (isText(bytes)) {
+        const isPlain = /^\s*text\/plain\s*(?:;|$)/i.test(contentType) && !/;\s*charset\s*=/i.test(contentType);
+        if (!isPlain || isAscii(bytes)) return part;
+        const said = contentType.split(';').map((one) => one.trim());
+        return { ...part, contentType: [...said, 'charset=utf-8'].filter((one) => one !== '').join('; ') };
+      }
+      const sniffed = (await fileTypeFromBuffer(bytes))?.mime;
+      return sniffed === undefined ? part : { ...part, contentType: properType(sniffed) };
+    }),
+  );
+  return parts.every((part, index) => part === content.parts[index]) ? content : { ...content, parts };
+}
+
+/** Bytes in these are no UTF-8, and text all the same. */
+const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?(?:utf-?8|us-ascii|ascii)\b)/i;
 
 /** The bytes are believed before the name that they came under. */
 async function look(part: Part): Promise<Item> {
@@ -289,7 +310,8 @@ function isDrawing(bytes: Uint8Array, declared: string): boolean {
 /** Whether a profile takes a type under any of its names. */
 function taken(profile: Profile, type: string): boolean {
   if (takes(profile, type)) return true;
-  return Object.entries(ALIASES).some(([alias, name]) => name === type && takes(profile, alias));
+  if (Object.entries(ALIASES).some(([alias, name]) => name === type && takes(profile, alias))) return true;
+  return profile.types.some((one) => properType(one) === type);
 }
 
 /** What can be said of a part before anything is made of it. */
@@ -417,7 +439,10 @@ function surroundings(content: Content, profile: Profile): number {
 function assemble<C extends Content>(content: C, items: Item[]): C {
   const parts = items.map(({ part, type, made }): Part => {
     if (!made?.ok) return part;
-    if (made.bytes === null) return bare(part.contentType) === type ? part : { ...part, contentType: type };
+    if (made.bytes === null) {
+      const isCalled = named(part.contentType) === part.contentType.split(';', 1)[0]?.trim().toLowerCase();
+      return isCalled && bare(part.contentType) === type ? part : { ...part, contentType: type };
+    }
     return { ...part, contentType: made.contentType, bytes: made.bytes };
   });
   return parts.every((part, index) => part === content.parts[index]) ? content : { ...content, parts };

@@ -26,6 +26,21 @@ const VAGUE = new Set([
 const PAGES = new Set(['text/html', 'application/xhtml+xml']);
 /** What else than images, audio, video and text may go into an MMS. */
 const OTHERS = new Set(['application/pdf', 'application/smil', 'application/vnd.apple.pkpass', 'application/ogg']);
+/** What is called otherwise by some (file-type, servers, people) than by those that show it. */
+const MISNOMERS: Readonly<Record<string, string>> = {
+  'image/jpg': 'image/jpeg',
+  'image/pjpeg': 'image/jpeg',
+  'image/apng': 'image/png',
+  'image/x-ms-bmp': 'image/bmp',
+  'audio/mp3': 'audio/mpeg',
+  'audio/m4a': 'audio/mp4',
+  'audio/x-m4a': 'audio/mp4',
+  'audio/wave': 'audio/wav',
+  'audio/vnd.wave': 'audio/wav',
+  'video/mpg': 'video/mpeg',
+  'video/mp1s': 'video/mpeg',
+  'video/mp2p': 'video/mpeg',
+};
 /** Sniffed as the container that they are. */
 const INSIDE: Record<string, string> = { 'application/vnd.apple.pkpass': 'application/zip' };
 /** Their bytes are always known when they are what they say. */
@@ -54,6 +69,12 @@ function readType(header: string | null | undefined): { type: string; charset: s
   return { type, charset: charset && CHARSET.test(charset) ? charset : null };
 }
 
+/** The name in use for a media type without parameters, in lower case. */
+export function properType(type: string): string {
+  const lower = type.toLowerCase();
+  return MISNOMERS[lower] ?? lower;
+}
+
 function mayGo(type: string): boolean {
   return /^(?:image|audio|video|text)\//.test(type) || OTHERS.has(type);
 }
@@ -65,7 +86,8 @@ function looksLikePage(bytes: Uint8Array): boolean {
   );
 }
 
-function isText(bytes: Uint8Array): boolean {
+/** Whether bytes are UTF-8 (US-ASCII too) without U+0000. */
+export function isText(bytes: Uint8Array): boolean {
   if (bytes.includes(0)) return false;
   try {
     new TextDecoder('utf-8', { fatal: true }).decode(bytes);
@@ -74,6 +96,17 @@ function isText(bytes: Uint8Array): boolean {
     return false;
   }
 }
+
+/**
+ * Some marks are words: a text may begin with `BM`, `ID3` or `solid`. What is said to be text, and is, is not what it looks like by
+ * its first letters. A card is a text; and the marks of PDF and AMR are no words.
+ */
+function isTextLike(sniffed: string, bytes: Uint8Array, said: { type: string } | null): boolean {
+  if (sniffed.startsWith('text/') || MARKED.has(sniffed)) return false;
+  return said?.type.startsWith('text/') === true && isText(bytes);
+}
+
+const MARKED = new Set(['application/pdf', 'audio/amr']);
 
 /**
  * The kind of fetched bytes.
@@ -86,10 +119,12 @@ export async function kindOf(bytes: Uint8Array, served: string | undefined, decl
   const byCustomer = readType(declared);
   // An XML declaration is the beginning of pages, drawings and SMIL alike: not what they are.
   const sniffed = (await fileTypeFromBuffer(bytes))?.mime as string | undefined;
-  if (sniffed !== undefined && sniffed !== 'application/xml') {
+  if (sniffed !== undefined && sniffed !== 'application/xml' && !isTextLike(sniffed, bytes, byServer ?? byCustomer)) {
     for (const said of [byServer, byCustomer])
       if (said && INSIDE[said.type] === sniffed) return { ok: true, contentType: said.type };
-    return mayGo(sniffed) ? { ok: true, contentType: sniffed } : { ok: false, words: `the link answered ${sniffed}` };
+    return mayGo(sniffed)
+      ? { ok: true, contentType: properType(sniffed) }
+      : { ok: false, words: `the link answered ${sniffed}` };
   }
   if (looksLikePage(bytes) || (byServer !== null && PAGES.has(byServer.type))) {
     return { ok: false, words: 'the link answered a web page instead of media' };
@@ -110,5 +145,6 @@ export async function kindOf(bytes: Uint8Array, served: string | undefined, decl
   if (better.type.startsWith('text/') && !isText(bytes) && better.charset === null) {
     return { ok: false, words: `the link answered bytes that are not ${better.type}` };
   }
-  return { ok: true, contentType: better.charset === null ? better.type : `${better.type}; charset=${better.charset}` };
+  const type = properType(better.type);
+  return { ok: true, contentType: better.charset === null ? type : `${type}; charset=${better.charset}` };
 }

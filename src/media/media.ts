@@ -52,7 +52,8 @@ const PER_HOST = 4;
 /** Jobs that wait here or share a running fetch. */
 const HELD = 1_000;
 const ASKED = 200;
-const LEASE_MS = 120_000;
+/** Nobody waits longer for what a process that died had taken (G12: 90 s). */
+const LEASE_MS = 85_000;
 /** How long a job may wait for a slot: fetch and settle must end before its lease. */
 const WAIT_MS = LEASE_MS - 1.5 * TIMEOUT_MS - 15_000;
 const STOP_MS = 5_000;

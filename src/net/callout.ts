@@ -20,6 +20,27 @@ export function readUrl(text: string): URL | null {
   return url;
 }
 
+/**
+ * Ports where other protocols listen, some of which read an HTTP request as commands of theirs (mail, above all). Browsers call none of
+ * them either; the list is theirs (WHATWG Fetch, "bad port") from 20 on: what listens below does nothing that is told to it.
+ */
+const OTHERS_PORTS = new Set([
+  ...[
+    20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123,
+  ],
+  ...[
+    135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587,
+  ],
+  ...[601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667],
+  ...[6668, 6669, 6679, 6697, 10080],
+]);
+
+/** What is wrong with the port of a URL; null = nothing. */
+export function portFault(url: URL): string | null {
+  const isOthers = url.port !== '' && OTHERS_PORTS.has(Number(url.port));
+  return isOthers ? `must not name port ${url.port}, which is another protocol's` : null;
+}
+
 /** The address that a URL's host is, or null where it is a name. */
 function literal(url: URL): string | null {
   const host = url.hostname.startsWith('[') ? url.hostname.slice(1, -1) : url.hostname;
@@ -33,9 +54,13 @@ function literal(url: URL): string | null {
  */
 export function checkCallout(allow: readonly string[]): (url: string) => string | null {
   const rules = addressRules(allow);
-  return (text) => {
+  // A customer's requests name the same few.
+  const known = new Map<string, string | null>();
+  const judged = (text: string): string | null => {
     const url = readUrl(text);
     if (url === null) return NOT_A_URL;
+    const port = portFault(url);
+    if (port !== null) return port;
     const name = url.hostname.replace(/\.$/, '');
     const addresses = isLocalName(name) ? ['127.0.0.1', '::1'] : [literal(url)].filter((found) => found !== null);
     if (addresses.length === 0) return null;
@@ -44,7 +69,21 @@ export function checkCallout(allow: readonly string[]): (url: string) => string 
       ? null
       : `must be a public address or one that POSTCARD_OUTBOUND_ALLOW lists (this one is ${spaced(String(faults[0]))})`;
   };
+  return (text) => {
+    const before = known.get(text);
+    if (before !== undefined) return before;
+    const verdict = judged(text);
+    if (text.length <= KNOWN_LENGTH) {
+      if (known.size >= KNOWN) known.clear();
+      known.set(text, verdict);
+    }
+    return verdict;
+  };
 }
+
+/** Verdicts kept, and how long the URL of one may be. */
+const KNOWN = 1_000;
+const KNOWN_LENGTH = 500;
 
 /** `linkLocal` as people write it. */
 export function spaced(range: string): string {

@@ -1,7 +1,7 @@
 /**
  * The only way to an address that a customer gave: report receivers, media links, click receivers.
  *
- * Promises: http and https only, no credentials in URLs; every address is judged where the connection is made
+ * Promises: http and https only, no credentials in URLs, no ports of other protocols; every address is judged where the connection is made
  * (`addresses.ts`), so literals in any spelling, looked-up names, names that change their answer and each redirect pass
  * the same gate, and a socket that ended elsewhere is dropped. TLS is verified against the name. Nothing is followed
  * unasked: `post` never follows a redirect, `fetch` at most as many as told. Time, bytes, header bytes, decompression,
@@ -17,7 +17,7 @@ import { LRUCache } from 'lru-cache';
 import { buildConnector, type Dispatcher, Pool } from 'undici';
 import type { Env } from '../env.ts';
 import { type AddressRules, addressRules } from './addresses.ts';
-import { NOT_A_URL, readUrl, spaced } from './callout.ts';
+import { NOT_A_URL, portFault, readUrl, spaced } from './callout.ts';
 import { passingContinue } from './interim.ts';
 import { cachedNames, NameFault, type Resolve, systemNames } from './names.ts';
 
@@ -314,6 +314,8 @@ export function createOutbound(options: OutboundOptions): Outbound {
     async post(text, { headers, body, timeoutMs }) {
       const url = readUrl(text);
       if (url === null) return fault('url', NOT_A_URL);
+      const port = portFault(url);
+      if (port !== null) return fault('url', port);
       const result = await call(url, { method: 'POST', headers, body, timeoutMs }, () => ({
         maxBytes: ANSWER_BYTES,
         graceMs: ANSWER_MS,
@@ -329,6 +331,8 @@ export function createOutbound(options: OutboundOptions): Outbound {
       let url = readUrl(text);
       for (let hop = 0; ; hop += 1) {
         if (url === null) return fault('url', hop === 0 ? NOT_A_URL : 'redirected to what is not a valid url');
+        const port = portFault(url);
+        if (port !== null) return fault('url', hop === 0 ? port : `the redirect ${port}`);
         const left = end - env.clock.monotonic();
         if (left <= 0) return fault('timeout', `not had within ${timeoutMs / 1000} s`);
         const result = await call(
