@@ -45,6 +45,7 @@ import type { Claim, Store } from '../src/store/contract.ts';
 import { openPostgres } from '../src/store/postgres/postgres.ts';
 import { connectSqlite, openSqlite } from '../src/store/sqlite/sqlite.ts';
 import { freePorts, type Ports } from '../test/torture/server.ts';
+import { bodyOf, rowsOf } from './rows.ts';
 
 const { values: given } = parseArgs({
   options: {
@@ -188,39 +189,9 @@ class Desk {
     }
     const first = this.#next;
     this.#next += count + 2;
-    const start = first + 2;
-    const end = start + count;
-    return {
-      account: 1,
-      first,
-      bulkId: more.bulkId ?? null,
-      sendAt: more.sendAt ?? null,
-      intervalUs: null,
-      specs: [
-        {
-          first: start,
-          end,
-          sender: 'Bench',
-          campaign: null,
-          entity: null,
-          application: null,
-          endpoint: HOOK,
-          intermediate: false,
-          notify: true,
-          body: JSON.stringify({
-            sender: 'Bench',
-            content: { messageSegments: [{ type: 'TEXT', text: 'x'.repeat(300) }] },
-          }),
-          uploads: [],
-          links: [],
-        },
-      ],
-      runs: [{ first: start, end, spec: first + 1, lane: this.lane, group: false, window: null, validityMs: 2 * DAY }],
-      to: Array.from({ length: count }, (_, n) => String(441134960000 + (n % 100_000))),
-      refused: [],
-      keys: [],
-      idem: null,
-    };
+    const spec = { endpoint: HOOK, body: bodyOf('x'.repeat(300)) };
+    const rows = rowsOf({ first, count, lane: this.lane }, { bulkId: more.bulkId ?? null, spec });
+    return { ...rows, sendAt: more.sendAt ?? null };
   }
 
   async accept(...of: Parameters<Desk['request']>): Promise<number> {

@@ -70,6 +70,8 @@ export interface RealEnvOptions {
 const STDERR = 2;
 /** What waits for a slow stderr (in characters); beyond it lines are dropped. */
 const LOG_BUFFER_BYTES = 8 * 1024 * 1024;
+/** What a pipe takes whole or not at all (PIPE_BUF on Linux; lines are nearly all ASCII). */
+const ATOMIC_BYTES = 4096;
 /** How long a full pipe is left alone. */
 const STDERR_AGAIN_MS = 100;
 /** The longest delay that a Node timer takes (2^31 - 1 ms); longer ones are chained. */
@@ -249,12 +251,12 @@ let stderr: { write(line: string): void } | null = null;
 
 /**
  * Lines to stderr, whatever becomes of it. The main thread never waits for it: lines queue up to the bound, what is over is
- * dropped. A worker has no turn left after its exit, so it writes at once. What cannot be written (a full disk, a terminal
+ * dropped. A worker has no turn left after its exit, so it writes what each turn said at its end. What cannot be written (a full disk, a terminal
  * that is gone, a reader that ended) is dropped and each later line tries again: the log must never end the work. (pino's own
  * destination throws there, and tries for ever at the exit.)
  */
 function standardError(): { write(line: string): void } {
-  if (!isMainThread) return { write: writeNow };
+  if (!isMainThread) return byTurns();
   let waiting = '';
   let chunk = Buffer.alloc(0);
   let busy = false;
@@ -286,6 +288,28 @@ function standardError(): { write(line: string): void } {
       if (waiting.length + line.length > LOG_BUFFER_BYTES) return;
       waiting += line;
       pump();
+    },
+  };
+}
+
+/** One write for the lines of a turn of the event loop: a call of the system for each costs as much as the line. */
+function byTurns(): { write(line: string): void } {
+  let lines = '';
+  let due = false;
+  function flush(): void {
+    due = false;
+    const all = lines;
+    lines = '';
+    writeNow(all);
+  }
+  process.on('exit', flush);
+  return {
+    write(line) {
+      if (lines.length + line.length > ATOMIC_BYTES) flush();
+      lines += line;
+      if (due) return;
+      due = true;
+      setImmediate(flush);
     },
   };
 }

@@ -28,7 +28,7 @@ import { carrierLanes, routerFor } from './wiring/lanes.ts';
 import type { SandboxPlace } from './wiring/serving.ts';
 import { portTaken, StartError, startLines } from './wiring/start-error.ts';
 import { openStore, type StoreHost } from './wiring/store.ts';
-import { launch } from './wiring/threads.ts';
+import { launch, type Thread } from './wiring/threads.ts';
 
 /** A started server. */
 export interface Running {
@@ -64,13 +64,16 @@ export async function startServer(config: Config, options: { env: Env; sources?:
   try {
     checkDataDir(config.dataDir);
     const tls = apiTls(config);
-    const carriers = has('dispatch') || has('webhooks') ? launch('carriers', crash) : null;
-    const box = config.sandbox && has('sandbox') ? launch('sandbox', crash) : null;
     let host: StoreHost | null = null;
-    // Undone in the reverse order: the sandbox outlives those that call it, what is in flight at a stop still gets its answer.
+    let box: Thread | null = null;
+    let carriers: Thread | null = null;
+    // Undone in the reverse order: the sandbox outlives those that call it, what is in flight at a stop still gets its answer. Said
+    // before the first of them is there: each may be the one that cannot be had.
     undo.push(async () => host?.close());
     undo.push(async () => box?.stop());
     undo.push(async () => carriers?.stop());
+    carriers = has('dispatch') || has('webhooks') ? launch('carriers', crash) : null;
+    box = config.sandbox && has('sandbox') ? launch('sandbox', crash) : null;
     const door = loadDoor();
     host = await openStore(config, node, env, crash);
     const { store } = host;

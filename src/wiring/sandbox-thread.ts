@@ -5,13 +5,11 @@
 import { flushCompileCache } from 'node:module';
 import { isatty } from 'node:tty';
 import { startSandbox } from '../carriers/sandbox/sandbox.ts';
+import { USUAL_SMPP_PORT } from '../configured.ts';
 import { realEnv } from '../env.ts';
 import { isPortError, portTaken, StartError } from './start-error.ts';
 import { sandboxFile } from './store.ts';
 import { type Duties, serveMain, type Work } from './threads.ts';
-
-/** The default of POSTCARD_SANDBOX_SMPP_PORT. */
-const USUAL_SMPP_PORT = 2775;
 
 serveMain(begin);
 

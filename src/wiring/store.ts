@@ -55,18 +55,18 @@ export async function openStore(
     if (!isSqlite(config.store)) {
       const link: StoreLink = { postgres: { url: config.store, node, retentionMs, retentionMessages } };
       const engine = await openPostgres(link, env);
+      const store = await orClosed(engine, () => dressed(engine, blobs, config, env));
       if (engine.wall.role === null) {
         env.log.warn(
           { why: engine.wall.why },
           'no row-level security: accounts are kept apart by our statements alone',
         );
       }
-      const store = dressed(engine, blobs, config, env);
       return { store, link: () => link, close: () => store.close() };
     }
     const file = config.store.slice('sqlite:'.length);
     const host = await openSqlite({ dataDir: config.dataDir, file, retentionMs, retentionMessages, onCrash });
-    const store = dressed(connectSqlite(host.connect()), blobs, config, env);
+    const store = await orClosed(host, () => dressed(connectSqlite(host.connect()), blobs, config, env));
     const close = async (): Promise<void> => {
       await store.close();
       await host.close();
@@ -75,6 +75,16 @@ export async function openStore(
   } catch (error) {
     if (error instanceof StartError) throw error;
     throw new StartError([`the store ${withoutPassword(config.store)} cannot be opened: ${(error as Error).message}`]);
+  }
+}
+
+/** What is made of something open, which is closed where that fails: its lock is somebody else's then. */
+async function orClosed<Made>(open: { close(): Promise<void> }, make: () => Made): Promise<Made> {
+  try {
+    return make();
+  } catch (error) {
+    await open.close();
+    throw error;
   }
 }
 

@@ -2,8 +2,8 @@
  * The threads beside the main one, as main sees them and as they see main: started early so that their code loads while the
  * store opens, given their work when it is there, asked, and stopped.
  *
- * Promises: a thread that ends unasked after it was ready is told once to `onCrash`; before that, `begin` rejects. One
- * message channel, one closed union each way; what crosses is plain data. Fails: as said at each.
+ * Promises: a thread that ends unasked is told once: to `begin` or `go` while one of them waits for it, in one line, else to
+ * `onCrash`, with where it happened (or, before `begin`, to that). One message channel, one closed union each way; what crosses is plain data. Fails: as said at each.
  */
 import { type MessagePort, parentPort, Worker } from 'node:worker_threads';
 import type { Config } from '../config.ts';
@@ -52,7 +52,7 @@ const CODE = {
 export interface Thread {
   /** Once. Rejects with a StartError when it cannot do its work. */
   begin(work: Work): Promise<Place>;
-  /** Starts the work; `sandbox` null = there is none. */
+  /** Starts the work; `sandbox` null = there is none. Rejects as `begin` does. */
   go(sandbox: SandboxPlace | null): Promise<void>;
   counters(): Promise<Record<string, unknown>>;
   /** Works by this configuration from now on. Rejects = it does not. One at a time. */
@@ -61,13 +61,13 @@ export interface Thread {
   stop(): Promise<void>;
 }
 
-/** Starts a thread, which loads its code and waits for `begin`. */
-export function launch(role: keyof typeof CODE, onCrash: (message: string) => void): Thread {
-  const worker = new Worker(CODE[role]);
+/** Starts a thread, which loads its code and waits for `begin`. Throws where there is no room for one. */
+export function launch(role: keyof typeof CODE, onCrash: (message: string) => void, code = CODE[role]): Thread {
+  const worker = new Worker(code);
   const tell = (message: ToThread, transfer: MessagePort[] = []): void => worker.postMessage(message, transfer);
   const asked = new Map<number, (value: Record<string, unknown>) => void>();
   let question = 0;
-  let going: (() => void) | null = null;
+  let going: { resolve(): void; reject(error: Error): void } | null = null;
   let reconfigured: ((why: string | null) => void) | null = null;
   let stopped: (() => void) | null = null;
   let ended: string | null = null;
@@ -76,25 +76,32 @@ export function launch(role: keyof typeof CODE, onCrash: (message: string) => vo
   worker.on('message', (message: FromThread) => {
     if ('failed' in message) {
       if (typeof phase === 'object') phase.reject(new StartError(message.failed));
+      going?.reject(new StartError(message.failed));
     } else if ('ready' in message) {
       if (typeof phase === 'object') phase.resolve(message.ready);
       phase = 'ready';
-    } else if ('going' in message) going?.();
-    else if ('counters' in message) {
+    } else if ('going' in message) {
+      going?.resolve();
+      going = null;
+    } else if ('counters' in message) {
       asked.get(message.counters)?.(message.value);
       asked.delete(message.counters);
     } else if ('reconfigured' in message) reconfigured?.(message.reconfigured);
     else stopped?.();
   });
-  const died = (why: string): void => {
+  /** `line` is for who starts a server; what became of one that ran is told with where it happened. */
+  const died = (line: string, why = line): void => {
     const first = ended === null;
-    ended ??= `${role}: ${why}`;
+    ended ??= `${role}: ${line.split('\n', 1)[0]}`;
     if (stopped) stopped();
     else if (!first) return;
-    else if (phase === 'ready') onCrash(ended);
+    else if (going) going.reject(new Error(ended));
+    else if (phase === 'ready') onCrash(`${role}: ${why}`);
     else if (typeof phase === 'object') phase.reject(new Error(ended));
   };
-  worker.on('error', (error) => died(error instanceof Error ? (error.stack ?? error.message) : String(error)));
+  worker.on('error', (error) =>
+    error instanceof Error ? died(error.message, error.stack ?? error.message) : died(String(error)),
+  );
   worker.on('exit', (code) => died(`ended with code ${code}`));
 
   return {
@@ -105,8 +112,9 @@ export function launch(role: keyof typeof CODE, onCrash: (message: string) => vo
         tell({ begin: work }, portsOf(work.store));
       }),
     go: (sandbox) =>
-      new Promise((done) => {
-        going = done;
+      new Promise((resolve, reject) => {
+        if (ended !== null) return reject(new Error(ended));
+        going = { resolve, reject };
         tell({ go: { sandbox } });
       }),
     counters: () =>
@@ -156,8 +164,12 @@ export function serveMain(begin: (work: Work) => Promise<Duties>): void {
         say({ failed: startLines(error) });
       }
     } else if ('go' in message) {
-      await duties?.go?.(message.go.sandbox);
-      say({ going: true });
+      try {
+        await duties?.go?.(message.go.sandbox);
+        say({ going: true });
+      } catch (error) {
+        say({ failed: startLines(error) });
+      }
     } else if ('counters' in message) {
       say({ counters: message.counters, value: duties?.counters?.() ?? {} });
     } else if ('reconfigure' in message) {

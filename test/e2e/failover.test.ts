@@ -58,7 +58,7 @@ async function send(to: string[], options: object, intermediateReport = false): 
 
 const reports = (id: string): Report[] => customer.results<Report>().filter((report) => report.messageId === id);
 const final = (id: string): Promise<Report> =>
-  until(() => reports(id).find((one) => one.status.id !== 3 && !isMms(one)), `the final report of ${id}`);
+  until(() => reports(id).find((one) => ![3, 7].includes(one.status.id) && !isMms(one)), `the final report of ${id}`);
 /** The refusal of a handset without MMS. */
 const isMms = ({ status, error }: Report): boolean => status.id === 4 && error.id === 15019;
 const inbox = (number: string) => onHandset(running, number);
@@ -88,7 +88,9 @@ describe('a handset without MMS', () => {
     const [id] = (await send(['441134979911'], { smsFailover: { text: 'short' } }, true)) as [string];
     await final(id);
     expect(reports(id).map((one) => [one.status.id, one.channel])).toEqual([
+      [7, undefined],
       [4, undefined],
+      [7, 'SMS'],
       [3, 'SMS'],
       [5, 'SMS'],
     ]);

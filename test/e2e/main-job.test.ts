@@ -134,9 +134,9 @@ describe('the main job', () => {
       webhooks: { delivery: { url: customer.url, intermediateReport: true } },
     });
     const id = sent.messages[0]?.messageId ?? '';
-    expect((await reported(id)).status.id).toBe(3);
+    expect((await reported(id)).status).toMatchObject({ id: 7, name: 'PENDING_ENROUTE', groupName: 'PENDING' });
     await until(() => reports(id).some((report) => report.status.id === 29), 'status 29');
-    expect(reports(id).map((report) => report.status.id)).toEqual([3, 29]);
+    expect(reports(id).map((report) => report.status.id)).toEqual([7, 3, 29]);
   });
 
   it('sends a group as one MMS and gives each member a status and a report', async () => {

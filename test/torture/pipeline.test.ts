@@ -31,6 +31,7 @@ import {
   LEASE,
   numbers,
   REFUSED,
+  setNumber,
   UNKNOWN,
 } from '../conformance/desk.ts';
 
@@ -498,7 +499,8 @@ const CASES: Record<Exclude<keyof Store, Asks>, Record<string, Case>> = {
   },
   inbound: {
     async 'that stops a sender, to a URL'(desk) {
-      await desk.store.numberPut(OWN);
+      await desk.store.putKey({ hash: 'h', account: 1, label: 'k' }, false);
+      await setNumber(desk.store, OWN);
       const message = await inboundOf(desk);
       const done = async (result: unknown) => {
         expect(result).toMatchObject({ kind: 'stored', owned: true, recorded: true });
@@ -519,17 +521,6 @@ const CASES: Record<Exclude<keyof Store, Asks>, Record<string, Case>> = {
       await desk.store.inbound(await inboundOf(desk));
       const act = () => desk.store.takeInbox({ account: 1, limit: 9 });
       return { act, done: async (result) => expect(result).toHaveLength(1) };
-    },
-  },
-  numberPut: {
-    async 'a new one'({ store }) {
-      return { act: () => store.numberPut(OWN), done: async () => expect(await store.numberList()).toEqual([OWN]) };
-    },
-  },
-  numberDelete: {
-    async 'one that is there'({ store }) {
-      await store.numberPut(OWN);
-      return { act: () => store.numberDelete('44'), done: async () => expect(await store.numberList()).toEqual([]) };
     },
   },
   optOutPut: {
@@ -606,6 +597,16 @@ const CASES: Record<Exclude<keyof Store, Asks>, Record<string, Case>> = {
     },
   },
   administer: {
+    async 'a number for another'({ store }) {
+      await store.putKey({ hash: 'h', account: 1, label: 'k' }, false);
+      await setNumber(store, { ...OWN, number: '45' });
+      const changes = [
+        { kind: 'number', number: OWN },
+        { kind: 'numberDrop', number: '45', account: 1 },
+      ] as const;
+      const done = async () => expect(await store.numberList()).toEqual([OWN]);
+      return { act: () => store.administer([...changes], DEED), done };
+    },
     async 'an account, a key, what is held by name, and what is dropped'({ store }) {
       const made = await store.administer(
         [{ kind: 'account', no: null, name: 'shop', settings: DEFAULT_SETTINGS }],

@@ -222,7 +222,9 @@ function origin(file: string): Record<Op[0], Listed[]> {
   const [job] = jobs as [{ spec: number; segment: number }];
   does(['accept', request({ bulkId: 'waits' })]);
   const number = { number: '44', account: 1, url, entity: null, application: null, callbackData: 'd' };
-  does(['numberPut', number]);
+  const deed = { by: 'o', action: 'a', account: 1, detail: {} };
+  const set = (one: typeof number): Op => ['administer', { changes: [{ kind: 'number', number: one }], deed }];
+  does(set(number));
   const mo = (id: string, asks: 'stop' | null): Op => [
     'inbound',
     {
@@ -239,7 +241,7 @@ function origin(file: string): Record<Op[0], Listed[]> {
       asks,
     },
   ];
-  does(['numberPut', { ...number, number: '45', url: '' }]);
+  does(set({ ...number, number: '45', url: '' }));
   const toPull = mo('pulled', null);
   does(['inbound', { ...(toPull[1] as InboundIn), to: ['45'] }]);
   const silence = [{ sender: '44', destination: '4915' }];
@@ -248,7 +250,6 @@ function origin(file: string): Record<Op[0], Listed[]> {
   does(['sessionPut', { hash: 's', user: 'u', kind: 'IBSSO', ttlMs: DAY, idle: true }]);
   const quota = { account: 1, scope: 'q', bucket: 1, buckets: 2, want: 1, least: 1, most: 9, keepMs: HOUR };
   does(['quota', [quota]]);
-  const deed = { by: 'o', action: 'a', account: 1, detail: {} };
   const hold = { kind: 'put', what: 'sender', name: 'Shop', account: 1, body: {} } as const;
   does(['administer', { changes: [hold], deed }]);
   const shortened = (wayward.singles[1] as Claim).leader;
@@ -351,8 +352,6 @@ function origin(file: string): Record<Op[0], Listed[]> {
       ['that asks for silence', stop],
     ],
     takeInbox: [['', ['takeInbox', { account: 1, limit: 10 }]]],
-    numberPut: [['', ['numberPut', { ...number, number: '46' }]]],
-    numberDelete: [['', ['numberDelete', '44']]],
     optOutPut: [['', ['optOutPut', { account: 1, list: [{ sender: '44', destination: '4916' }] }]]],
     optOutDelete: [['', ['optOutDelete', { account: 1, list: silence }]]],
     callBacks: [['', ['callBacks', { lane, limit: 10 }]]],
@@ -367,6 +366,8 @@ function origin(file: string): Record<Op[0], Listed[]> {
     administer: [
       ['an account', ['administer', { changes: [{ kind: 'account', no: 1, name: 'n', settings }], deed }]],
       ['a key', ['administer', { changes: [{ kind: 'key', key: apiKey }], deed }]],
+      ['a number', set({ ...number, number: '46' })],
+      ['a number that goes', ['administer', { changes: [{ kind: 'numberDrop', number: '44', account: 1 }], deed }]],
       [
         'what it holds',
         [
