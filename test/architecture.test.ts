@@ -494,6 +494,18 @@ const guaranteesNameTestsThatExist: Rule = (files) =>
       ];
     });
 
+/** Without a server these are left out, so nobody sees where .ci/run does not name them. Torture has a run of its own. */
+const testsOfPostgresRunInCi: Rule = (files) => {
+  const run = repository.find(({ path }) => path === '.ci/run')?.text ?? '';
+  return files
+    .filter(
+      ({ path, text }) =>
+        path.endsWith('.test.ts') && /\bPOSTCARD_TEST_POSTGRES\b|\bSERVER\b.*postgres\.ts'/.test(text),
+    )
+    .filter(({ path }) => !path.startsWith('test/torture/') && path !== 'test/architecture.test.ts')
+    .flatMap(({ path }) => (run.split(/\s+/).includes(path) ? [] : [`${path} is not in .ci/run`]));
+};
+
 /** Somebody's own folders, and sections of papers that are not here: nothing of them may be needed to read the repository. */
 const ELSEWHERE = [/(^|[\s"'`(])\/(home|Users|root|work|workspace)\/\w/, /\bdesign(\.md)? \d/i];
 const UPWARDS = /(?:\.\.\/)+[\w.-]+/g;
@@ -765,6 +777,19 @@ const cases: Case[] = [
     good: [
       ['docs/GUARANTEES.md', guarantees(() => 'Not yet held: x')],
       ['docs/GUARANTEES.md', guarantees(() => '`src/domain/ids.test.ts`: "turn any number below 2^53 into an id"')],
+    ],
+  },
+  {
+    says: 'tests that need PostgreSQL run in CI',
+    rule: testsOfPostgresRunInCi,
+    bad: [
+      ['test/conformance/new.test.ts', "import { ownDatabase, SERVER } from '../postgres.ts';"],
+      ['src/new.test.ts', '// Needs POSTCARD_TEST_POSTGRES.'],
+    ],
+    good: [
+      ['test/conformance/wall.test.ts', "import { ownDatabase, SERVER } from '../postgres.ts';"],
+      ['test/torture/new.test.ts', '// Needs POSTCARD_TEST_POSTGRES.'],
+      ['src/new.test.ts', ''],
     ],
   },
   {

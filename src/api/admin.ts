@@ -400,7 +400,9 @@ export function createAdmin(options: {
             // Sessions go on where nothing but the scopes is new.
             const { same, body } = await loginKept(auth.passwords, present, user, password);
             const login = { ...put('login', user, no, { user, scopes, ...body }), same } as OperatorChange;
-            const given = await changed(asked, 'login set', [login], shown, () => shown, { at: revision });
+            // A new password counts whatever else was changed meanwhile; one that is written back must not undo a newer one.
+            const terms = same ? { at: revision } : {};
+            const given = await changed(asked, 'login set', [login], shown, () => shown, terms);
             if (given !== null) return given;
             await auth.refresh();
           }

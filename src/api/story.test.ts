@@ -97,6 +97,34 @@ describe('an open message waits for', () => {
     }
   });
 
+  it('its next attempt, also where its carrier could not be reached, which leaves no error on it', () => {
+    const attempt = {
+      n: 1,
+      at: NOW,
+      tookMs: 1,
+      words: '',
+      carrier: 'north',
+      carrierMessageId: null,
+      transactionId: 't',
+    };
+    const until = NOW + 1000;
+    const why = (
+      outcome: 'deferred' | 'throttled',
+      channel: 'MMS' | 'SMS',
+      more: Partial<Gate> = {},
+    ): string | undefined => {
+      const attempts = [{ ...attempt, channel, outcome, error: 15000 }];
+      const waiting = { until, why: 'its turn', carrier: 'north', gate: { ...gate, ...more } };
+      return show({ ...open, attempts, waiting }).waiting?.why;
+    };
+    expect(why('deferred', 'MMS')).toBe('the next attempt');
+    expect(why('deferred', 'MMS', { paced: true })).toBe('the next attempt');
+    expect(why('deferred', 'MMS', { window: MONDAYS })).toBe('its delivery window');
+    // Asked to wait, or tried on the leg before.
+    expect(why('throttled', 'MMS')).toBe('its turn at carrier north');
+    expect(why('deferred', 'SMS')).toBe('its turn at carrier north');
+  });
+
   it('nothing more, when its bulk was cancelled', () => {
     const gone = waits({ why: 'its bulk is paused', gate: { ...gate, canceled: true } }, {}, ['south']);
     expect(gone?.why).toBe('its bulk was cancelled: it ends as soon as that is written');

@@ -123,7 +123,8 @@ function waitingOf(story: Story, context: StoryContext): object | null {
  * What the store says, made exact for now: which of the gates is the closed one. A message that waits for a carrier which is not
  * there any more waits for nothing else; so for a cancelled bulk.
  */
-function reasonOf({ message, waiting }: Story, { now, served }: StoryContext): { until: number | null; why: string } {
+function reasonOf(story: Story, { now, served }: StoryContext): { until: number | null; why: string } {
+  const { message, waiting } = story;
   const { until = null, why = '', carrier, gate } = waiting ?? {};
   if (message.claimed || message.status === TAKEN) return { until, why };
   if (gate?.canceled) return { until: null, why: 'its bulk was cancelled: it ends as soon as that is written' };
@@ -139,11 +140,18 @@ function reasonOf({ message, waiting }: Story, { now, served }: StoryContext): {
   }
   const opening = nextOpening(gate.window, now);
   if (opening > now) return { until: Math.max(opening, until ?? 0), why: 'its delivery window' };
+  if (isTried(story)) return { until, why: 'the next attempt' };
   if (gate.paced) return { until, why: 'its turn under the speed limit of its bulk' };
   return { until, why: carrier === undefined ? FRESH : `its turn at carrier ${carrier}` };
 }
 
-/** The store's word for what was never tried and is held by nothing else. */
+/** Whether its leg was tried in vain. A carrier that could not be reached leaves no error on the message: its attempts tell. */
+function isTried({ message, attempts }: Story): boolean {
+  const leg = message.leg === 1 ? 'SMS' : 'MMS';
+  return attempts.some(({ channel, outcome }) => channel === leg && outcome !== 'throttled');
+}
+
+/** The store's word for what has no error of a try and is held by nothing else. */
 const FRESH = 'its turn';
 
 function instantOf(at: number | null): string | null {

@@ -22,7 +22,8 @@ export interface Hand {
   leaves: () => boolean;
   /**
    * For carriers without `turns`, right before the first byte: whether its window and its validity are open yet, however long it took
-   * to connect. False = nothing may be sent, and it goes back.
+   * to connect. False = nothing may be sent, and it goes back. Asked again before it is sent once more, where the peer wants to know
+   * first who sends it and has taken nothing.
    */
   open: () => boolean;
   /** A place in the rate for something that follows the first byte of this submission (another segment of a text). */

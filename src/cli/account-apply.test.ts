@@ -8,6 +8,7 @@ import type { Io } from './terminal.ts';
 function asking(...answers: object[]) {
   const asked: string[] = [];
   let told = '';
+  const stop = new AbortController();
   const client = {
     async change(_method: string, path: string) {
       asked.push(path);
@@ -19,8 +20,10 @@ function asking(...answers: object[]) {
       told += text;
     },
     readFile: () => Buffer.from('accounts: []'),
+    stop: stop.signal,
   } as unknown as Io;
-  return { asked, told: () => told, apply: () => applyFile(io, client, 'accounts.yaml', true) };
+  const apply = () => applyFile(io, client, 'accounts.yaml', true);
+  return { asked, told: () => told, apply, stop: () => stop.abort() };
 }
 const looking = (known: number) => ({ passwords: { known, of: 500 } });
 
@@ -38,5 +41,13 @@ describe('a file with many passwords', () => {
     const server = asking(looking(7));
     await expect(server.apply()).rejects.toMatchObject({ lines: [expect.stringContaining('does not get on')] });
     expect(server.asked.length).toBeLessThan(20);
+  });
+
+  it('is not sent again once somebody has stopped the command: nothing is changed behind their back', async () => {
+    const server = asking(looking(7), { dryRun: false, changes: 1, accounts: [], differences: [] });
+    const applied = server.apply();
+    server.stop();
+    await expect(applied).rejects.toMatchObject({ lines: ['stopped: nothing was changed'] });
+    expect(server.asked).toHaveLength(1);
   });
 });

@@ -52,6 +52,7 @@ async function sent(io: Io, client: Client, path: string, value: object): Promis
     if (done === null || !('passwords' in done)) return done;
     const { known, of } = done.passwords;
     io.err(`the server is looking at passwords: ${known} of ${of}\n`);
+    if (io.stop.aborted) throw new Failure('stopped: nothing was changed');
     if (known > before) still = 0;
     before = known;
   }

@@ -201,6 +201,26 @@ describe('what is typed wrong', () => {
     ]);
   });
 
+  it('a store that was begun by the name of a link keeps it, since its content lies beside the link', async () => {
+    const [data, disk] = [join(dir, 'begun'), join(dir, 'disk')];
+    for (const made of [data, disk]) mkdirSync(made, { mode: 0o700 });
+    const [link, file] = [join(data, 'postcard.db'), join(disk, 'postcard.db')];
+    writeFileSync(file, '');
+    symlinkSync(file, link);
+    const store = async (): Promise<string> => {
+      const ran = await postcard(['config', '-o', 'json'], { POSTCARD_DATA_DIR: data });
+      return JSON.parse(ran.stdout).find(({ key }: { key: string }) => key === 'store').value;
+    };
+    expect(await store()).toBe(`sqlite:${file}`);
+    writeFileSync(join(data, 'content.db'), '');
+    expect(await store()).toBe(`sqlite:${link}`);
+    // Where that is a link, too, both names have the same content.
+    rmSync(join(data, 'content.db'));
+    writeFileSync(join(disk, 'content.db'), '');
+    symlinkSync(join(disk, 'content.db'), join(data, 'content.db'));
+    expect(await store()).toBe(`sqlite:${file}`);
+  });
+
   it('a host that is not of this machine is one line, whatever the number of ports', async () => {
     // 192.0.2.0/24 is for documentation: no machine has it.
     const ran = await postcard(['serve'], { POSTCARD_HOST: '192.0.2.1', POSTCARD_DATA_DIR: join(dir, 'elsewhere') });

@@ -7,7 +7,7 @@
  * takes a changed configuration over; on a terminal that is closed it stops, like the others.
  */
 import { existsSync, readlinkSync, realpathSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import type { Config, Sources } from '../config.ts';
 import type { Clock, Env } from '../env.ts';
@@ -63,14 +63,25 @@ export function sourcesOf(io: Pick<Io, 'env' | 'cwd' | 'readFile'>): Sources {
   return { env: io.env, cwd: io.cwd, readFile: (path) => io.readFile(path).toString('utf8'), realPath };
 }
 
-/** Also of a link to what is not there yet: SQLite makes the file where the link leads. */
+/**
+ * Also of a link to what is not there yet: SQLite makes the file where the link leads. A store that was begun by a link's name, when
+ * its content was looked for beside the link, goes on by that name: elsewhere there is none.
+ */
 function realPath(path: string): string {
   try {
-    const target = resolve(dirname(path), readlinkSync(path));
-    return existsSync(target) ? realpathSync(target) : target;
+    const link = resolve(dirname(path), readlinkSync(path));
+    const target = existsSync(link) ? realpathSync(link) : link;
+    const content = contentBeside(path);
+    return existsSync(content) && realpathSync(content) !== contentBeside(target) ? path : target;
   } catch {
     return path;
   }
+}
+
+/** Where the store's thread keeps the content of this file (`sqliteFiles`). */
+function contentBeside(file: string): string {
+  const stem = file.replace(/\.db$/, '');
+  return basename(stem) === 'postcard' ? join(dirname(file), 'content.db') : `${stem}.content.db`;
 }
 
 /** Stops within `STOP_MS`; the exit code. */

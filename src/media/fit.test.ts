@@ -251,6 +251,30 @@ describe('a part under a wrong name', () => {
     expect(await sentAs(given, PROFILES['300k'])).toBe('text/plain; charset=utf-8');
   });
 
+  it('is not what a text in a charset that nobody named begins like, nor is a card another one', async () => {
+    const latin = (contentType: string, text: string): Content => ({
+      parts: [{ contentId: 'words', contentType, bytes: Buffer.from(text, 'latin1') }],
+    });
+    expect(await sentAs(latin('text/plain', 'BMW f\u00fcr alle'), PROFILES['300k'])).toBe('text/plain');
+    expect(await sentAs(latin('text/plain', 'MZ f\u00e4hrt nach K\u00f6ln'), PROFILES['300k'])).toBe('text/plain');
+    const card = latin('text/x-vcard', 'BEGIN:VCARD\r\nFN:J\u00fcrgen\r\nEND:VCARD\r\n');
+    expect(await sentAs(card, PROFILES['300k'])).toBe('text/x-vcard');
+  });
+
+  it('is UTF-8 that says to be US-ASCII: its letters stay what they are', async () => {
+    const fitter = createFitter({ env: testEnv(), store: null, fitting: inProcess() });
+    const fitted = await fitter.fit(
+      words('text/plain; charset="us-ascii"; format=flowed', 'Gr\u00fc\u00dfe'),
+      PROFILES['300k'],
+    );
+    expect(
+      fitted.ok && fitted.content.parts.map(({ contentType, bytes }) => [contentType, Buffer.from(bytes).toString()]),
+    ).toEqual([['text/plain; format=flowed; charset=utf-8', 'Gr\u00fc\u00dfe']]);
+    expect(await sentAs(words('text/plain; charset=us-ascii', 'plain'), PROFILES.any)).toMatch(
+      /^text\/plain; charset=/,
+    );
+  });
+
   it('is taken by who takes it under that name only', async () => {
     const profile = { ...PROFILES['300k'], types: ['image/jpg'] };
     expect(await sentAs(jpeg('image/jpeg'), profile)).toBe('image/jpeg');

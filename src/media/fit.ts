@@ -21,7 +21,7 @@ import type { Env } from '../env.ts';
 import type { Store } from '../store/contract.ts';
 import type { Fitting } from './fitting.ts';
 import type { Facts, ImageWant, Made, Why } from './image.ts';
-import { isText, properType } from './kind.ts';
+import { isBinary, isText, properType } from './kind.ts';
 
 /** A message's content as it stands before a carrier. */
 export interface Content {
@@ -267,18 +267,22 @@ async function truly<C extends Content>(content: C): Promise<C> {
       const { contentType, bytes } = part;
       if (!/^\s*text\//i.test(contentType) || OTHER_CHARSET.test(contentType)) return part;
       if (isText(bytes)) {
-        const isPlain = /^\s*text\/plain\s*(?:;|$)/i.test(contentType) && !/;\s*charset\s*=/i.test(contentType);
-        if (!isPlain || isAscii(bytes)) return part;
+        if (!/^\s*text\/plain\s*(?:;|$)/i.test(contentType) || SAYS_UTF8.test(contentType) || isAscii(bytes))
+          return part;
         const said = contentType.split(';').map((one) => one.trim());
-        return { ...part, contentType: [...said, 'charset=utf-8'].filter((one) => one !== '').join('; ') };
+        const others = said.filter((one) => one !== '' && !/^charset\s*=/i.test(one));
+        return { ...part, contentType: [...others, 'charset=utf-8'].join('; ') };
       }
-      const sniffed = (await fileTypeFromBuffer(bytes))?.mime;
-      return sniffed === undefined ? part : { ...part, contentType: properType(sniffed) };
+      // A text in a charset that nobody named may begin as media do (`BM`), and has nothing in it that only media have.
+      const sniffed = isBinary(bytes) ? (await fileTypeFromBuffer(bytes))?.mime : undefined;
+      if (sniffed === undefined || sniffed.startsWith('text/') || sniffed === 'application/xml') return part;
+      return { ...part, contentType: properType(sniffed) };
     }),
   );
   return parts.every((part, index) => part === content.parts[index]) ? content : { ...content, parts };
 }
 
+const SAYS_UTF8 = /;\s*charset\s*=\s*"?utf-?8\b/i;
 /** Bytes in these are no UTF-8, and text all the same. */
 const OTHER_CHARSET = /;\s*charset\s*=(?!\s*"?(?:utf-?8|us-ascii|ascii)\b)/i;
 

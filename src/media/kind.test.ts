@@ -19,6 +19,13 @@ describe('a text', () => {
     },
   );
 
+  it('in another charset that is named is one too', async () => {
+    const latin = Buffer.from('BMW f\u00fcr alle', 'latin1');
+    expect(await typeOf(latin, 'text/plain; charset=iso-8859-1', null)).toBe('text/plain; charset=iso-8859-1');
+    const picture = Buffer.from([0x42, 0x4d, 0, 0, 0, 0, 0xff]);
+    expect(await typeOf(picture, 'text/plain; charset=iso-8859-1', null)).toBe('image/bmp');
+  });
+
   it('that nobody calls one is what it begins like', async () => {
     expect(await typeOf(text('solid ground\nbelow'), 'application/octet-stream', null)).toContain('model/stl');
   });

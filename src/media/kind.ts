@@ -97,13 +97,20 @@ export function isText(bytes: Uint8Array): boolean {
   }
 }
 
+/** Whether bytes begin with some that no text has in a charset of single bytes (controls but for blanks and escapes): media do. */
+export function isBinary(bytes: Uint8Array): boolean {
+  return bytes.subarray(0, HEAD).some((byte) => byte < 0x20 && (byte < 0x09 || byte > 0x0d) && byte !== 0x1b);
+}
+
 /**
  * Some marks are words: a text may begin with `BM`, `ID3` or `solid`. What is said to be text, and is, is not what it looks like by
  * its first letters. A card is a text; and the marks of PDF and AMR are no words.
  */
-function isTextLike(sniffed: string, bytes: Uint8Array, said: { type: string } | null): boolean {
+function isTextLike(sniffed: string, bytes: Uint8Array, said: ReturnType<typeof readType>): boolean {
   if (sniffed.startsWith('text/') || MARKED.has(sniffed)) return false;
-  return said?.type.startsWith('text/') === true && isText(bytes);
+  if (said?.type.startsWith('text/') !== true) return false;
+  const inOther = said.charset !== null && !/^utf-?8$/.test(said.charset);
+  return isText(bytes) || (inOther && !isBinary(bytes));
 }
 
 const MARKED = new Set(['application/pdf', 'audio/amr']);

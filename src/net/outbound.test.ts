@@ -564,7 +564,7 @@ describe('a GET', () => {
     expect(await outbound().fetch(`${url}/4`, GET)).toMatchObject({ ok: false, kind: 'too-many-redirects' });
   });
 
-  it('judges each hop anew: address, scheme, credentials', async () => {
+  it('judges each hop anew: address, scheme, credentials, port', async () => {
     const targets = [
       'http://10.0.0.1/',
       'http://[::ffff:a9fe:a9fe]/',
@@ -586,6 +586,9 @@ describe('a GET', () => {
       expect([location, await made.fetch(url, GET)]).toMatchObject([location, { ok: false, kind }]);
     }
     for (location of closed) expect([location, await made.fetch(url, GET)]).toMatchObject([location, { kind: 'url' }]);
+    location = 'http://127.0.0.1:25/';
+    const words = "the redirect must not name port 25, which is another protocol's";
+    expect(await made.fetch(url, GET)).toEqual({ ok: false, kind: 'url', words });
   });
 
   it('follows no redirect to an address that is not public, in any spelling, or to a name that leads to one', async () => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { adminAnswers } from '../../src/api/admin-schema.ts';
 import { olderErrorAnswer, sendAnswer } from '../../src/api/answers.ts';
 import { sessionAnswer, tokenAnswer, tokenErrorAnswer } from '../../src/api/sessions.ts';
+import { DEFAULT_SETTINGS } from '../../src/domain/accounts.ts';
 import { type Given, KEY, type OpenDoor, openDoor } from './door.ts';
 import { NOW } from './send.table.ts';
 
@@ -377,6 +378,32 @@ describe("the operator's door", () => {
     } finally {
       await far.close();
     }
+  });
+
+  it('sets a password whatever other operators change meanwhile', async () => {
+    let others = 0;
+    const busy = await openDoor({
+      settings: { POSTCARD_ADMIN_KEY: ADMIN_KEY },
+      wrap: (store) => ({
+        ...store,
+        async administer(changes, deed, terms) {
+          const quicker = { kind: 'account', no: null, name: `other ${++others}`, settings: DEFAULT_SETTINGS } as const;
+          await store.administer([quicker], { by: 'test', action: 'account added', account: null, detail: {} });
+          return store.administer(changes, deed, terms);
+        },
+      }),
+    });
+    const headers = { authorization: `App ${ADMIN_KEY}`, 'content-type': 'application/json' };
+    const set = async (password: string) =>
+      (
+        await busy.ask('/admin/1/accounts/1/logins', {
+          ...{ method: 'POST', headers },
+          body: JSON.stringify({ user: 'busy', password }),
+        })
+      ).status;
+    expect([await set(PASSWORD), await set(`${PASSWORD} new`), others]).toEqual([200, 200, 2]);
+    expect((await busy.ask(LOGS, { headers: { authorization: basic('busy', `${PASSWORD} new`) } })).status).toBe(200);
+    await busy.close();
   });
 
   it('does not take for this machine what a proxy on it brings from elsewhere', async () => {

@@ -221,10 +221,16 @@ describe('S12: a presentation', () => {
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
 const LENGTH = 100_000;
-/** A linear one takes 0.1 ms of this thread, or 40 times that, a quadratic one 5 s and more. */
-const REGEX_MS = 2_000;
-/** On the wall, after which one is broken off: the machine may give this thread a fifth of itself. */
-const BROKEN_OFF_MS = 5 * REGEX_MS;
+/** Of this thread's time. A linear one takes 0.1 ms, or 40 times that, a quadratic one 5 s and more: a tenth of that on any machine. */
+const REGEX_MS = 500;
+/** On the wall, for all texts of one pattern together, which is only to save time: what is broken off is looked at alone. */
+const TOGETHER_MS = 8_000;
+/**
+ * On the wall, after which one alone is broken off for the first time, and at the most. A machine that is busy gives this thread
+ * little meanwhile: then it is tried anew for twice as long, until it has had what decides.
+ */
+const ALONE_MS = 2 * REGEX_MS;
+const ALONE_MOST_MS = 64 * ALONE_MS;
 
 function sources(dir: string): string[] {
   return readdirSync(dir, { recursive: true, withFileTypes: true })
@@ -318,25 +324,32 @@ function slowness(regex: string): string | null {
   );
   const context = createContext({ texts, at: 0 });
   try {
-    script.runInContext(context, { timeout: REGEX_MS * 4 });
+    script.runInContext(context, { timeout: TOGETHER_MS });
     return null;
   } catch {
     // All together were slow: which one, and is it slow alone?
-    for (const text of texts) {
-      const alone = new Script(`${regex}.exec(text); text.replace(${regex}, '')`);
-      const { ms, result: fell } = costOf(() => {
-        try {
-          alone.runInContext(createContext({ text }), { timeout: BROKEN_OFF_MS });
-          return false;
-        } catch (error) {
-          // Where it was broken off, what it had cost by then tells. One that backtracks may run out of stack first.
-          return (error as { code?: string }).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT';
-        }
-      });
-      if (fell || ms >= REGEX_MS) return `${regex} on ${JSON.stringify(text.slice(0, 12))} x ${text.length}`;
-    }
-    return null;
+    const slow = texts.find((text) => isSlow(regex, text));
+    return slow === undefined ? null : `${regex} on ${JSON.stringify(slow.slice(0, 12))} x ${slow.length}`;
   }
+}
+
+/** By what it costs this thread alone, however long that takes on the wall. */
+function isSlow(regex: string, text: string): boolean {
+  const alone = new Script(`${regex}.exec(text); text.replace(${regex}, '')`);
+  for (let timeout = ALONE_MS; timeout <= ALONE_MOST_MS; timeout *= 2) {
+    const { ms, result } = costOf(() => {
+      try {
+        alone.runInContext(createContext({ text }), { timeout });
+        return 'done';
+      } catch (error) {
+        // One that backtracks may run out of stack first.
+        return (error as { code?: string }).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT' ? 'broken off' : 'fell';
+      }
+    });
+    if (result === 'fell' || ms >= REGEX_MS) return true;
+    if (result === 'done') return false;
+  }
+  throw new Error(`the machine gave ${regex} less than ${REGEX_MS} ms in ${ALONE_MOST_MS / 1000} s`);
 }
 
 /** Patterns that only ever see what is short, and where that is bounded. */

@@ -187,6 +187,13 @@ for (const { name, leftOut, open } of worlds) {
       expect(Buffer.from((await store.content(hashOf(PHOTO))) ?? [])).toEqual(PHOTO);
     });
 
+    it('that was put into the engine before and was damaged there is whole again when somebody gives it again', async () => {
+      await world.engine.putContent(hashOf(PHOTO), Buffer.from('a picture, as far as anybody here cares?'));
+      expect(await store.content(hashOf(PHOTO))).toBeNull();
+      await store.putContent(hashOf(PHOTO), PHOTO);
+      expect(Buffer.from((await store.content(hashOf(PHOTO))) ?? [])).toEqual(PHOTO);
+    });
+
     it('is put into the engine again by who knows of no object store', async () => {
       await store.putContent(hashOf(PHOTO), PHOTO);
       expect(await world.engine.content(hashOf(PHOTO))).toBeNull();

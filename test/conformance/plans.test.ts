@@ -228,6 +228,19 @@ describe.skipIf(!SERVER)('plans', () => {
     }
   });
 
+  it('find the last that was told of a message by the message, however many events the planner thinks that one has', async () => {
+    const open = STATEMENTS.find(({ text }) =>
+      text.startsWith('SELECT m.no AS message, (SELECT o.event FROM open_event'),
+    );
+    // Of two messages, for now.
+    await client.query(`BEGIN; INSERT INTO event (no, message, account, at, status, error, kind, words)
+      SELECT n, n % 2, 1, 0, 3, 0, 0, '' FROM generate_series(1, 5000) n;
+      ANALYZE event; PREPARE told AS ${open?.text}`);
+    const { rows } = await client.query(`EXPLAIN (FORMAT JSON) EXECUTE told('{1}')`);
+    await client.query('ROLLBACK; DEALLOCATE told');
+    expect(walks(rows[0]['QUERY PLAN'][0].Plan, true)).toEqual([]);
+  });
+
   it('find by an index on tables that were empty when they were looked at', async () => {
     await client.query('VACUUM (ANALYZE)');
     expect(await offenders(false)).toEqual([]);

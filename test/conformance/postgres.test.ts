@@ -76,6 +76,12 @@ function openNode(node: string, schema: string, options: NodeOptions = {}): Prom
   return openPostgres({ ...base, node, schema, ...options });
 }
 
+/** Somebody waits for a lock that this client has. */
+async function waitedFor(client: pg.Client): Promise<void> {
+  const waits = 'SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))';
+  while ((await client.query(waits)).rows.length === 0) await env.clock.sleep(10);
+}
+
 /** For words of the desk around one node. */
 function harnessOf(store: PostgresStore): Harness {
   const never = (): never => {
@@ -1024,6 +1030,38 @@ describe.skipIf(!SERVER)('postgres', () => {
       expect((await desk.claim()).claims).toHaveLength(2);
       expect((await desk.story(asked)).events.map(({ status }) => status)).toEqual([7]);
       expect((await desk.story(quiet)).events).toEqual([]);
+    });
+
+    it('tells of no claim whose message has ended while its lock was waited for', async () => {
+      const no = await desk.one({ intermediate: true });
+      await admin(database, async (client) => {
+        // As a report does that knows nothing of the retry, which a settle has made meanwhile.
+        await client.query(`BEGIN; UPDATE ${schema}.message SET state = 3, status = 5, done_at = 1 WHERE no = ${no}`);
+        const claiming = desk.claim();
+        await waitedFor(client);
+        await client.query('COMMIT');
+        await claiming;
+      });
+      expect((await desk.story(no)).events).toEqual([]);
+    });
+
+    it('locks what it tells of in order, whatever lanes are claimed together', async () => {
+      const second = await desk.laneOf('second');
+      const of = async (lane: number): Promise<number> => desk.one({ intermediate: true, lane });
+      const [low, high] = [await of(second), await of(desk.lane)];
+      await admin(database, async (client) => {
+        const lock = `SELECT 1 FROM ${schema}.message WHERE no = $1 FOR NO KEY UPDATE NOWAIT`;
+        await client.query('BEGIN');
+        await client.query(lock, [low]);
+        // Lanes are served in the order of their numbers.
+        const claiming = Promise.all([desk.claim(8, desk.lane), desk.claim(8, second)]);
+        await waitedFor(client);
+        // As a POST about both does: whoever waits for the first of them has not got the second.
+        await client.query(lock, [high]);
+        await client.query('COMMIT');
+        expect((await claiming).map(({ claims }) => claims.length)).toEqual([1, 1]);
+      });
+      for (const no of [low, high]) expect((await desk.story(no)).events.map(({ status }) => status)).toEqual([7]);
     });
 
     it('a claim whose writes are refused behind its back takes nothing, says so, and is made anew', async () => {

@@ -603,6 +603,19 @@ describe('Digest', () => {
     expect(mmsc.requests).toHaveLength(2);
   });
 
+  it('is not answered once the time of the submission is over: what was challenged was not taken, and goes back', async () => {
+    const mmsc = await digestPeer(10);
+    const carrier = carrierTo(mmsc.url, config);
+    const asked: number[] = [];
+    const hand = {
+      ...{ leaves: () => true, turn: () => ({ come: async () => true, drop: () => undefined }), late: () => undefined },
+      // It closes while the peer makes its challenge.
+      open: () => asked.push(mmsc.requests.length) === 1,
+    };
+    expect(await carrier.submit(submission, never, hand)).toMatchObject({ kind: 'deferred' });
+    expect([asked, mmsc.requests.length]).toEqual([[0, 1], 1]);
+  });
+
   it('never shows the password', async () => {
     const mmsc = await digestPeer(10);
     await carrierTo(mmsc.url, config).submit(submission, never);

@@ -88,7 +88,10 @@ export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve =
   }
   const resellerHeader = config.resellerCode?.header?.toLowerCase();
 
-  /** One exchange; with Digest a second one where the first was answered with a challenge. */
+  /**
+   * One exchange; with Digest a second one where the first was answered with a challenge. `open` is asked before each: what was
+   * challenged was not taken, and its time may be over when the challenge comes.
+   */
   async function ask(
     body: SubmitBody,
     more: string[],
@@ -98,7 +101,7 @@ export function createMm7Carrier(config: Mm7Config, env: Env, resolve: Resolve =
     for (let again = false; ; again = true) {
       const proof = digest?.authorize('POST', path, [body.opening, body.closing]) ?? null;
       const headers = [...fixed, ...more, ...(proof === null ? [] : ['authorization', proof.value])];
-      const result = await post(pool, path, headers, body, { signal, phaseMs, open: again ? undefined : open });
+      const result = await post(pool, path, headers, body, { signal, phaseMs, open });
       if (digest === null || !('status' in result)) return result;
       digest.informed(result.authenticationInfo);
       if (result.status !== 401 || again || !digest.challenged(result.challenges, proof?.nonce ?? null)) return result;

@@ -15,6 +15,15 @@ describe('the servers of a URL', () => {
       ['postgres:///db?host=a&port=1&x=1', 'postgres:///db?host=::1&port=2&x=1'],
     ],
     ['postgres:///db?host=a,b&port=7', ['postgres:///db?host=a&port=7', 'postgres:///db?host=b&port=7']],
+    ['postgres://u@x:5433/db?host=a,b', ['postgres://u@/db?host=a&port=5433', 'postgres://u@/db?host=b&port=5433']],
+    [
+      'postgres://x:1,[::2]:2,z/db?host=a,b,c&port=7',
+      ['a', 'b', 'c'].map((host) => `postgres:///db?host=${host}&port=7`),
+    ],
+    [
+      'postgres://x:1,[::2]:2,[::3]/db?host=a,b,c',
+      ['host=a&port=1', 'host=b&port=2', 'host=c'].map((to) => `postgres:///db?${to}`),
+    ],
     ['postgres:///db?host=a,b&port=,7', ['postgres:///db?host=a', 'postgres:///db?host=b&port=7']],
     ['postgres://%2Frun%2Fpg/db', ['postgres://%2Frun%2Fpg/db']],
     ['no url', ['no url']],
@@ -44,6 +53,8 @@ describe('sslmode', () => {
     ['verify-ca&sslrootcert=r.pem', [`${url}verify-ca&sslrootcert=r.pem&uselibpqcompat=true`]],
     ['verify-ca', [`${url}verify-full&uselibpqcompat=true`]],
     ['verify-full', [`${url}verify-full`]],
+    ['verify-full&sslrootcert=system', [`${url}verify-full`]],
+    ['require&sslrootcert=system&x=1', [`${url}verify-full&x=1`]],
     ['no-verify', [`${url}no-verify`]],
     ['require&uselibpqcompat=true', [whoever]],
   ];
@@ -52,10 +63,16 @@ describe('sslmode', () => {
 
   it('is not asked for where the URL does not', () => {
     expect(waysTo('postgres://a/db')).toEqual(['postgres://a/db']);
+    // Whom the machine trusts, and so TLS.
+    expect(waysTo('postgres://a/db?sslrootcert=system')).toEqual([`${url}verify-full`]);
+    expect(waysTo('postgres://a/db?sslrootcert=system&x=1')).toEqual(['postgres://a/db?x=1&sslmode=verify-full']);
   });
 
   it('that nobody knows is a mistake, not none', () => {
     expect(wrongIn(`${url}requires`)).toMatch(/sslmode=requires is none of disable/);
     expect(wrongIn(`${url}require`)).toBeNull();
+    const [unknown] = waysTo(`${url}requires&sslrootcert=system`);
+    expect(wrongIn(unknown as string)).toMatch(/sslmode=requires/);
+    expect(wrongIn('postgres://a/db?dbname=other')).toMatch(/^dbname=/);
   });
 });

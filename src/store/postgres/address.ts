@@ -16,7 +16,11 @@ export function hostsOf(url: string): string[] {
     const found = words.findLast((word) => word.startsWith(`${name}=`));
     return found === undefined ? [] : found.slice(name.length + 1).split(/,|%2c/i);
   };
-  const [hosts, ports] = [listed('host'), listed('port')];
+  const hosts = listed('host');
+  const named = listed('port');
+  // Hosts behind the question mark stand in for those in front, and not for their ports.
+  const ports =
+    named.length > 0 || hosts.length === 0 ? named : front.split(',').map((host) => /:(\d+)$/.exec(host)?.[1] ?? '');
   const rest = words.filter((word) => !/^(host|port)=/.test(word));
   const written = (authority: string, more: string[]): string => {
     const all = [...more, ...rest];
@@ -49,7 +53,7 @@ export function shownUrl(url: string): string {
 /**
  * How one host's URL is tried, in order. `sslmode` is libpq's: `prefer` is TLS or else none, `allow` the other way round, `require` is TLS
  * whoever answers (with `sslrootcert`: whoever it signed), `verify-ca` and `verify-full` are what they say; none and `disable` are
- * no TLS. `no-verify`, the client's own, stays.
+ * no TLS. `no-verify`, the client's own, stays. `sslrootcert=system` is `verify-full` by the authorities that Node brings.
  */
 export function waysTo(url: string): string[] {
   const mode = /[?&]sslmode=([^&]*)/.exec(url)?.[1];
@@ -59,12 +63,17 @@ export function waysTo(url: string): string[] {
     // Without this word the client takes every mode for verify-full, and says so on stderr.
     return wanted === 'disable' || /[?&]uselibpqcompat=/.test(set) ? set : `${set}&uselibpqcompat=true`;
   };
-  const trusted = root !== undefined && root !== 'system';
+  if (root === 'system' && mode !== 'disable' && wrongIn(url) === null) {
+    // Whom this machine trusts the client trusts by itself. As libpq has it the name must be right then, whatever the mode.
+    const rest = url.replace(/([?&])sslrootcert=system&|[?&]sslrootcert=system$/, '$1');
+    if (mode === undefined) return [`${rest}${rest.includes('?') ? '&' : '?'}sslmode=verify-full`];
+    return [rest.replace(/([?&]sslmode=)[^&]*/, '$1verify-full')];
+  }
   if (mode === 'prefer') return [as('require'), as('disable')];
   if (mode === 'allow') return [as('disable'), as('require')];
   if (mode === 'require') return [as('require')];
   // Signed by anyone whom this machine trusts says nothing without the name.
-  if (mode === 'verify-ca') return [as(trusted ? 'verify-ca' : 'verify-full')];
+  if (mode === 'verify-ca') return [as(root === undefined ? 'verify-full' : 'verify-ca')];
   return [url];
 }
 
@@ -73,5 +82,6 @@ export function wrongIn(url: string): string | null {
   const mode = /[?&]sslmode=([^&]*)/.exec(url)?.[1];
   const modes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'];
   if (mode !== undefined && !modes.includes(mode)) return `sslmode=${mode} is none of ${modes.join(', ')}`;
+  if (/[?&]dbname=/.test(url)) return 'dbname= behind the question mark is not read; name the database in front of it';
   return null;
 }

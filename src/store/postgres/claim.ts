@@ -16,7 +16,7 @@ import { STATE, type State } from '../../domain/status.ts';
 import { bucketOf, byTurns, closing, earlyOf, startOf, type Turns, viewOf } from '../clock.ts';
 import type { Claim } from '../contract.ts';
 import { ACCOUNT_QUANTUM, AHEAD_MS, DRAIN_MS, LINE_QUANTUM, type RetryRow, UNTRIED } from '../waiting.ts';
-import { type createEvents, tellClaimed } from './events.ts';
+import type { createEvents } from './events.ts';
 import type { Screen } from './inbound.ts';
 import { RING } from './inside.ts';
 import type { Lines } from './lines.ts';
@@ -483,16 +483,19 @@ export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<ty
     return { claims: plan.claims, told: plan.told, moved, served };
   }
 
-  /** `bulksOf`: bulks that this transaction has for claims, with their lanes; those of several lanes may go on side by side. */
+  /**
+   * `bulksOf`: bulks that this transaction has for claims, with their lanes; those of several lanes may go on side by side. `told`: where
+   * the messages are put whose claims are to be told (`tellClaimed`) when all lanes have been served.
+   */
   async function claim(
     tx: Tx,
     lane: number,
     limit: number,
     leaseMs: number,
     bulksOf: Map<number, number>,
+    told: number[],
   ): Promise<Claimed> {
     const claims: Claim[] = [];
-    const told: number[] = [];
     let served: Round['served'] = null;
     for (let rounds = 0; claims.length < limit && rounds < ROUNDS; rounds++) {
       const look = { first: rounds === 0, wide: rounds > 0 && claims.length === 0 };
@@ -506,8 +509,6 @@ export function createClaim(lines: Lines, screen: Screen, foresee: ReturnType<ty
       const { due } = (await served) ?? { due: null };
       if (!more.moved || due === null || due > tx.now) break;
     }
-    // All of them at once, in order, as others lock messages.
-    tellClaimed(tx, told);
     const specs = readSpecs(
       tx,
       claims.map((one) => one.spec),

@@ -10,6 +10,7 @@ import type { Clock, Timer } from '../../env.ts';
 import type { Claims } from '../contract.ts';
 import { again } from '../waiting.ts';
 import type { Claimed, createClaim } from './claim.ts';
+import { tellClaimed } from './events.ts';
 import type { Lines, Peeked } from './lines.ts';
 import { createGathered, createQueue, type QueueOptions } from './queue.ts';
 import { readSpecs } from './rows.ts';
@@ -51,12 +52,13 @@ export function createClaims(options: ClaimsOptions) {
     async work(tx, ops) {
       const results: unknown[] = new Array(ops.length);
       const bulksOf = new Map<number, number>();
+      const told: number[] = [];
       const lanes = [...new Set(ops.map(({ lane }) => lane))].sort((a, b) => a - b);
       const serve = async (lane: number): Promise<void> => {
         for (const [index, op] of ops.entries()) {
           if (op.lane !== lane) continue;
           if (op.limit > 0) {
-            results[index] = await claim(tx, lane, op.limit, op.leaseMs, bulksOf);
+            results[index] = await claim(tx, lane, op.limit, op.leaseMs, bulksOf, told);
             continue;
           }
           await tx.begun;
@@ -65,6 +67,8 @@ export function createClaims(options: ClaimsOptions) {
       };
       // Side by side: what several lanes ask goes out as one piece. In one order, as two nodes must lock the turns of several lanes.
       await together(lanes.map(serve));
+      // Those of all lanes at once, in order, as others lock messages: a POST that is settled has several, of any lanes.
+      tellClaimed(tx, told);
       return results;
     },
   });

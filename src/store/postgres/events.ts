@@ -76,9 +76,9 @@ const SQL = {
   // For what is no change of status.
   other: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words)
     SELECT n.no, $1, $2, $3, 0, 0, $4, $5 FROM event_numbers(1) AS n(no) RETURNING no`),
-  // Of messages of which every change is told: whether something is still to be told, and whether the last was a claim.
+  // Of messages of which every change is told: whether something is still to be told, and whether the last was a claim. + 0: by its message.
   open: sql(`SELECT m.no AS message, (SELECT o.event FROM open_event o WHERE o.message = m.no LIMIT 1) IS NOT NULL AS open,
-      (SELECT e.status FROM event e WHERE e.message = m.no AND e.kind = 0 ORDER BY e.no DESC LIMIT 1) = ${STATUS_CLAIMED} AS enroute
+      (SELECT e.status FROM event e WHERE e.message = m.no AND e.kind = 0 ORDER BY e.no + 0 DESC LIMIT 1) = ${STATUS_CLAIMED} AS enroute
     FROM unnest($1::bigint[]) AS m(no)`),
   numbers: sql('SELECT no FROM event_numbers($1::integer) AS no'),
   events: sql(`INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
@@ -92,11 +92,12 @@ const SQL = {
       AS x(endpoint, event) GROUP BY endpoint)
     INSERT INTO event (no, message, account, at, status, error, kind, words, leg) ${EVENTS}`),
   claimedLock: sql('SELECT no FROM message WHERE no = ANY($1::bigint[]) ORDER BY no FOR NO KEY UPDATE'),
-  // Locked messages that are claimed, in order, as `emit` would do it for those of which every change is told. OFFSET 0: see settle.ts, refs.
+  // Locked messages that are claimed, in order, as `emit` would do it for those of which every change is told. One that a report ended
+  // while its lock was waited for has had its last word. OFFSET 0: see settle.ts, refs.
   claimed:
     sql(`WITH said AS MATERIALIZED (SELECT m.no, m.account, m.error, m.leg, s.endpoint, row_number() OVER (ORDER BY x.place) AS place
       FROM unnest($1::bigint[]) WITH ORDINALITY AS x(no, place)
-      CROSS JOIN LATERAL (SELECT no, account, spec, error, leg FROM message q WHERE q.no = x.no OFFSET 0) m
+      CROSS JOIN LATERAL (SELECT no, account, spec, error, leg FROM message q WHERE q.no = x.no AND q.state < ${STATE.delivered} OFFSET 0) m
       CROSS JOIN LATERAL (SELECT endpoint FROM spec q WHERE q.no = m.spec AND q.intermediate OFFSET 0) s
       CROSS JOIN LATERAL (SELECT count(*) AS n, max(q.no) AS last FROM event q WHERE q.message = x.no AND q.kind = 0 OFFSET 0) e
       WHERE e.n < ${CLAIMS_TOLD} AND (SELECT q.status FROM event q WHERE q.no = e.last) IS DISTINCT FROM ${STATUS_CLAIMED}),

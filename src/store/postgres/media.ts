@@ -161,7 +161,7 @@ export async function putUpload(tx: Tx, upload: Upload): Promise<void> {
   tx.later(SQL.upload, [account, id, plain(name), hash, contentType, size, tx.now + validityMs]);
 }
 
-/** Stores bytes under their hashes; what is there already is only marked as used now. */
+/** Stores bytes under their hashes; what is there already, and whole, is only marked as used now. */
 async function putContent(tx: Tx, items: { hash: string; bytes: Uint8Array }[]): Promise<void> {
   for (const { hash, bytes } of items) tx.later(SQL.put, [hash, tx.now, bytes]);
 }

@@ -368,7 +368,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     },
   });
   const backs = createQueue<BackOp>({ ...base, link: link.back, early: true, work: settle.group });
-  // What is out of order is out of it by the clock that the rows have.
+  // With the tests' clock a look takes no time, so each looks at all.
   const monotonic = testNow ? { monotonic: testNow } : clock;
   const heads = new Heads(monotonic);
   const hookHeads = new HookHeads(monotonic);
@@ -553,7 +553,6 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresSt
     nowOf,
   });
 
-  // With the tests' clock a look takes no time, so each looks at all.
   let counted: { at: number; value: Stats } | null = null;
   async function figures(): Promise<Stats> {
     const now = clock.monotonic();

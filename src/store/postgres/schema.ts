@@ -428,6 +428,14 @@ DROP INDEX IF EXISTS spec_account;
 CREATE INDEX spec_account_first ON spec (account, first);
 `,
   `
+-- A bulk may have as many requests as join it: its logs, its drain and its count go on where they were, and do not sort all of them each
+-- time. As with spec_account_first: others write no request while it is made, some seconds for a million of them. Not CONCURRENTLY, which
+-- no transaction may: what fails half way would leave an index that is none, and the next start could not tell. The index that it stands
+-- in for goes last, since that keeps readers away until the end of the step.
+CREATE INDEX spec_bulk_first ON spec (bulk, first);
+DROP INDEX IF EXISTS spec_bulk;
+`,
+  `
 -- Its spec asks for intermediate reports, so claims of it are told; NULL = of an older version, its spec says.
 ALTER TABLE run ADD COLUMN intermediate boolean;
 `,
@@ -436,14 +444,6 @@ ALTER TABLE run ADD COLUMN intermediate boolean;
 -- known. While somebody holds an old snapshot, what was told before lies at the head of outbox: looks begin behind it.
 ALTER TABLE endpoint ADD COLUMN low_event bigint NOT NULL DEFAULT 0;
 ALTER TABLE endpoint_wake ADD COLUMN event bigint;
-`,
-  `
--- A bulk may have as many requests as join it: its logs, its drain and its count go on where they were, and do not sort all of them each
--- time. As with spec_account_first: others write no request while it is made, some seconds for a million of them. Not CONCURRENTLY, which
--- no transaction may: what fails half way would leave an index that is none, and the next start could not tell. The index that it stands
--- in for goes last, since that keeps readers away until the end of the step.
-CREATE INDEX spec_bulk_first ON spec (bulk, first);
-DROP INDEX IF EXISTS spec_bulk;
 `,
 ];
 
