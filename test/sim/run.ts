@@ -3,7 +3,7 @@
  * violation it makes the run smaller (each fault away, requests away) as long as the same promise is still broken, and prints
  * what is left with the last 50 events of the message concerned. Exit code 1 if any seed failed.
  */
-import { parseArgs } from 'node:util';
+import { asked, refuse } from '../command.ts';
 import { BUGS } from './bugs.ts';
 import { HOUR, MINUTE, SECOND } from './clockwork.ts';
 import { type Cuts, FAULTS } from './plan.ts';
@@ -14,39 +14,20 @@ const LAST = 50;
 const USAGE =
   'usage: node test/sim/run.ts [--seeds 200] [--from 1] [--bug NAME] [--minutes 600] [--keep-going] [--no-shrink] [--trace]';
 
-function refuse(words: string): never {
-  console.error(`${words}\n${USAGE}`);
-  process.exit(2);
-}
-
-function asked() {
-  try {
-    return parseArgs({
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        seeds: { type: 'string', default: '200' },
-        from: { type: 'string', default: '1' },
-        bug: { type: 'string' },
-        minutes: { type: 'string', default: '600' },
-        'keep-going': { type: 'boolean', default: false },
-        trace: { type: 'boolean', default: false },
-        'no-shrink': { type: 'boolean', default: false },
-      },
-    }).values;
-  } catch (error) {
-    return refuse((error as Error).message);
-  }
-}
-
-const values = asked();
-if (values.help) {
-  console.log(USAGE);
-  process.exit(0);
-}
+const values = asked(USAGE, {
+  seeds: { type: 'string', default: '200' },
+  from: { type: 'string', default: '1' },
+  bug: { type: 'string' },
+  minutes: { type: 'string', default: '600' },
+  'keep-going': { type: 'boolean', default: false },
+  trace: { type: 'boolean', default: false },
+  'no-shrink': { type: 'boolean', default: false },
+});
 const [seeds, from] = [Number(values.seeds), Number(values.from)];
 // None at all would be no violation.
-if (!Number.isInteger(seeds) || seeds < 1 || !Number.isInteger(from)) refuse('--seeds and --from are whole numbers');
-if (!(Number(values.minutes) > 0)) refuse('--minutes is a number above 0');
+if (!Number.isInteger(seeds) || seeds < 1 || !Number.isInteger(from))
+  refuse('--seeds and --from are whole numbers', USAGE);
+if (!(Number(values.minutes) > 0)) refuse('--minutes is a number above 0', USAGE);
 
 function clock(ms: number): string {
   const two = (n: number): string => String(Math.floor(n)).padStart(2, '0');
@@ -99,7 +80,7 @@ function print(result: SimResult, cuts: Cuts): void {
 }
 
 const bug = values.bug === undefined ? undefined : BUGS.find((one) => one.name === values.bug);
-if (values.bug !== undefined && !bug) refuse(`no such bug; there are ${BUGS.map((one) => one.name).join(', ')}`);
+if (values.bug !== undefined && !bug) refuse(`no such bug; there are ${BUGS.map((one) => one.name).join(', ')}`, USAGE);
 const began = performance.now();
 const total = { seeds: 0, hours: 0, messages: 0, submissions: 0, steps: 0, skipped: 0, failed: 0 };
 for (let seed = from; seed < from + seeds; seed++) {

@@ -5,48 +5,29 @@
  * directories of such a run stay for a look.
  */
 import { appendFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { asked, refuse } from '../command.ts';
 import { type Engine, FAULTS, Rig } from './cycle.ts';
 
 const USAGE =
   'usage: node test/torture/run.ts [--engine sqlite|postgres] [--cycles 10] [--seed S] [--faults A,B] [--record FILE]';
 
-function refuse(words: string): never {
-  console.error(`${words}\n${USAGE}`);
-  process.exit(2);
-}
-
-function asked() {
-  try {
-    return parseArgs({
-      options: {
-        help: { type: 'boolean', short: 'h', default: false },
-        engine: { type: 'string', default: 'sqlite' },
-        cycles: { type: 'string', default: '10' },
-        seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-        faults: { type: 'string' },
-        record: { type: 'string' },
-      },
-    }).values;
-  } catch (error) {
-    return refuse((error as Error).message);
-  }
-}
-
-const values = asked();
-if (values.help) {
-  console.log(USAGE);
-  process.exit(0);
-}
+const values = asked(USAGE, {
+  engine: { type: 'string', default: 'sqlite' },
+  cycles: { type: 'string', default: '10' },
+  seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+  faults: { type: 'string' },
+  record: { type: 'string' },
+});
 const engine = values.engine as Engine;
 const cycles = Number(values.cycles);
 const seed = Number(values.seed);
-if (!['sqlite', 'postgres'].includes(engine)) refuse('--engine is sqlite or postgres');
-if (!Number.isInteger(cycles) || cycles < 1 || !Number.isInteger(seed)) refuse('--cycles and --seed are whole numbers');
+if (!['sqlite', 'postgres'].includes(engine)) refuse('--engine is sqlite or postgres', USAGE);
+if (!Number.isInteger(cycles) || cycles < 1 || !Number.isInteger(seed))
+  refuse('--cycles and --seed are whole numbers', USAGE);
 const faults = values.faults?.split(',');
 const wrong = faults?.find((name) => !FAULTS[engine].includes(name));
 if (wrong !== undefined) {
-  refuse(`no such fault on ${engine}: ${wrong}; there are ${[...new Set(FAULTS[engine])].join(', ')}`);
+  refuse(`no such fault on ${engine}: ${wrong}; there are ${[...new Set(FAULTS[engine])].join(', ')}`, USAGE);
 }
 
 /** Webhooks that failed three times in a row come again after 1, 2 and 5 minutes. */
