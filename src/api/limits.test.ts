@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { createModelStore } from '../../test/conformance/model-store.ts';
 import { DEFAULT_SETTINGS } from '../domain/accounts.ts';
 import { type TestEnv, testEnv } from '../env.ts';
-import type { Store } from '../store/contract.ts';
+import { type Store, StoreUnavailable } from '../store/contract.ts';
 import { type Caller, plainPolicy } from './auth.ts';
 import { createLimits, type Limits } from './limits.ts';
 
@@ -30,6 +30,25 @@ const policy = (requestsPerMinute: number) => ({
   limits: { ...DEFAULT_SETTINGS.limits, requestsPerMinute },
 });
 const node = (): Limits => createLimits({ store, clock: env.clock });
+
+describe('requests for logs', () => {
+  it('are counted by each node alone while the store cannot be written, and by all together again after that', async () => {
+    const whole = store;
+    store = { ...whole, quota: () => Promise.reject(new StoreUnavailable('disk full')) };
+    const one = node();
+    const reading = { ...policy(1), limits: { ...DEFAULT_SETTINGS.limits, logsPerMinute: 100 } };
+    const wait = async (): Promise<number> => one.request(caller, reading, true);
+    for (let n = 0; n < 100; n++) expect(await wait()).toBe(0);
+    expect(await wait()).toBe(60);
+    // Nothing else is let through uncounted.
+    await expect((async () => one.request(caller, policy(100), false))()).rejects.toThrow(StoreUnavailable);
+    await env.clock.advance(60_000);
+    store.quota = whole.quota;
+    for (let n = 0; n < 100; n++) expect(await wait()).toBe(0);
+    expect(await wait()).toBe(60);
+    expect(trips).toBeGreaterThan(0);
+  });
+});
 
 describe('requests a minute', () => {
   it('are so many over all nodes together, whoever asks first and however many at once', async () => {

@@ -4,9 +4,10 @@
  * lasts.
  *
  * Promises: no counter gives more than its limit, over all nodes; a node that stops takes with it at most a fiftieth of each.
- * What was taken for messages that were then not stored is given back.
+ * What was taken for messages that were then not stored is given back. Who reads the logs is not turned away because the store
+ * cannot be written (a full disk): then each node counts those requests by itself.
  *
- * Fails: rejects with StoreUnavailable while a share is needed and the store cannot be asked.
+ * Fails: rejects with StoreUnavailable while a share of anything else is needed and the store cannot be asked.
  */
 import { createHash } from 'node:crypto';
 import { type SpendLimit, TAKES_MAX, type Take } from '../domain/accounts.ts';
@@ -30,7 +31,7 @@ import { senderKey } from '../domain/optout.ts';
 import { micros, specPrices } from '../domain/prices.ts';
 import type { Accept } from '../domain/rows.ts';
 import type { Clock } from '../env.ts';
-import type { Store } from '../store/contract.ts';
+import { type Store, StoreUnavailable } from '../store/contract.ts';
 import type { Caller, Policy } from './auth.ts';
 
 /** Counters of this node; the oldest make room (what they had left is lost until their bucket ends). */
@@ -42,6 +43,8 @@ const RETRY_MAX_S = 3_600;
 
 /** What the counter of messages a day is called. */
 export const MESSAGES = 'messages';
+/** That of requests for logs. */
+const LOGS = 'logs';
 
 /** Statuses of what an account may not. */
 const SENDER_INVALID = 11;
@@ -79,6 +82,8 @@ interface Counter {
   bucket: number;
   left: number;
   dryUntil: number;
+  /** Given by this node alone, while the store could not be asked. */
+  alone: number;
   asking: Promise<void> | null;
 }
 
@@ -89,7 +94,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
   function counterOf(name: string, bucket: number): Counter {
     const found = counters.get(name);
     if (found?.bucket === bucket) return found;
-    const fresh: Counter = { bucket, left: 0, dryUntil: 0, asking: null };
+    const fresh: Counter = { bucket, left: 0, dryUntil: 0, alone: 0, asking: null };
     counters.delete(name);
     counters.set(name, fresh);
     if (counters.size > COUNTERS_MAX) counters.delete(counters.keys().next().value as string);
@@ -126,6 +131,12 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
         const asked: Take = { account, scope, bucket, buckets: 1, want, least: 0, most, keepMs };
         counter.asking = store
           .quota([asked])
+          .catch((error) => {
+            if (scope !== LOGS || !(error instanceof StoreUnavailable)) throw error;
+            const given = Math.min(want, most - counter.alone);
+            counter.alone += given;
+            return [given];
+          })
           .then(([given = 0]) => {
             counter.left += given;
             if (given < want) counter.dryUntil = clock.monotonic() + DRY_MS;
@@ -157,7 +168,7 @@ export function createLimits({ store, clock }: { store: Store; clock: Clock }): 
     const asked: [string, number][] = [];
     if (caller.requestsPerMinute !== null) asked.push([caller.name, caller.requestsPerMinute]);
     if (requestsPerMinute !== null) asked.push(['requests', requestsPerMinute]);
-    if (logs && logsPerMinute !== null) asked.push(['logs', logsPerMinute]);
+    if (logs && logsPerMinute !== null) asked.push([LOGS, logsPerMinute]);
     if (asked.length === 0) return 0;
     const minute = bucketOf(clock.now(), MINUTE_MS);
     const rest = (from: number): Wait | Promise<Wait> => {
