@@ -96,6 +96,25 @@ describe('the heads of the sweep', () => {
   });
 });
 
+describe('figures that are committed late', () => {
+  it('are folded, also where one that is older still comes after them', async () => {
+    const { env, heads, rows, look } = setup();
+    rows.tallied = 100;
+    for (let n = 0; n < 8; n++) {
+      await look();
+      await env.clock.advance(1_000);
+    }
+    expect(heads.now.tally).toBe(100);
+    // Each look is one at all.
+    for (const no of [50, 30]) {
+      await env.clock.advance(10_000);
+      rows.tally = no;
+      expect((await look()).tally).toBe(no);
+      expect(heads.now.tally).toBeLessThan(no);
+    }
+  });
+});
+
 describe('the heads of the outbox', () => {
   /** An outbox where a look from the very beginning takes 50 ms. */
   function outbox() {

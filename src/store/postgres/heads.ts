@@ -48,10 +48,10 @@ class Trail {
   /** At `at` (monotonic ms) nothing up to `no` was left. */
   clear(no: number, at: number): void {
     const { seen } = this;
+    // What was committed late is not passed over, whatever was seen in between.
+    this.bound = Math.min(this.bound, no);
     if (seen && no < seen.no) {
-      // Committed late.
       this.seen = null;
-      this.bound = Math.min(this.bound, no);
       return;
     }
     if (seen && at - seen.at < SLACK_MS) return;
@@ -178,7 +178,7 @@ export class HookHeads {
     const { now } = found;
     this.trail.clear(found.wake === null ? found.given : found.wake - 1, at);
     this.bounds = {
-      wake: Math.min(this.trail.bound, (found.wake ?? Number.POSITIVE_INFINITY) - 1),
+      wake: this.trail.bound,
       lease: this.looks.leaseBound(found.lease, now),
       due: Math.min(found.due ?? now, now) - SLACK_MS,
     };
